@@ -1,0 +1,26 @@
+# make demo                  the main job on data that it makes itself
+# make test                  the tests; STACK=openmmlab for OpenMMLab's own distributions
+# make test TORCH=torch==... another PyTorch, for example a CUDA build
+STACK ?= onedl
+PYTHON ?= python3
+TORCH ?=
+TESTS ?= tests
+VENV := .venv$(if $(filter onedl,$(STACK)),,-$(STACK))
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint setup clean
+
+demo: setup
+	$(BIN)/python tools/demo.py
+
+test: setup
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: setup
+	$(BIN)/ruff check .
+
+setup:
+	@$(PYTHON) tools/setup_env.py $(VENV) --stack $(STACK) $(if $(TORCH),--torch '$(TORCH)')
+
+clean:
+	rm -rf .venv .venv-openmmlab work_dirs build *.egg-info

@@ -1,0 +1,17 @@
+"""Large-kernel ConvNets for dense prediction in MMSegmentation and MMDetection.
+
+Importing this package registers ``RepLKNet``, ``ReparamHook`` and their companions in MMEngine's root registries,
+where configs of either framework find them: ``custom_imports = dict(imports=['mmreplk'])``.
+"""
+
+from .engine import AtomicLocalBackend
+from .errors import InputError
+from .hooks import ReparamHook, StrictLoadHook
+from .models import ReparamLargeKernelConv, RepLKNet, reparameterized
+from .ops import depthwise_conv2d
+from .version import __version__
+
+__all__ = [
+    'AtomicLocalBackend', 'InputError', 'RepLKNet', 'ReparamHook', 'ReparamLargeKernelConv', 'StrictLoadHook',
+    '__version__', 'depthwise_conv2d', 'reparameterized'
+]

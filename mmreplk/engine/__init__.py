@@ -1,0 +1,9 @@
+from .checkpoints import AtomicLocalBackend
+from .config import load_config, prepare_testing, prepare_training
+from .console import run
+from .preflight import check_before_testing, check_before_training
+
+__all__ = [
+    'AtomicLocalBackend', 'check_before_testing', 'check_before_training', 'load_config', 'prepare_testing',
+    'prepare_training', 'run'
+]

@@ -1,0 +1,51 @@
+"""Checkpoints that are whole or absent, and that PyTorch can read back."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.fileio import register_backend
+from mmengine.fileio.backends import LocalBackend
+from mmengine.logging import HistoryBuffer
+
+# MMEngine keeps its log history in every checkpoint. OpenMMLab's 0.10.7 reads checkpoints with PyTorch's default,
+# which from 2.6 on refuses all types but those named as safe: these are, and executing pickles stays off.
+torch.serialization.add_safe_globals([
+    HistoryBuffer, np.ndarray, np.dtype,
+    type(np.dtype(np.float64)),
+    type(np.dtype(np.int64)), np.empty(0).__reduce__()[0],
+    np.float64(0).__reduce__()[0]
+])
+
+
+@register_backend('mmreplk.atomic_local')
+class AtomicLocalBackend(LocalBackend):
+    """Local files that appear whole or not at all: written beside their place, flushed to disk, then renamed.
+
+    ``CheckpointHook(backend_args=dict(backend='mmreplk.atomic_local'))`` makes a full disk, Ctrl-C or a killed process
+    leave the checkpoints that were there as they were.
+    """
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Writes ``obj`` to ``filepath``, creating its folder; OSError, and nothing changed, if that fails."""
+        folder = Path(filepath).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=Path(filepath).name, suffix='.part')
+        try:
+            with open(descriptor, 'wb') as file:
+                file.write(obj)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, filepath)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

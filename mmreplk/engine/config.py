@@ -1,0 +1,128 @@
+"""Configs as the tools need them: read, overridden from the command line, fitted to the machine."""
+
+import copy
+from argparse import Namespace
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
+
+from ..errors import InputError
+
+
+def load_config(path: str, overrides: dict | None = None, work_dir: str | None = None,
+                launcher: str = 'none') -> Config:
+    """Reads a config file and applies what a command line says.
+
+    Args:
+        path: The config file.
+        overrides: ``--cfg-options``: values by dotted key, such as ``{'train_dataloader.batch_size': 2}``.
+        work_dir: Where logs and checkpoints go; else what the config says, else ``work_dirs/<config name>``.
+        launcher: How the processes were started: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
+
+    Returns:
+        The config, with ``SyncBN`` as ``BN`` where there is one process or no GPU, and gloo between processes in the
+        latter case.
+
+    Raises:
+        InputError: If the file is missing or cannot be read, or an override does not fit it.
+    """
+    if not Path(path).is_file():
+        raise InputError(f'config {path!r} does not exist')
+    cfg = Config.fromfile(path)
+    try:
+        cfg.merge_from_dict(overrides or {})
+    except (KeyError, TypeError, IndexError) as error:
+        raise InputError(f'--cfg-options do not fit {path}: {error}') from error
+    cfg.launcher = launcher
+    cfg.work_dir = work_dir or cfg.get('work_dir') or f'./work_dirs/{Path(path).stem}'
+    has_gpu = torch.cuda.is_available()
+    if not has_gpu and 'env_cfg' in cfg:
+        cfg.env_cfg.dist_cfg = dict(backend='gloo')
+    if launcher == 'none' or not has_gpu:
+        replaced = _replace_sync_bn(cfg._cfg_dict)
+        if replaced:
+            reason = 'there is one process' if has_gpu else 'there is no GPU'
+            print_log(f'SyncBN is replaced by BN in {replaced} places of the config, since {reason}.', logger='current')
+    return cfg
+
+
+def prepare_training(cfg: Config, args: Namespace) -> None:
+    """Applies ``--amp``, ``--auto-scale-lr`` and ``--resume`` to ``cfg``; InputError if the config forbids one."""
+    if args.amp:
+        wrapper = cfg.optim_wrapper.get('type', 'OptimWrapper')
+        if wrapper not in ('OptimWrapper', 'AmpOptimWrapper'):
+            raise InputError(f"--amp needs the optimizer wrapper 'OptimWrapper', the config has {wrapper!r}")
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise InputError('--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in the config')
+        cfg.auto_scale_lr.enable = True
+    if args.resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+
+
+def prepare_testing(cfg: Config, args: Namespace) -> None:
+    """Applies the options of ``tools/test.py`` to ``cfg``, each as the config's framework understands it.
+
+    Raises:
+        InputError: If the config lacks what an option needs.
+    """
+    is_detection = cfg.get('default_scope') == 'mmdet'
+    cfg.load_from, cfg.resume = args.checkpoint, False
+    cfg.setdefault('custom_hooks', []).append(dict(type='StrictLoadHook'))
+    if args.show or args.show_dir:
+        hook = cfg.get('default_hooks', {}).get('visualization')
+        if hook is None:
+            raise InputError('--show and --show-dir need default_hooks.visualization in the config')
+        hook.update(draw=True, show=args.show, wait_time=args.wait_time)
+        if args.show_dir and is_detection:
+            hook.test_out_dir = args.show_dir
+        elif args.show_dir:
+            cfg.visualizer.save_dir = args.show_dir
+    if args.tta:
+        _use_tta(cfg, is_detection)
+    if args.out:
+        _keep_predictions(cfg, args.out, is_detection)
+
+
+def _use_tta(cfg: Config, is_detection: bool) -> None:
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    if 'tta_pipeline' not in cfg and is_detection:
+        # MMDetection's own default: the test pipeline, once as it is and once flipped.
+        pack = copy.deepcopy(dataset.pipeline[-1])
+        pack.meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip_direction')
+        flips = [dict(type='RandomFlip', prob=1.), dict(type='RandomFlip', prob=0.)]
+        cfg.tta_pipeline = [*dataset.pipeline[:-1], dict(type='TestTimeAug', transforms=[flips, [pack]])]
+        cfg.setdefault(
+            'tta_model',
+            dict(type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)))
+    if 'tta_pipeline' not in cfg or 'tta_model' not in cfg:
+        raise InputError('--tta needs tta_pipeline and tta_model in the config')
+    dataset.pipeline = cfg.tta_pipeline
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+
+
+def _keep_predictions(cfg: Config, out: str, is_detection: bool) -> None:
+    if not is_detection:
+        cfg.test_evaluator.update(output_dir=out, keep_results=True)
+        return
+    if not out.endswith(('.pkl', '.pickle')):
+        raise InputError(f'--out must end in .pkl or .pickle for a detector, got {out!r}')
+    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
+    cfg.test_evaluator = [*evaluators, dict(type='DumpDetResults', out_file_path=out)]
+
+
+def _replace_sync_bn(node: object) -> int:
+    """Replaces SyncBN by BN below ``node``; returns in how many places."""
+    if isinstance(node, dict):
+        here = node.get('type') == 'SyncBN'
+        if here:
+            node['type'] = 'BN'
+        return here + sum(map(_replace_sync_bn, node.values()))
+    return sum(map(_replace_sync_bn, node)) if isinstance(node, (list, tuple)) else 0

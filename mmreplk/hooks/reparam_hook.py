@@ -1,0 +1,78 @@
+"""Evaluation on merged kernels, training on the branches."""
+
+import functools
+import random
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import BaseLoop, Runner
+
+from ..models import reparameterized
+
+
+@HOOKS.register_module()
+class ReparamHook(Hook):
+    """Validates and tests with re-parameterized kernels and hands training back the untouched model.
+
+    The merged filters stand beside the model (see :func:`mmreplk.reparameterized`), so parameters, buffers, optimizer
+    state and ``state_dict()`` are the same bits before, during and after an evaluation. The random number generators
+    are put back too: a run that validates has exactly the loss curve of one that does not. Works with ``EMAHook``,
+    whose averaged weights are the ones merged, and under DistributedDataParallel, and is harmless where a model has
+    no large kernels.
+    """
+
+    # After EMAHook (NORMAL) has swapped the averaged weights in, before CheckpointHook (VERY_LOW).
+    priority = 'LOW'
+
+    def __init__(self) -> None:
+        self._evaluation = ExitStack()
+        self._has_reported = False
+
+    def before_run(self, runner: Runner) -> None:
+        """Makes the loops clean up even if an evaluation raises, for which MMEngine has no hook point."""
+        for loop in (runner._val_loop, runner._test_loop):
+            if isinstance(loop, BaseLoop):
+                loop.run = self._closing(loop.run)
+
+    def _closing(self, run: Callable) -> Callable:
+
+        @functools.wraps(run)
+        def closing_run(*args, **kwargs):
+            with self._evaluation:
+                return run(*args, **kwargs)
+
+        return closing_run
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Merges the kernels."""
+        self._evaluation.close()
+        self._evaluation.enter_context(_preserved_randomness())
+        count = self._evaluation.enter_context(reparameterized(runner.model))
+        if not self._has_reported:
+            self._has_reported = True
+            runner.logger.info(f'ReparamHook: evaluating with {count} re-parameterized large-kernel layers.' if count
+                               else 'ReparamHook: the model has no large-kernel layers to re-parameterize.')
+
+    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        """Lets the branches run again."""
+        self._evaluation.close()
+
+    before_test_epoch = before_val_epoch
+    after_test_epoch = after_val_epoch
+
+
+@contextmanager
+def _preserved_randomness() -> Iterator[None]:
+    """Puts Python's, NumPy's and PyTorch's global generators back as they were on entry."""
+    python, numpy = random.getstate(), np.random.get_state()
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
