@@ -1,8 +1,7 @@
 # UperNet, RepLKNet-31B pre-trained on ImageNet-1K, ADE20K at 512x512, 160k iterations on one node of 8 GPUs.
 # The paper reports 49.9 mIoU single-scale for its 64-GPU run of the same number of images (Table 6).
 _base_ = [
-    '_base_/models/upernet_replknet31b.py', '_base_/datasets/ade20k.py', '_base_/schedules/adamw_160k.py',
-    '_base_/segmentation_runtime.py'
+    '_base_/models/upernet_replknet31b.py', '_base_/datasets/ade20k.py', '_base_/schedules/adamw_160k.py'
 ]
 model = dict(
     backbone=dict(

@@ -1,8 +1,7 @@
 # The main job in minutes on a CPU: a tiny RepLKNet with 31x31 kernels from scratch on the dataset that
 # tools/make_mini_ade20k.py draws.
 _base_ = [
-    '_base_/models/upernet_replknet_tiny.py', '_base_/datasets/mini_ade20k.py', '_base_/schedules/adamw_160k.py',
-    '_base_/segmentation_runtime.py'
+    '_base_/models/upernet_replknet_tiny.py', '_base_/datasets/mini_ade20k.py', '_base_/schedules/adamw_160k.py'
 ]
 max_iters = 800
 model = dict(data_preprocessor=dict(size=(128, 128)))

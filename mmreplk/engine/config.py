@@ -30,7 +30,10 @@ def load_config(path: str, overrides: dict | None = None, work_dir: str | None =
     """
     if not Path(path).is_file():
         raise InputError(f'config {path!r} does not exist')
-    cfg = Config.fromfile(path)
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as error:  # a config is a program: anything can go wrong in it
+        raise InputError(f'config {path!r} cannot be read: {type(error).__name__}: {error}') from error
     try:
         cfg.merge_from_dict(overrides or {})
     except (KeyError, TypeError, IndexError) as error:

@@ -1,9 +1,10 @@
 """RepLKNet as a backbone. Module names, and with them the state dict, are those of the official implementation."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from itertools import islice
 
-import torch
+import numpy as np
 from mmcv.cnn.bricks import DropPath
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
@@ -140,9 +141,9 @@ class RepLKNet(BaseModule):
             conv(base, base, 1),
             conv(base, base, 3, stride=2, groups=base),
         ])
-        rates = torch.linspace(0, drop_path_rate, sum(arch.layers)).split(arch.layers)
+        rates = iter(np.linspace(0, drop_path_rate, sum(arch.layers)).tolist())
         self.stages = nn.ModuleList(
-            RepLKNetStage(arch, i, rates[i].tolist(), norm_cfg, deploy) for i in range(num_stages))
+            RepLKNetStage(arch, i, list(islice(rates, arch.layers[i])), norm_cfg, deploy) for i in range(num_stages))
         self.transitions = nn.ModuleList(
             nn.Sequential(conv(cin, cout, 1), conv(cout, cout, 3, stride=2, groups=cout))
             for cin, cout in zip(arch.channels[:-1], arch.channels[1:], strict=True))
@@ -213,13 +214,14 @@ class RepLKNet(BaseModule):
 
 
 @contextmanager
-def _untracked_statistics(module: nn.Module):
+def _untracked_statistics(module: nn.Module) -> Iterator[None]:
     """Keeps the recomputation of a checkpointed ``module`` from updating its running statistics a second time."""
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training]
+    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, (momentum, count) in zip(norms, kept, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count

@@ -13,11 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def is_supported() -> bool:
-    """Whether this machine has the oneDNN kernel that the functions below are fast on."""
-    return torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability().startswith('AVX')
+# Whether this machine has the oneDNN kernel that the functions below are fast on.
+IS_SUPPORTED = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability().startswith('AVX')
+
+_in_float32 = torch.autocast('cpu', enabled=False)
 
 
+@_in_float32
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Returns the convolution of ``x`` with ``weight``, plus ``bias (C,)``; contiguous, in the dtype of ``x``."""
     kh, kw = weight.shape[-2:]
@@ -35,6 +37,7 @@ def grad_input(grad_output: Tensor, weight: Tensor) -> Tensor:
     return forward(grad_output, weight.flip(-1, -2))
 
 
+@_in_float32
 def grad_weight(x: Tensor, grad_output: Tensor, kernel_size: tuple[int, int]) -> Tensor:
     """Returns the gradient with respect to ``weight``, ``(C, 1, KH, KW)``, in the dtype of ``x``.
 

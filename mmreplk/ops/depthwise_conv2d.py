@@ -45,11 +45,15 @@ def depthwise_conv2d(
     x, weight, bias = _autocast(x, weight, bias)
     _check(x, weight, bias)
     stride, dilation = _pair('stride', stride, 1), _pair('dilation', dilation, 1)
-    same = tuple(d * (k - 1) // 2 for d, k in zip(dilation, weight.shape[-2:], strict=True))
+    is_odd = all(k % 2 for k in weight.shape[-2:])
+    same = tuple(d * (k // 2) for d, k in zip(dilation, weight.shape[-2:], strict=True))
     if padding != 'same':
         padding = _pair('padding', padding, 0)
-    is_same = stride == dilation == (1, 1) and padding in ('same', same) and all(k % 2 for k in weight.shape[-2:])
-    if is_same and _cpu_is_faster(x, weight):
+    elif is_odd:
+        padding = same
+    elif stride != (1, 1):
+        raise ValueError(f"padding 'same' needs an odd kernel where the stride is not 1, got {tuple(weight.shape[-2:])}")
+    if is_odd and stride == dilation == (1, 1) and padding == same and _cpu_is_faster(x, weight):
         return _depthwise_conv2d(x, weight, bias)
     return F.conv2d(x, weight, bias, stride, padding, dilation, groups=weight.shape[0])
 
@@ -57,7 +61,7 @@ def depthwise_conv2d(
 def _cpu_is_faster(x: Tensor, weight: Tensor) -> bool:
     return (
         x.device.type == 'cpu' and x.dtype != torch.float64 and max(weight.shape[-2:]) >= CPU_MIN_KERNEL_SIZE
-        and x.numel() > 0 and cpu.is_supported()
+        and x.numel() > 0 and cpu.IS_SUPPORTED
         # Exporters and tracers are to see an ordinary convolution.
         and not torch.jit.is_tracing() and not torch.compiler.is_exporting() and not torch.onnx.is_in_onnx_export())
 

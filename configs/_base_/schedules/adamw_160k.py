@@ -1,3 +1,5 @@
+_base_ = '../segmentation_runtime.py'
+
 # 160k iterations at a global batch of 32: 8 GPUs x 4 images.
 #
 # The official run is 64 GPUs x 2 images x 40k iterations with 400 of warm-up: 40k x 128 = 160k x 32 = 5.12M images, and

@@ -1,0 +1,63 @@
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def poisoned_empty():
+    """Fills every fresh uninitialized tensor with NaN, so that an output that is not written cannot pass."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    yield
+    torch.use_deterministic_algorithms(before[0])
+    torch.utils.deterministic.fill_uninitialized_memory = before[1]
+
+
+def randomize(model: nn.Module) -> nn.Module:
+    """Gives every BatchNorm statistics and weights that a mistake in folding cannot survive."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            nn.init.normal_(module.running_mean)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+            nn.init.normal_(module.weight)
+            nn.init.normal_(module.bias)
+    return model
+
+
+def fill_by_name(model: nn.Module) -> nn.Module:
+    """Gives ``model`` the weights that the fixtures of the official implementation were computed with."""
+    weights = {}
+    for name, tensor in model.state_dict().items():
+        rng, shape = np.random.default_rng(zlib.crc32(name.encode())), tuple(tensor.shape)
+        if name.endswith('num_batches_tracked'):
+            value = np.zeros(shape)
+        elif name.endswith('running_mean'):
+            value = rng.normal(0, .1, shape)
+        elif name.endswith('running_var') or (len(shape) == 1 and name.endswith('.weight')):
+            value = rng.uniform(.5, 1.5, shape)
+        elif len(shape) == 1:
+            value = rng.normal(0, .1, shape)
+        else:
+            value = rng.normal(0, 1 / np.sqrt(np.prod(shape[1:])), shape)
+        weights[name] = torch.as_tensor(value).to(tensor.dtype)
+    model.load_state_dict(weights)
+    return model
+
+
+def copied_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def assert_same_bits(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert list(actual) == list(expected)
+    for name, tensor in expected.items():
+        assert torch.equal(actual[name], tensor), name

@@ -1,0 +1,222 @@
+"""The hook in real runs of MMEngine, with a real network that is small."""
+
+import copy
+import logging
+
+import pytest
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from torch import nn
+from torch.utils.data import Dataset
+
+from mmreplk import ReparamHook, ReparamLargeKernelConv, RepLKNet
+from tests.conftest import assert_same_bits, copied_state
+
+pytestmark = pytest.mark.compat
+
+
+class Pictures(Dataset):
+
+    def __init__(self, count):
+        self.images = torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, i):
+        return dict(inputs=self.images[i], label=i % 2)
+
+
+class Classifier(BaseModel):
+
+    def __init__(self, backbone=None):
+        super().__init__()
+        self.backbone = backbone or RepLKNet(
+            dict(large_kernel_sizes=[7, 5], layers=[1, 1], channels=[4, 8], small_kernel=3), out_indices=[1])
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, inputs, label, mode='tensor'):
+        logits = self.head(self.backbone(inputs)[-1].mean((2, 3)))
+        return dict(loss=nn.functional.cross_entropy(logits, label)) if mode == 'loss' else [logits]
+
+
+class Logits(BaseMetric):
+
+    def process(self, data_batch, data_samples):
+        self.results.append(data_samples[0])
+
+    def compute_metrics(self, results):
+        return dict(logits=torch.cat([torch.as_tensor(r) for r in results]).reshape(-1).tolist())
+
+
+class Losses(Hook):
+
+    def __init__(self):
+        self.losses = []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.losses.append(outputs['loss'].item())
+
+
+def make_runner(tmp_path, *hooks, val_interval=2, max_iters=6, model=None, metric=None, seed=3, **options):
+    torch.manual_seed(seed)
+    loader = dict(num_workers=0, collate_fn=dict(type='default_collate'))
+    return Runner(
+        model=model or Classifier(),
+        work_dir=str(tmp_path),
+        train_dataloader=dict(
+            loader, dataset=Pictures(8), batch_size=4, sampler=dict(type='InfiniteSampler', shuffle=True)),
+        train_cfg=dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=val_interval),
+        optim_wrapper=dict(optimizer=dict(type='AdamW', lr=1e-2)),
+        val_dataloader=dict(
+            loader, dataset=Pictures(4), batch_size=2, sampler=dict(type='DefaultSampler', shuffle=False)),
+        val_cfg=dict(type='ValLoop'),
+        val_evaluator=[metric or Logits()],
+        custom_hooks=list(hooks),
+        default_hooks=dict(
+            logger=dict(type='LoggerHook', log_metric_by_epoch=False),
+            checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2)),
+        log_processor=dict(by_epoch=False),
+        randomness=dict(seed=seed),
+        default_scope='mmengine',
+        experiment_name=f'run{id(tmp_path)}{torch.rand(1).item()}',
+        **options)
+
+
+class Witness(Hook):
+    """Compares the whole state before, during and after each evaluation."""
+    priority = 'LOWEST'
+
+    def __init__(self):
+        self.merged, self.evaluations = [], 0
+
+    def _snapshot(self, runner):
+        model = runner.model
+        return dict(
+            state=copied_state(model),
+            ids=[id(p) for p in model.parameters()] + [id(b) for b in model.buffers()],
+            names=[n for n, _ in model.named_modules()],
+            optimizer=copy.deepcopy(runner.optim_wrapper.state_dict()),
+            rng=torch.get_rng_state())
+
+    def _compare(self, runner):
+        now = self._snapshot(runner)
+        assert_same_bits(now['state'], self.before['state'])
+        assert now['ids'] == self.before['ids'] and now['names'] == self.before['names']
+        assert str(now['optimizer']) == str(self.before['optimizer'])
+        return now
+
+    def before_val(self, runner):
+        self.before = self._snapshot(runner)
+
+    def before_val_iter(self, runner, batch_idx, data_batch=None):
+        layers = [m for m in runner.model.modules() if isinstance(m, ReparamLargeKernelConv)]
+        self.merged += [layer._merged is not None for layer in layers]
+        self._compare(runner)
+
+    def after_val(self, runner):
+        self.evaluations += 1
+        assert torch.equal(self._compare(runner)['rng'], self.before['rng'])
+        assert all(m._merged is None for m in runner.model.modules() if isinstance(m, ReparamLargeKernelConv))
+
+
+def test_evaluation_runs_merged_and_leaves_no_trace(tmp_path):
+    witness = Witness()
+    make_runner(tmp_path, ReparamHook(), witness).train()
+    assert witness.evaluations == 3 and len(witness.merged) == 12 and all(witness.merged)
+
+
+def test_validating_does_not_change_the_loss_curve(tmp_path):
+    curves = []
+    for interval in (2, 100):
+        losses = Losses()
+        make_runner(tmp_path / str(interval), ReparamHook(), losses, val_interval=interval).train()
+        curves.append(losses.losses)
+    assert len(curves[0]) == 6 and curves[0] == curves[1]
+
+
+def test_metrics_are_those_of_the_unmerged_model(tmp_path):
+    runner = make_runner(tmp_path, ReparamHook())
+    runner.train()
+    merged = torch.tensor(runner.val()['logits'])
+    pictures = Pictures(4)
+    with torch.no_grad():
+        unmerged = [runner.model.eval()(pictures.images[i:i + 2], None)[0].flatten() for i in (0, 2)]
+    torch.testing.assert_close(merged, torch.cat(unmerged), rtol=1e-4, atol=1e-6)
+
+
+def test_averaged_weights_are_the_ones_merged(tmp_path):
+    seen = {}
+
+    class Compare(Hook):
+        priority = 'LOWEST'
+
+        def before_val_epoch(self, runner):
+            ema = next(h for h in runner.hooks if type(h).__name__ == 'EMAHook')
+            layer = next(m for m in runner.model.modules() if isinstance(m, ReparamLargeKernelConv))
+            # At this point EMAHook has put the averaged weights into the model and the trained ones into its own.
+            other = next(m for m in ema.ema_model.modules() if isinstance(m, ReparamLargeKernelConv))
+            seen['merged'], seen['averaged'] = layer._merged[0], layer.equivalent_kernel_bias()[0]
+            seen['trained'] = other.equivalent_kernel_bias()[0]
+            assert other._merged is None
+
+    ema = dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.1, update_buffers=True)
+    make_runner(tmp_path, ema, ReparamHook(), Compare(), max_iters=2).train()
+    assert torch.equal(seen['merged'], seen['averaged']) and not torch.equal(seen['merged'], seen['trained'])
+    saved = torch.load(tmp_path / 'iter_2.pth', weights_only=False)
+    assert {'state_dict', 'ema_state_dict'} <= set(saved) and not [k for k in saved['state_dict'] if 'reparam' in k]
+
+
+class Fails(BaseMetric):
+
+    def process(self, data_batch, data_samples):
+        raise ZeroDivisionError
+
+    def compute_metrics(self, results):
+        return {}
+
+
+def test_an_evaluation_that_raises_is_cleaned_up(tmp_path):
+    runner = make_runner(tmp_path, ReparamHook(), metric=Fails())
+    with pytest.raises(ZeroDivisionError):
+        runner.train()
+    layers = [m for m in runner.model.modules() if isinstance(m, ReparamLargeKernelConv)]
+    assert len(layers) == 2 and all(layer._merged is None for layer in layers)
+
+
+class Plain(nn.Module):
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+
+    def forward(self, x):
+        return [self.conv(x)]
+
+
+@pytest.mark.parametrize(('model', 'words'), [
+    (Classifier, 'evaluating with 2 re-parameterized large-kernel layers'),
+    (lambda: Classifier(Plain()), 'no large-kernel layers to re-parameterize'),
+])
+def test_it_says_once_what_it_merged(tmp_path, caplog, model, words):
+    runner = make_runner(tmp_path, ReparamHook(), model=model())
+    runner.logger.addHandler(caplog.handler)
+    with caplog.at_level(logging.INFO):
+        runner.train()
+    assert [r.getMessage() for r in caplog.records if 'ReparamHook:' in r.getMessage()] == [
+        next(r.getMessage() for r in caplog.records if words in r.getMessage())
+    ]
+
+
+def test_resuming_goes_on_as_if_nothing_had_happened(tmp_path):
+    whole = Losses()
+    make_runner(tmp_path / 'whole', ReparamHook(), whole).train()
+    make_runner(tmp_path / 'parts', ReparamHook(), max_iters=4).train()
+    rest = Losses()
+    resumed = make_runner(tmp_path / 'parts', ReparamHook(), rest, resume=True)
+    resumed.train()
+    expected = torch.load(tmp_path / 'whole' / 'iter_6.pth', weights_only=False)['state_dict']
+    assert len(rest.losses) == 2 and resumed.iter == 6 and list(expected) == list(resumed.model.state_dict())

@@ -1,0 +1,115 @@
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from mmreplk import ReparamLargeKernelConv, reparameterized
+from mmreplk.models.large_kernel import LargeKernelConv2d, fold_bn
+from tests.conftest import assert_same_bits, copied_state, randomize
+
+LAYERS = [
+    dict(in_channels=4, out_channels=4, kernel_size=31, groups=4, small_kernel=5),
+    dict(in_channels=4, out_channels=4, kernel_size=13, groups=4, small_kernel=13),
+    dict(in_channels=4, out_channels=4, kernel_size=27, groups=4),
+    dict(in_channels=4, out_channels=4, kernel_size=7, groups=4, small_kernel=1, stride=2),
+    dict(in_channels=4, out_channels=8, kernel_size=7, groups=2, small_kernel=3),
+    dict(in_channels=3, out_channels=5, kernel_size=5, small_kernel=3, stride=3),
+]
+
+
+def build(options, dtype=torch.float64):
+    return randomize(ReparamLargeKernelConv(**options)).to(dtype).eval()
+
+
+@pytest.mark.parametrize('options', LAYERS, ids=str)
+def test_merging_is_exact_and_idempotent(options):
+    layer = build(options)
+    x = torch.randn(2, options['in_channels'], 21, 18, dtype=torch.float64)
+    expected = layer(x)
+    conv = layer.lkb_origin.conv
+    layer.reparameterize()
+    merged = copied_state(layer)
+    layer.reparameterize()
+    torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
+    assert_same_bits(layer.state_dict(), merged)
+    assert list(merged) == ['lkb_reparam.weight', 'lkb_reparam.bias']
+    for name in ('stride', 'padding', 'groups', 'kernel_size', 'in_channels', 'out_channels'):
+        assert getattr(layer.lkb_reparam, name) == getattr(conv, name)
+    assert type(layer.lkb_reparam) is type(conv) is LargeKernelConv2d
+
+
+def test_merging_for_a_while_leaves_no_trace():
+    layer = build(LAYERS[0], torch.float32)
+    parameters, before = list(layer.parameters()), copied_state(layer)
+    x = torch.randn(2, 4, 21, 18)
+    unmerged = layer(x)
+    with reparameterized(nn.Sequential(layer)) as count:
+        assert count == 1
+        merged = layer(x)
+        assert_same_bits(layer.state_dict(), before)
+        assert all(a is b for a, b in zip(layer.parameters(), parameters, strict=True))
+        layer.train()
+        assert layer(x).std() != merged.std(), 'training must run the branches'
+        layer.eval()
+        layer.load_state_dict(before)
+    torch.testing.assert_close(merged, unmerged, rtol=1e-4, atol=1e-4)
+    assert not torch.equal(merged, unmerged), 'the merged kernel did not run'
+    assert torch.equal(layer(x), unmerged)
+
+
+def test_merging_for_a_while_ends_when_the_body_raises():
+    layer = build(LAYERS[0], torch.float32)
+    x = torch.randn(1, 4, 21, 18)
+    unmerged = layer(x)
+    with pytest.raises(KeyError), reparameterized(layer):
+        raise KeyError
+    assert torch.equal(layer(x), unmerged)
+
+
+def test_merged_layer_keeps_what_it_was():
+    layer = build(LAYERS[0], torch.float32).requires_grad_(False)
+    layer.reparameterize()
+    assert not layer.lkb_reparam.weight.requires_grad and not layer.lkb_reparam.training
+    twin = pickle.loads(pickle.dumps(copy.deepcopy(layer)))
+    assert_same_bits(twin.state_dict(), layer.state_dict())
+    deploy = ReparamLargeKernelConv(**LAYERS[0], deploy=True)
+    deploy.load_state_dict(layer.state_dict())
+    x = torch.randn(1, 4, 9, 9)
+    assert torch.equal(deploy(x), layer(x))
+
+
+def test_half_precision_is_folded_in_float32():
+    layer = build(LAYERS[0], torch.bfloat16)
+    exact = copy.deepcopy(layer).double()
+    exact.reparameterize()
+    weight, bias = layer.equivalent_kernel_bias()
+    assert weight.dtype == torch.bfloat16
+    torch.testing.assert_close(weight, exact.lkb_reparam.weight.bfloat16(), rtol=2**-8, atol=0)
+    torch.testing.assert_close(bias, exact.lkb_reparam.bias.bfloat16(), rtol=2**-7, atol=1e-3)
+
+
+@pytest.mark.parametrize('has_bias', [False, True])
+@pytest.mark.parametrize('affine', [False, True])
+def test_fold_bn(has_bias, affine):
+    conv, bn = nn.Conv2d(3, 4, 3, bias=has_bias).double(), nn.BatchNorm2d(4, affine=affine).double().eval()
+    nn.init.normal_(bn.running_mean)
+    nn.init.uniform_(bn.running_var, 0.5, 2)
+    if affine:
+        nn.init.normal_(bn.weight)
+        nn.init.normal_(bn.bias)
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    torch.testing.assert_close(torch.conv2d(x, *fold_bn(conv, bn)), bn(conv(x)))
+
+
+@pytest.mark.parametrize(('options', 'words'), [
+    (dict(kernel_size=8), 'kernel_size must be a positive odd integer, got 8'),
+    (dict(kernel_size=7, small_kernel=4), 'small_kernel must be a positive odd integer, got 4'),
+    (dict(kernel_size=7, small_kernel=9), 'small_kernel must be at most the large kernel_size, 7, got 9'),
+    (dict(kernel_size=7, norm_cfg=dict(type='GN', num_groups=2)), "norm_cfg must describe a BatchNorm.*'GN'"),
+    (dict(kernel_size=7, norm_cfg=dict(type='BN', track_running_stats=False)), 'norm_cfg must describe a BatchNorm'),
+])
+def test_bad_arguments_are_named(options, words):
+    with pytest.raises(ValueError, match=words):
+        ReparamLargeKernelConv(4, 4, **options)

@@ -1,0 +1,187 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmreplk.ops import cpu, depthwise_conv2d, reference
+
+pytestmark = pytest.mark.usefixtures('poisoned_empty')
+
+# Relative to the largest value of the reference, for a reduction of 1000 terms; grows with its square root.
+# PyTorch, which computes small kernels, needs the float16 figure; the fast path keeps within 5e-4.
+TOLERANCE = {torch.float64: 1e-13, torch.float32: 2e-6, torch.bfloat16: 4e-3, torch.float16: 2e-3}
+
+# (N, C, H, W, KH, KW)
+SHAPES = [
+    (2, 3, 20, 17, 31, 31),
+    (1, 5, 33, 40, 29, 29),
+    (2, 4, 9, 9, 27, 27),
+    (3, 2, 16, 16, 13, 13),
+    (1, 1, 1, 1, 31, 31),
+    (2, 7, 30, 11, 7, 7),
+    (2, 3, 12, 12, 5, 5),
+    (2, 3, 12, 12, 3, 3),
+    (1, 4, 21, 22, 51, 5),
+    (1, 4, 21, 22, 5, 51),
+    (1, 2, 70, 3, 63, 1),
+]
+
+
+def make(shape, dtype=torch.float32):
+    n, c, h, w, kh, kw = shape
+    x, weight, bias = torch.randn(n, c, h, w), torch.randn(c, 1, kh, kw), torch.randn(c)
+    return [t.to(dtype).requires_grad_() for t in (x, weight, bias)]
+
+
+def assert_close(actual, expected, terms):
+    error = (actual.double() - expected.double()).abs().max() / expected.abs().max()
+    assert error <= TOLERANCE[actual.dtype] * max(1, terms / 1000)**.5, f'{error:.1e}'
+
+
+@pytest.mark.parametrize('dtype', TOLERANCE, ids=str)
+@pytest.mark.parametrize('shape', SHAPES, ids=str)
+def test_three_passes_agree_with_the_reference(shape, dtype):
+    n, _, h, w, kh, kw = shape
+    x, weight, bias = make(shape, dtype)
+    out = depthwise_conv2d(x, weight, bias)
+    grad = torch.randn_like(out)
+    out.backward(grad)
+    xd, wd, bd, gd = (t.detach().double() for t in (x, weight, bias, grad))
+    assert out.dtype == x.grad.dtype == weight.grad.dtype == bias.grad.dtype == dtype
+    assert_close(out, reference.forward(xd, wd, bd), kh * kw)
+    assert_close(x.grad, reference.grad_input(gd, wd), kh * kw)
+    assert_close(weight.grad, reference.grad_weight(xd, gd, (kh, kw)), n * h * w)
+    assert_close(bias.grad, gd.sum((0, 2, 3)), n * h * w)
+
+
+def test_reference_is_the_convolution_and_its_gradients():
+    x, weight, bias = make((2, 3, 6, 7, 5, 3), torch.float64)
+    out = F.conv2d(x, weight, bias, padding=(2, 1), groups=3)
+    torch.testing.assert_close(reference.forward(x, weight, bias), out)
+    grad = torch.randn_like(out)
+    grads = torch.autograd.grad(out, (x, weight), grad)
+    torch.testing.assert_close(reference.grad_input(grad, weight), grads[0])
+    torch.testing.assert_close(reference.grad_weight(x, grad, (5, 3)), grads[1])
+
+
+@pytest.mark.parametrize('layout', ['channels_last', 'sliced', 'transposed', 'expanded'])
+def test_any_layout_of_input_and_gradient(layout):
+    weight = torch.randn(4, 1, 13, 13, requires_grad=True)
+
+    def lay_out(t):
+        if layout == 'channels_last':
+            return t.to(memory_format=torch.channels_last)
+        if layout == 'sliced':
+            return torch.randn(2, 6, 22, 32)[:, 1:5, 1:21, 3:23].copy_(t)
+        if layout == 'transposed':
+            return t.transpose(2, 3).contiguous().transpose(2, 3)
+        return t[:1].expand(2, -1, -1, -1)
+
+    x = lay_out(torch.randn(2, 4, 20, 20)).requires_grad_()
+    out = depthwise_conv2d(x, weight)
+    grad = lay_out(torch.randn(2, 4, 20, 20))
+    grads = torch.autograd.grad(out, (x, weight), grad)
+    assert_close(out.detach(), reference.forward(x.detach().double(), weight.detach().double()), 169)
+    assert_close(grads[0], reference.grad_input(grad.double(), weight.detach().double()), 169)
+    assert_close(grads[1], reference.grad_weight(x.detach().double(), grad.double(), (13, 13)), 800)
+
+
+@pytest.mark.parametrize(
+    'options', [
+        dict(stride=2, padding=15),
+        dict(padding=3),
+        dict(padding=(15, 2)),
+        dict(padding='same', dilation=2),
+        dict(padding=0),
+        dict(padding='same'),
+        dict(stride=(1, 3), padding=(0, 15), dilation=(1, 2)),
+    ],
+    ids=str)
+def test_every_option_of_conv2d(options):
+    x, weight, bias = make((2, 3, 70, 71, 31, 31))
+    expected = F.conv2d(x.double(), weight.double(), bias.double(), groups=3, **options)
+    assert_close(depthwise_conv2d(x, weight, bias, **options), expected, 961)
+
+
+def test_even_kernels_and_empty_batches():
+    x, weight, _ = make((2, 3, 20, 20, 8, 8))
+    assert_close(depthwise_conv2d(x, weight), F.conv2d(x.double(), weight.double(), padding='same', groups=3), 64)
+    assert depthwise_conv2d(torch.empty(0, 3, 20, 20), torch.ones(3, 1, 31, 31)).shape == (0, 3, 20, 20)
+
+
+def test_the_fast_path_is_taken():
+    if not cpu.IS_SUPPORTED:
+        pytest.skip('this CPU has no fast path')
+    x, weight, _ = make((1, 2, 20, 20, 31, 31))
+    assert 'mmreplk' in type(depthwise_conv2d(x, weight).grad_fn).__name__
+    assert 'mmreplk' not in type(depthwise_conv2d(x, weight, stride=2).grad_fn).__name__
+
+
+def test_gradients_of_frozen_operands_are_not_computed():
+    x, weight, bias = make((1, 2, 20, 20, 31, 31))
+    out = depthwise_conv2d(x.detach(), weight, bias.detach())
+    out.sum().backward()
+    assert x.grad is None and bias.grad is None and weight.grad is not None
+
+
+def test_second_derivative_is_refused():
+    x, weight, _ = make((1, 2, 20, 20, 31, 31))
+    grad, = torch.autograd.grad(depthwise_conv2d(x, weight).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match='depthwise_conv2d_grad_input'):
+        grad.sum().backward()
+
+
+@pytest.mark.parametrize('requires_grad', [False, True])
+def test_opcheck(requires_grad):
+    inputs = [t.requires_grad_(requires_grad) for t in make((2, 3, 9, 10, 7, 7))]
+    torch.library.opcheck(torch.ops.mmreplk.depthwise_conv2d.default, tuple(inputs))
+
+
+def test_compiles_to_one_graph():
+    x, weight, bias = make((2, 3, 20, 20, 13, 13))
+    compiled = torch.compile(depthwise_conv2d, fullgraph=True, backend='aot_eager')
+    eager, out = depthwise_conv2d(x, weight, bias), compiled(x, weight, bias)
+    assert torch.equal(out, eager)
+    grads = torch.autograd.grad(out.square().sum(), (x, weight, bias))
+    for actual, expected in zip(grads, torch.autograd.grad(eager.square().sum(), (x, weight, bias)), strict=True):
+        torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16], ids=str)
+def test_autocast_casts_as_it_does_for_conv2d(dtype):
+    x, weight, bias = make((2, 3, 20, 20, 31, 31))
+    with torch.autocast('cpu', dtype):
+        out = depthwise_conv2d(x, weight, bias)
+    out.float().sum().backward()
+    assert out.dtype == dtype and weight.grad.dtype == torch.float32
+    rounded = [t.detach().to(dtype).double() for t in (x, weight, bias)]
+    assert_close(out.detach(), reference.forward(*rounded), 961)
+
+
+def test_the_same_input_gives_the_same_bits():
+    x, weight, bias = make((2, 3, 40, 40, 31, 31))
+    first = torch.autograd.grad(depthwise_conv2d(x, weight, bias).square().sum(), (x, weight, bias))
+    again = torch.autograd.grad(depthwise_conv2d(x, weight, bias).square().sum(), (x, weight, bias))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+X, W, B = torch.zeros(1, 3, 8, 8), torch.zeros(3, 1, 7, 7), torch.zeros(3)
+
+
+@pytest.mark.parametrize(('arguments', 'error', 'words'), [
+    (dict(x=[1]), TypeError, 'x must be a torch.Tensor, got list'),
+    (dict(x=X.int(), weight=W.int(), bias=None), TypeError, 'floating-point dtype, got torch.int32'),
+    (dict(x=X[0]), ValueError, r'x must have shape \(N, C, H, W\), got \(3, 8, 8\)'),
+    (dict(weight=W[:2]), ValueError, r'weight must have shape \(3, 1, KH, KW\).*got \(2, 1, 7, 7\)'),
+    (dict(weight=W.expand(3, 3, 7, 7)), ValueError, r'got \(3, 3, 7, 7\)'),
+    (dict(weight=W.double()), TypeError, 'dtype of x, torch.float32, got torch.float64'),
+    (dict(weight=W.to('meta')), ValueError, 'device of x, cpu, got meta'),
+    (dict(bias=B[:2]), ValueError, r'bias must have shape \(3,\), got \(2,\)'),
+    (dict(padding=-1), ValueError, 'padding must be .* got -1'),
+    (dict(padding='valid'), ValueError, "padding must be .* got 'valid'"),
+    (dict(stride=0), ValueError, 'stride must be .* got 0'),
+    (dict(weight=W[..., 1:], stride=2, padding='same'), ValueError, r"padding 'same' needs an odd kernel.*got \(7, 6\)"),
+    (dict(dilation=(1, 2, 3)), ValueError, r'dilation must be .* got \(1, 2, 3\)'),
+])
+def test_bad_input_is_named(arguments, error, words):
+    with pytest.raises(error, match=words):
+        depthwise_conv2d(**dict(dict(x=X, weight=W, bias=B), **arguments))
