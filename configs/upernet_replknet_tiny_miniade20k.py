@@ -3,7 +3,7 @@
 _base_ = [
     '_base_/models/upernet_replknet_tiny.py', '_base_/datasets/mini_ade20k.py', '_base_/schedules/adamw_160k.py'
 ]
-max_iters = 800
+max_iters = 500
 model = dict(data_preprocessor=dict(size=(128, 128)))
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
 param_scheduler = [

@@ -1,9 +1,10 @@
-"""The three passes of a "same", stride-1 depthwise convolution on x86 CPUs, each on oneDNN's backward-data kernel.
+"""The three passes of a "same", stride-1 depthwise convolution on x86 CPUs, each on oneDNN's compiled kernels.
 
-oneDNN's compiled depthwise *forward* refuses padding wider than its register block and falls back to im2col,
-while its *backward-data*, which PyTorch reaches through ``conv_transpose2d``, has no such limit. With an odd kernel
-and "same" padding a convolution is the transposed convolution with the flipped filter, so every pass is written as
-one. Shapes: ``x`` and ``grad_output`` ``(N, C, H, W)``, ``weight`` ``(C, 1, KH, KW)``.
+oneDNN's compiled depthwise *forward* refuses padding wider than its register block and falls back to im2col, and
+PyTorch's weight gradient is slow from 5x5 on, while the compiled *backward-data*, which PyTorch reaches through
+``conv_transpose2d``, has no such limits. With an odd kernel and "same" padding a convolution is the transposed
+convolution with the flipped filter, so the slow passes are written as one. Shapes: ``x`` and ``grad_output``
+``(N, C, H, W)``, ``weight`` ``(C, 1, KH, KW)``.
 
 bfloat16 and float16 are computed in float32, because oneDNN accumulates these kernels too coarsely in bfloat16.
 """
@@ -12,9 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
-# Whether this machine has the oneDNN kernel that the functions below are fast on.
-IS_SUPPORTED = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability().startswith('AVX')
+# The largest kernel extent that oneDNN's forward takes, by instruction set; None where there is no such kernel.
+LARGEST_FORWARD = {'AVX2': 9, 'AVX512': 13}.get(torch.backends.cpu.get_cpu_capability()) \
+    if torch.backends.mkldnn.is_available() else None
+# The smallest kernel extent whose weight gradient is faster as a transposed convolution than in PyTorch.
+SMALLEST_GRAD_WEIGHT = 5
 
 _in_float32 = torch.autocast('cpu', enabled=False)
 
@@ -23,18 +26,24 @@ _in_float32 = torch.autocast('cpu', enabled=False)
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Returns the convolution of ``x`` with ``weight``, plus ``bias (C,)``; contiguous, in the dtype of ``x``."""
     kh, kw = weight.shape[-2:]
-    out = F.conv_transpose2d(
+    is_direct = max(kh, kw) <= LARGEST_FORWARD
+    convolve = F.conv2d if is_direct else F.conv_transpose2d
+    out = convolve(
         x.float().contiguous(),
-        weight.float().flip(-1, -2),
+        weight.float() if is_direct else weight.float().flip(-1, -2),
         None if bias is None else bias.float(),
         padding=(kh // 2, kw // 2),
         groups=weight.shape[0])
     return out.to(x.dtype)
 
 
+@_in_float32
 def grad_input(grad_output: Tensor, weight: Tensor) -> Tensor:
     """Returns the gradient with respect to ``x``; contiguous, in the dtype of ``grad_output``."""
-    return forward(grad_output, weight.flip(-1, -2))
+    kh, kw = weight.shape[-2:]
+    grad = F.conv_transpose2d(
+        grad_output.float().contiguous(), weight.float(), padding=(kh // 2, kw // 2), groups=weight.shape[0])
+    return grad.to(grad_output.dtype)
 
 
 @_in_float32

@@ -6,9 +6,6 @@ from torch import Tensor
 
 from . import cpu
 
-# The smallest kernel extent from which the transposed form beats PyTorch's own convolution on a CPU.
-CPU_MIN_KERNEL_SIZE = 7
-
 
 def depthwise_conv2d(
     x: Tensor,
@@ -59,11 +56,15 @@ def depthwise_conv2d(
 
 
 def _cpu_is_faster(x: Tensor, weight: Tensor) -> bool:
-    return (
-        x.device.type == 'cpu' and x.dtype != torch.float64 and max(weight.shape[-2:]) >= CPU_MIN_KERNEL_SIZE
-        and x.numel() > 0 and cpu.IS_SUPPORTED
-        # Exporters and tracers are to see an ordinary convolution.
-        and not torch.jit.is_tracing() and not torch.compiler.is_exporting() and not torch.onnx.is_in_onnx_export())
+    """Whether the passes of :mod:`mmreplk.ops.cpu` beat PyTorch's own, for odd kernels with "same" padding."""
+    if cpu.LARGEST_FORWARD is None or x.device.type != 'cpu' or x.dtype == torch.float64 or x.numel() == 0:
+        return False
+    # Exporters and tracers are to see an ordinary convolution.
+    if torch.jit.is_tracing() or torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
+        return False
+    size = max(weight.shape[-2:])
+    is_training = torch.is_grad_enabled() and weight.requires_grad
+    return size > cpu.LARGEST_FORWARD or (is_training and size >= cpu.SMALLEST_GRAD_WEIGHT)
 
 
 def _autocast(x: Tensor, *others: Tensor | None) -> list[Tensor | None]:
