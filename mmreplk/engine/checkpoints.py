@@ -11,9 +11,10 @@ from mmengine.fileio.backends import LocalBackend
 from mmengine.logging import HistoryBuffer
 
 # MMEngine keeps its log history in every checkpoint. OpenMMLab's 0.10.7 reads checkpoints with PyTorch's default,
-# which from 2.6 on refuses all types but those named as safe: these are, and executing pickles stays off.
+# which from 2.6 on refuses all types but those named as safe: these are, and executing pickles stays off. (getattr is
+# how pickle names the methods of HistoryBuffer; what it returns cannot be called from a pickle.)
 torch.serialization.add_safe_globals([
-    HistoryBuffer, np.ndarray, np.dtype,
+    HistoryBuffer, getattr, np.ndarray, np.dtype,
     type(np.dtype(np.float64)),
     type(np.dtype(np.int64)), np.empty(0).__reduce__()[0],
     np.float64(0).__reduce__()[0]

@@ -49,7 +49,8 @@ def depthwise_conv2d(
     elif is_odd:
         padding = same
     elif stride != (1, 1):
-        raise ValueError(f"padding 'same' needs an odd kernel where the stride is not 1, got {tuple(weight.shape[-2:])}")
+        raise ValueError("padding 'same' needs an odd kernel where the stride is not 1, got a kernel of "
+                         f'{tuple(weight.shape[-2:])}')
     if is_odd and stride == dilation == (1, 1) and padding == same and _cpu_is_faster(x, weight):
         return _depthwise_conv2d(x, weight, bias)
     return F.conv2d(x, weight, bias, stride, padding, dilation, groups=weight.shape[0])
@@ -100,7 +101,8 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
 
 def _pair(name: str, value: int | tuple[int, int], least: int) -> tuple[int, int]:
     pair = (value, value) if isinstance(value, int) else value
-    if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(isinstance(v, int) and v >= least for v in pair):
+    is_pair = isinstance(pair, (tuple, list)) and len(pair) == 2
+    if not is_pair or not all(isinstance(v, int) and v >= least for v in pair):
         allowed = "'same', " if name == 'padding' else ''
         raise ValueError(f'{name} must be {allowed}an integer >= {least} or a pair of them, got {value!r}')
     return tuple(pair)
@@ -140,8 +142,7 @@ def _(x: Tensor, grad_output: Tensor, kernel_height: int, kernel_width: int) -> 
 
 
 def _setup_context(ctx, inputs, output) -> None:
-    x, weight, bias = inputs
-    ctx.save_for_backward(x, weight)
+    ctx.save_for_backward(*inputs[:2])
 
 
 def _backward(ctx, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:

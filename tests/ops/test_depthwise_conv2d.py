@@ -179,7 +179,7 @@ X, W, B = torch.zeros(1, 3, 8, 8), torch.zeros(3, 1, 7, 7), torch.zeros(3)
     (dict(padding=-1), ValueError, 'padding must be .* got -1'),
     (dict(padding='valid'), ValueError, "padding must be .* got 'valid'"),
     (dict(stride=0), ValueError, 'stride must be .* got 0'),
-    (dict(weight=W[..., 1:], stride=2, padding='same'), ValueError, r"padding 'same' needs an odd kernel.*got \(7, 6\)"),
+    (dict(weight=W[..., 1:], stride=2), ValueError, r"padding 'same' needs an odd kernel.*got a kernel of \(7, 6\)"),
     (dict(dilation=(1, 2, 3)), ValueError, r'dilation must be .* got \(1, 2, 3\)'),
 ])
 def test_bad_input_is_named(arguments, error, words):

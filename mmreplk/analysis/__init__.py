@@ -1,0 +1,4 @@
+from .contact_sheet import contact_sheet
+from .timing import time_in_turns
+
+__all__ = ['contact_sheet', 'time_in_turns']

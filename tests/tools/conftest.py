@@ -1,0 +1,47 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmreplk.datasets import make_mini_ade20k
+
+ROOT = Path(__file__).parents[2]
+TINY = 'configs/upernet_replknet_tiny_miniade20k.py'
+REAL = 'configs/upernet_replknet31b_ade20k.py'
+
+
+def tool(name, *arguments, **environment):
+    """Runs ``tools/<name>`` as a user does; returns the finished process with its output as text."""
+    env = dict(os.environ, PYTHON=sys.executable, **environment)
+    head = [str(ROOT / 'tools' / name)] if name.endswith('.sh') else [sys.executable, f'tools/{name}']
+    return subprocess.run([*head, *map(str, arguments)], cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)
+
+
+@pytest.fixture(scope='session')
+def data_root(tmp_path_factory):
+    return make_mini_ade20k(tmp_path_factory.mktemp('data') / 'ade', num_train=8, num_val=2)
+
+
+@pytest.fixture(scope='session')
+def data_options(data_root):
+    return [f'{name}_dataloader.dataset.data_root={data_root}' for name in ('train', 'val', 'test')]
+
+
+@pytest.fixture(scope='session')
+def short_options(data_options):
+    """What makes the tiny config train four iterations with an evaluation and a checkpoint every second."""
+    return [
+        *data_options, 'train_dataloader.batch_size=2', 'train_cfg.max_iters=4', 'train_cfg.val_interval=2',
+        'default_hooks.checkpoint.interval=2', 'default_hooks.logger.interval=1'
+    ]
+
+
+@pytest.fixture(scope='session')
+def trained(tmp_path_factory, short_options):
+    """The work dir of a short training of the tiny config."""
+    work_dir = tmp_path_factory.mktemp('trained')
+    result = tool('train.py', TINY, '--work-dir', work_dir, '--cfg-options', *short_options)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return work_dir

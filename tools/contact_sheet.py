@@ -1,0 +1,34 @@
+"""Draws image, ground truth and prediction side by side, from the label maps that tools/test.py --out wrote."""
+
+import argparse
+from pathlib import Path
+
+import cv2
+from mmengine.config import DictAction
+from mmengine.registry import DATASETS, init_default_scope
+
+from mmreplk.analysis import contact_sheet
+from mmreplk.engine import load_config, run
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file of a segmentor, for its test dataset')
+    parser.add_argument('predictions', help='folder of label maps')
+    parser.add_argument('out', help='picture to write')
+    parser.add_argument('--count', type=int, default=6, help='number of rows')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config values')
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    cfg = load_config(args.config, args.cfg_options)
+    init_default_scope(cfg.default_scope)
+    sheet = contact_sheet(DATASETS.build(cfg.test_dataloader.dataset), args.predictions, args.count)
+    Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(args.out, sheet)
+
+
+if __name__ == '__main__':
+    arguments = parse_args()
+    run(lambda: main(arguments))
