@@ -76,7 +76,9 @@ def prepare_testing(cfg: Config, args: Namespace) -> None:
     """
     is_detection = cfg.get('default_scope') == 'mmdet'
     cfg.load_from, cfg.resume = args.checkpoint, False
-    cfg.setdefault('custom_hooks', []).append(dict(type='StrictLoadHook'))
+    hooks = cfg.setdefault('custom_hooks', [])
+    if not any(hook['type'] == 'StrictLoadHook' for hook in hooks):
+        hooks.append(dict(type='StrictLoadHook'))
     if args.show or args.show_dir:
         hook = cfg.get('default_hooks', {}).get('visualization')
         if hook is None:

@@ -24,12 +24,14 @@ class StrictLoadHook(Hook):
         model = runner.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
-        given = {name.removeprefix('module.'): t.shape for name, t in checkpoint.get('state_dict', checkpoint).items()}
+        source = runner._load_from or f'in {runner.work_dir}'
+        weights = checkpoint.get('state_dict', checkpoint)
+        given = {name.removeprefix('module.'): getattr(tensor, 'shape', ()) for name, tensor in weights.items()}
         for name, tensor in model.state_dict().items():
             if name.endswith('num_batches_tracked'):
                 continue
             if name not in given:
-                raise InputError(f'checkpoint {runner._load_from} is of another model: it lacks {name!r}')
+                raise InputError(f'checkpoint {source} is of another model: it lacks {name!r}')
             if given[name] != tensor.shape:
-                raise InputError(f'checkpoint {runner._load_from} is of another model: its {name!r} has shape '
+                raise InputError(f'checkpoint {source} is of another model: its {name!r} has shape '
                                  f'{tuple(given[name])}, this model needs {tuple(tensor.shape)}')

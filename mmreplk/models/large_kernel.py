@@ -17,7 +17,7 @@ class LargeKernelConv2d(nn.Conv2d):
     """An ``nn.Conv2d`` that runs on :func:`mmreplk.ops.depthwise_conv2d` wherever it is depthwise."""
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if self.groups == self.in_channels == self.out_channels:
+        if self.groups == self.in_channels == self.out_channels and self.padding_mode == 'zeros':
             return depthwise_conv2d(x, weight, bias, self.stride, self.padding, self.dilation)
         return super()._conv_forward(x, weight, bias)
 
