@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ PROGRESS = re.compile(r'Iter\((?P<job>\w+)\) \[ *(?P<done>\d+)/(?P<all>\d+)\]'
 
 
 def main() -> None:
+    warnings.simplefilter('ignore')
     start = time.time()
     command('tools/make_mini_ade20k.py', DATA)
     command('tools/train.py', CONFIG, '--work-dir', WORK_DIR)

@@ -15,10 +15,10 @@ from mmengine.logging import HistoryBuffer
 # how pickle names the methods of HistoryBuffer; what it returns cannot be called from a pickle.)
 torch.serialization.add_safe_globals([
     HistoryBuffer, getattr, np.ndarray, np.dtype,
-    type(np.dtype(np.float64)),
-    type(np.dtype(np.int64)), np.empty(0).__reduce__()[0],
-    np.float64(0).__reduce__()[0]
-])
+    *(type(np.dtype(name)) for name in ('float16', 'float32', 'float64', 'int32', 'int64', 'bool')),
+    np.empty(0).__reduce__()[0],  # what pickle rebuilds arrays and scalars with, wherever NumPy keeps it
+    np.float64(0).__reduce__()[0],
+])  # yapf: disable
 
 
 @register_backend('mmreplk.atomic_local')
