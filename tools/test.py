@@ -4,10 +4,8 @@ import argparse
 import os
 
 from mmengine.config import DictAction
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
 
-from mmreplk.engine import check_before_testing, load_config, prepare_testing, run
+from mmreplk.engine import build_runner, check_before_testing, load_config, prepare_testing, run
 
 
 def parse_args() -> argparse.Namespace:
@@ -32,8 +30,7 @@ def main(args: argparse.Namespace) -> None:
     cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
     prepare_testing(cfg, args)
     check_before_testing(cfg)
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    runner.test()
+    build_runner(cfg).test()
 
 
 if __name__ == '__main__':

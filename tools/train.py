@@ -4,10 +4,8 @@ import argparse
 import os
 
 from mmengine.config import DictAction
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
 
-from mmreplk.engine import check_before_training, load_config, prepare_training, run
+from mmreplk.engine import build_runner, check_before_training, load_config, prepare_training, run
 
 
 def parse_args() -> argparse.Namespace:
@@ -32,8 +30,7 @@ def main(args: argparse.Namespace) -> None:
     args.work_dir = cfg.work_dir
     prepare_training(cfg, args)
     check_before_training(cfg)
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    runner.train()
+    build_runner(cfg).train()
 
 
 if __name__ == '__main__':

@@ -1,6 +1,7 @@
 """Configs as the tools need them: read, overridden from the command line, fitted to the machine."""
 
 import copy
+import os
 from argparse import Namespace
 from pathlib import Path
 
@@ -22,8 +23,7 @@ def load_config(path: str, overrides: dict | None = None, work_dir: str | None =
         launcher: How the processes were started: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
 
     Returns:
-        The config, with ``SyncBN`` as ``BN`` where there is one process or no GPU, and gloo between processes in the
-        latter case.
+        The config, with ``SyncBN`` as ``BN`` where there is one process or no GPU.
 
     Raises:
         InputError: If the file is missing or cannot be read, or an override does not fit it.
@@ -41,11 +41,9 @@ def load_config(path: str, overrides: dict | None = None, work_dir: str | None =
     cfg.launcher = launcher
     cfg.work_dir = work_dir or cfg.get('work_dir') or f'./work_dirs/{Path(path).stem}'
     has_gpu = torch.cuda.is_available()
-    if not has_gpu and 'env_cfg' in cfg:
-        cfg.env_cfg.dist_cfg = dict(backend='gloo')
     if launcher == 'none' or not has_gpu:
         replaced = _replace_sync_bn(cfg._cfg_dict)
-        if replaced:
+        if replaced and os.environ.get('RANK', '0') == '0':
             reason = 'there is one process' if has_gpu else 'there is no GPU'
             print_log(f'SyncBN is replaced by BN in {replaced} places of the config, since {reason}.', logger='current')
     return cfg

@@ -1,0 +1,21 @@
+"""MMEngine's runner, also in several processes without GPUs."""
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Builds the runner that ``cfg`` describes, a :class:`Runner` unless ``runner_type`` says otherwise."""
+    if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
+        # MMEngine would start the processes by choosing a GPU for each, and wrap the model for one.
+        torch.distributed.init_process_group('gloo')
+        cfg.setdefault(
+            'model_wrapper_cfg',
+            dict(
+                type='MMDistributedDataParallel',
+                device_ids=None,
+                broadcast_buffers=False,
+                find_unused_parameters=cfg.get('find_unused_parameters', False)))
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
