@@ -81,7 +81,7 @@ def prepare_testing(cfg: Config, args: Namespace) -> None:
         hook = cfg.get('default_hooks', {}).get('visualization')
         if hook is None:
             raise InputError('--show and --show-dir need default_hooks.visualization in the config')
-        hook.update(draw=True, show=args.show, wait_time=args.wait_time)
+        hook.update(draw=True, interval=1, show=args.show, wait_time=args.wait_time)
         if args.show_dir and is_detection:
             hook.test_out_dir = args.show_dir
         elif args.show_dir:
