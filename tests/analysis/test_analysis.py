@@ -3,8 +3,9 @@ import time
 import cv2
 import numpy as np
 import pytest
+import torch
 
-from mmreplk.analysis import contact_sheet, time_in_turns
+from mmreplk.analysis import contact_sheet, op_benchmark, time_in_turns
 
 
 def test_time_in_turns_takes_medians_in_turns():
@@ -51,3 +52,18 @@ def test_contact_sheet(tmp_path):
         white, white, white, white, red, green, black, black, black, black,
         white, white, white, white, green, green, black, black, black, black
     ]  # yapf: disable
+
+
+def test_benchmark_times_only_what_is_right(monkeypatch):
+    monkeypatch.setitem(op_benchmark.RIVALS, 'wrong', lambda x, weight: op_benchmark._torch(x, weight) * 1.01)
+    case = op_benchmark.Case(n=1, c=4, h=9, k=7)
+    names = ['mmreplk', 'torch', 'torch.fft', 'wrong']
+    rows = op_benchmark.benchmark(case, torch.float32, 'cpu', rivals=names, rounds=3)
+    timed = {(row['what'], row['rival']) for row in rows if 'what' in row}
+    assert timed == {(w, r) for w in op_benchmark.PASSES for r in ('mmreplk', 'torch', 'torch.fft')}
+    assert [row['error'] > 1e-3 for row in rows if row['rival'] == 'wrong'] == [True]
+    for row in rows:
+        if 'what' in row:
+            assert row['percentile20_ms'] <= row['median_ms'] <= row['percentile80_ms'] and len(row['raw_ms']) == 3
+    # Rows 0 to 8 meet 4, 5, 6, 7, 7, 7, 6, 5, 4 taps of seven.
+    assert case.useful_flop == 2 * 4 * 51**2
