@@ -47,7 +47,7 @@ def geometry(kernel_height: int, window: Window, tile: ForwardTile) -> Geometry:
 def tape(weight: Tensor, shape: Geometry, flip: bool, transpose: bool) -> Tensor:
     """Returns the tape of ``weight (C, 1, KH, KW)``, transposed and turned by 180 degrees if asked.
 
-    The tapes of filters without ``requires_grad`` are kept while the filter lives and its version stays, CACHED at most.
+    Tapes of filters without ``requires_grad`` are kept while the filter lives and its version stays, CACHED at most.
     While a CUDA graph is captured they are neither kept nor read, because the graph owns its memory. Writing through
     ``.data``, as averaging hooks do to parameters that train, changes no version: such filters are expanded every time.
 
