@@ -90,7 +90,7 @@ def forward_kernel(
     x0 = pid // n_blocks % x_blocks * BLOCK_X
     ng = pid % n_blocks * BLOCK_N + tl.arange(0, BLOCK_N)  # (BLOCK_N,): stacks (n, g)
     n, y0 = ng // stacks, ng % stacks * DEPTH
-    plane = (n.to(tl.int64) * C + c) * (H * W)
+    plane = (n * C + c).to(tl.int64) * (H * W)
     m = tl.arange(0, DEPTH * BLOCK_X)  # (M,): outputs (dy, xi)
     tape_ptr += c.to(tl.int64) * ((STEPS + DEPTH - 1) * BLOCK_X * WIDTH) + m[:, None] * WIDTH
 

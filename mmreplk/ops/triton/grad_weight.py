@@ -91,7 +91,7 @@ def grad_weight_kernel(
         x0 = step % x_blocks * BLOCK_X
         ng = step // x_blocks * BLOCK_K + tl.arange(0, BLOCK_K)  # (BLOCK_K,): stacks (n, g)
         n, y0 = ng // stacks, ng % stacks * DEPTH
-        plane = (n.to(tl.int64) * C + c) * (H * W)
+        plane = (n * C + c).to(tl.int64) * (H * W)
         y_in, x_in = y0[None, :] + (r - KH // 2)[:, None], (x0 - LEFT + x)[:, None]
         inside = (n < N)[None, :] & (y_in >= 0) & (y_in < H) & (x_in >= 0) & (x_in < W)
         window = tl.load(x_ptr + plane[None, :] + y_in * W + x_in, mask=inside, other=0)  # (M, BLOCK_K)
