@@ -52,6 +52,11 @@ def launches(function: Callable, *args, **kwargs) -> list[Launch]:
     return recorded
 
 
+def tile(launch: Launch) -> dict[str, int]:
+    """Returns the sizes that the launch was cut to, with its warps and stages."""
+    return {name: value for name, value in launch.kwargs.items() if name.startswith(('BLOCK', 'DEPTH', 'num_'))}
+
+
 def compile_launch(launch: Launch, target: GPUTarget) -> triton.compiler.CompiledKernel:
     """Compiles ``launch`` as ``JITFunction.run`` would on ``target``."""
     kernel, args, kwargs = launch

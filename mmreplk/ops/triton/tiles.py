@@ -56,7 +56,7 @@ def forward_tiles(rows: int, columns: int, itemsize: int, precision: str) -> lis
     # Three-product float32 keeps twice the operands in registers.
     block_n = min(64 if precision == 'tf32x3' else 128, power_of_2(rows // depth))
     block_k = 128 // itemsize
-    default = ForwardTile(block_x, depth, block_n, block_k, 8 if block_n >= 64 else 4, 3)
+    default = ForwardTile(block_x, depth, block_n, block_k, 8 if block_n >= 32 else 4, 3)
     return [
         default,
         default._replace(num_stages=4),
