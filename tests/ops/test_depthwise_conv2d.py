@@ -1,5 +1,7 @@
+import importlib
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ import torch.nn.functional as F
 from mmreplk.ops import cpu, depthwise_conv2d, reference
 
 pytestmark = pytest.mark.usefixtures('poisoned_empty')
+choice = importlib.import_module('mmreplk.ops.depthwise_conv2d')  # the module, which the function of its name hides
 
 # Relative to the largest value of the reference, for a reduction of 1000 terms; grows with its square root.
 # PyTorch, which computes small kernels, needs the float16 figure; the fast path keeps within 5e-4.
@@ -160,6 +163,30 @@ def test_backends_agree():
         out = depthwise_conv2d(*inputs, backend='cpu')
         assert 'mmreplk' in type(out.grad_fn).__name__
         torch.testing.assert_close(out, expected)
+
+
+def test_choice_on_a_gpu(monkeypatch, caplog):
+    monkeypatch.setattr(choice, 'HAS_TRITON', True)
+    monkeypatch.setattr(torch.version, 'hip', None)
+    capability = SimpleNamespace(major=8)
+    monkeypatch.setattr(torch.cuda, 'get_device_properties', lambda device: capability)
+
+    def chosen(size, is_same=True, asked=None, dtype=torch.bfloat16):
+        x = SimpleNamespace(
+            is_cuda=True, device=torch.device('cuda:0'), dtype=dtype, shape=(1, 3, 8, 8), numel=lambda: 192)
+        return choice._choose_backend(asked, x, torch.empty(3, 1, size, size), is_same)
+
+    assert chosen(31) == chosen(31, asked='triton') == 'triton'
+    assert chosen(7) == chosen(31, asked='torch') == 'torch'
+    assert not caplog.records
+    for _ in range(2):
+        assert chosen(31, is_same=False) == chosen(31, dtype=torch.float64) == 'torch'
+    assert [record.message.split(': it needs ')[1].split()[0] for record in caplog.records] == ['odd', 'float32,']
+    with pytest.raises(ValueError, match="backend 'cpu' cannot compute this: the input is on cuda:0"):
+        chosen(31, asked='cpu')
+    capability.major = 7
+    with pytest.raises(ValueError, match='compute capability 8.0 or higher'):
+        chosen(31, asked='triton')
 
 
 def test_vmap():
