@@ -53,6 +53,7 @@ def depthwise_conv2d(
     Source: "Scaling Up Your Kernels to 31x31", arXiv 2203.06717, Section 3.1, for why; :mod:`mmreplk.ops.cpu` and
     :mod:`mmreplk.ops.triton` for how.
     """
+    original = weight
     x, weight, bias = _autocast(x, weight, bias)
     _check(x, weight, bias)
     if activation not in (None, 'relu'):
@@ -68,8 +69,11 @@ def depthwise_conv2d(
         raise ValueError("padding 'same' needs an odd kernel where the stride is not 1, got a kernel of "
                          f'{tuple(weight.shape[-2:])}')
     is_same = is_odd and stride == dilation == (1, 1) and padding == same
-    if _choose_backend(backend, x, weight, is_same) != 'torch':
-        return _depthwise_conv2d(x, weight, bias, activation == 'relu')
+    backend = _choose_backend(backend, x, weight, is_same)
+    if backend != 'torch':
+        # What Triton makes of a frozen filter it remembers, which a fresh copy in autocast's dtype would defeat.
+        keeps = backend == 'triton' and not original.requires_grad
+        return _depthwise_conv2d(x, original if keeps else weight, bias, activation == 'relu')
     out = F.conv2d(x, weight, bias, stride, padding, dilation, groups=weight.shape[0])
     return out if activation is None else out.relu()
 

@@ -91,6 +91,13 @@ def test_any_layout(layout):
     check(lay_out(x), torch.randn(2, 1, 9, 9)[..., 1:8, :7].copy_(weight), bias, lay_out(grad))
 
 
+def test_filters_of_another_dtype_are_rounded():
+    x, weight, *_ = make((1, 2, 9, 17, 5, 5), torch.float16)
+    precise = weight + torch.rand(weight.shape) * 1e-5
+    assert precise.dtype == torch.float32
+    assert torch.equal(kernels.forward(x, precise), kernels.forward(x, precise.half()))
+
+
 def test_every_candidate_tile_computes_the_same(monkeypatch):
     x, weight, bias, grad = make((3, 1, 19, 40, 13, 13))
     for i in range(7):

@@ -32,13 +32,13 @@ def expansions(monkeypatch):
 
 def test_a_tape_is_kept_while_its_filter_stays_as_it_is(expansions):
     weight = torch.randn(2, 1, 31, 31)
-    first = toeplitz.tape(weight, GEOMETRY, False, False)
-    assert toeplitz.tape(weight, GEOMETRY, False, False) is first
-    assert toeplitz.tape(weight, GEOMETRY, True, False) is not first
+    first = toeplitz.tape(weight, torch.bfloat16, GEOMETRY, False, False)
+    assert toeplitz.tape(weight, torch.bfloat16, GEOMETRY, False, False) is first
+    assert toeplitz.tape(weight, torch.bfloat16, GEOMETRY, True, False) is not first
     assert len(expansions) == 2
     weight.mul_(2)
-    assert toeplitz.tape(weight, GEOMETRY, False, False) is not first
-    toeplitz.tape(weight[:1], GEOMETRY, False, False)
+    assert toeplitz.tape(weight, torch.bfloat16, GEOMETRY, False, False) is not first
+    toeplitz.tape(weight[:1], torch.bfloat16, GEOMETRY, False, False)
     assert len(expansions) == 4
 
 
@@ -46,17 +46,17 @@ def test_filters_that_may_change_unseen_are_expanded_every_time(expansions, monk
     with torch.inference_mode():
         unversioned = torch.randn(2, 1, 31, 31)
     for weight in torch.randn(2, 1, 31, 31, requires_grad=True), unversioned:
-        toeplitz.tape(weight, GEOMETRY, False, False)
-        toeplitz.tape(weight, GEOMETRY, False, False)
+        toeplitz.tape(weight, torch.bfloat16, GEOMETRY, False, False)
+        toeplitz.tape(weight, torch.bfloat16, GEOMETRY, False, False)
     monkeypatch.setattr(toeplitz, '_is_capturing', lambda weight: True)
-    toeplitz.tape(torch.randn(2, 1, 31, 31), GEOMETRY, False, False)
+    toeplitz.tape(torch.randn(2, 1, 31, 31), torch.bfloat16, GEOMETRY, False, False)
     assert len(expansions) == 5 and not toeplitz._cache
 
 
 def test_tapes_go_with_their_filters_and_are_bounded(expansions):
     weights = [torch.randn(1, 1, 31, 31) for _ in range(toeplitz.CACHED + 3)]
     for weight in weights:
-        toeplitz.tape(weight, GEOMETRY, False, False)
+        toeplitz.tape(weight, torch.bfloat16, GEOMETRY, False, False)
     assert len(toeplitz._cache) == toeplitz.CACHED
     del weight, weights
     gc.collect()

@@ -25,7 +25,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = 
 
     Args:
         x: Input ``(N, C, H, W)``: float32, bfloat16 or float16.
-        weight: Filters of odd size, ``(C, 1, KH, KW)``, in the dtype of ``x``.
+        weight: Filters of odd size, ``(C, 1, KH, KW)``; rounded to the dtype of ``x``.
         bias: Added per channel, ``(C,)``.
         relu: Whether to end with ReLU.
         flip: Whether to turn the filter by 180 degrees, which makes it the gradient with respect to the input.
@@ -44,9 +44,9 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = 
         shape = toeplitz.geometry(kh, tiles.window(columns, kw, tile.block_x), tile)
         grid = triton.cdiv(n * triton.cdiv(h, tile.depth), tile.block_n) * triton.cdiv(columns, tile.block_x) * c
         forward_kernel[grid, ](
-            x, toeplitz.tape(weight, shape, flip, transpose), bias, out, n, c, h, columns // tiles.ALIGN, KH=kh,
-            STEPS=shape.steps, LEFT=shape.left, WIDTH=shape.width, RELU=relu, PRECISION=precision, ALIGN=tiles.ALIGN,
-            BLOCK_X=tile.block_x, DEPTH=tile.depth, BLOCK_N=tile.block_n, BLOCK_K=tile.block_k,
+            x, toeplitz.tape(weight, x.dtype, shape, flip, transpose), bias, out, n, c, h, columns // tiles.ALIGN,
+            KH=kh, STEPS=shape.steps, LEFT=shape.left, WIDTH=shape.width, RELU=relu, PRECISION=precision,
+            ALIGN=tiles.ALIGN, BLOCK_X=tile.block_x, DEPTH=tile.depth, BLOCK_N=tile.block_n, BLOCK_K=tile.block_k,
             num_warps=tile.num_warps, num_stages=tile.num_stages)
 
     candidates = tiles.forward_tiles(n * h, columns, x.itemsize, precision)

@@ -44,8 +44,8 @@ def geometry(kernel_height: int, window: Window, tile: ForwardTile) -> Geometry:
     return Geometry(*window, tile.block_x, tile.depth, steps)
 
 
-def tape(weight: Tensor, shape: Geometry, flip: bool, transpose: bool) -> Tensor:
-    """Returns the tape of ``weight (C, 1, KH, KW)``, transposed and turned by 180 degrees if asked.
+def tape(weight: Tensor, dtype: torch.dtype, shape: Geometry, flip: bool, transpose: bool) -> Tensor:
+    """Returns the tape of ``weight (C, 1, KH, KW)`` in ``dtype``, transposed and turned by 180 degrees if asked.
 
     Tapes of filters without ``requires_grad`` are kept while the filter lives and its version stays, CACHED at most.
     While a CUDA graph is captured they are neither kept nor read, because the graph owns its memory. Writing through
@@ -55,13 +55,13 @@ def tape(weight: Tensor, shape: Geometry, flip: bool, transpose: bool) -> Tensor
         ``(C, bands, block_x, width)``.
     """
     if weight.requires_grad or weight.is_inference() or _is_capturing(weight):
-        return _expand(weight, shape, flip, transpose)
+        return _expand(weight, dtype, shape, flip, transpose)
     stream = torch.cuda.current_stream(weight.device) if weight.is_cuda else None
-    key = (weight.data_ptr(), weight._version, weight.shape, weight.stride(), weight.dtype, stream, shape, flip,
+    key = (weight.data_ptr(), weight._version, weight.shape, weight.stride(), weight.dtype, stream, dtype, shape, flip,
            transpose)
     owner, cached = _cache.get(key, (lambda: None, None))
     if owner() is not weight:
-        cached = _expand(weight, shape, flip, transpose)
+        cached = _expand(weight, dtype, shape, flip, transpose)
         _cache[key] = weakref.ref(weight, lambda _: _cache.pop(key, None)), cached
     _cache.move_to_end(key)
     if len(_cache) > CACHED:
@@ -73,10 +73,10 @@ def _is_capturing(weight: Tensor) -> bool:
     return weight.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
-def _expand(weight: Tensor, shape: Geometry, flip: bool, transpose: bool) -> Tensor:
+def _expand(weight: Tensor, dtype: torch.dtype, shape: Geometry, flip: bool, transpose: bool) -> Tensor:
     weight = (weight.mT if transpose else weight).contiguous()
     c, _, kh, kw = weight.shape
-    out = weight.new_empty(c, shape.bands, shape.block_x, shape.width)
+    out = weight.new_empty(c, shape.bands, shape.block_x, shape.width, dtype=dtype)
     tape_kernel[c, triton.cdiv(out[0].numel(), BLOCK)](
         weight, out, KH=kh, KW=kw, FLIP=flip, LEFT=shape.left, WIDTH=shape.width, BLOCK_X=shape.block_x,
         BANDS=shape.bands, STEPS=shape.steps, BLOCK=BLOCK)
@@ -105,4 +105,5 @@ def tape_kernel(
     if FLIP:
         ky, kx = KH - 1 - ky, KW - 1 - kx
     tap = tl.load(weight_ptr + c * (KH * KW) + ky * KW + kx, mask=inside, other=0)
-    tl.store(tape_ptr + c * (BANDS * BLOCK_X * WIDTH) + element, tap, mask=element < BANDS * BLOCK_X * WIDTH)
+    is_own = element < BANDS * BLOCK_X * WIDTH
+    tl.store(tape_ptr + c * (BANDS * BLOCK_X * WIDTH) + element, tap.to(tape_ptr.dtype.element_ty), mask=is_own)
