@@ -74,14 +74,14 @@ def grad_weight_tiles(rows: int, columns: int, kernel_width: int, itemsize: int)
     width = power_of_2(window(columns, kernel_width, block_x).width)
     depth_in = max(1, 128 // width)
     depth = max(1, 128 * 128 // (depth_in * width * block_x))
-    block_k = min(128 // itemsize, power_of_2(rows // depth))
+    # Windows of filters wider than 65 are wider than 128.
+    block_k = max(16, min(128 // itemsize * 128 // (depth_in * width), power_of_2(rows // depth)))
     default = GradWeightTile(block_x, depth_in, depth, block_k, 8, 3)
     return [
         default,
         default._replace(num_stages=4),
         default._replace(block_k=max(16, block_k // 2), num_stages=4),
         default._replace(depth=max(1, depth // 2), num_warps=4),
-        default._replace(depth=depth * 2),
     ]
 
 
