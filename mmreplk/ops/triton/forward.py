@@ -45,7 +45,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = 
         grid = triton.cdiv(n * triton.cdiv(h, tile.depth), tile.block_n) * triton.cdiv(columns, tile.block_x) * c
         forward_kernel[grid, ](
             x, toeplitz.tape(weight, x.dtype, shape, flip, transpose), bias, out, n, c, h, columns // tiles.ALIGN,
-            KH=kh, STEPS=shape.steps, LEFT=shape.left, WIDTH=shape.width, RELU=relu, PRECISION=precision,
+            KH=kh, ROWS=shape.rows, LEFT=shape.left, WIDTH=shape.width, RELU=relu, PRECISION=precision,
             ALIGN=tiles.ALIGN, BLOCK_X=tile.block_x, DEPTH=tile.depth, BLOCK_N=tile.block_n, BLOCK_K=tile.block_k,
             num_warps=tile.num_warps, num_stages=tile.num_stages)
 
@@ -71,7 +71,7 @@ def forward_kernel(
     H,
     W_ALIGNED,
     KH: tl.constexpr,
-    STEPS: tl.constexpr,
+    ROWS: tl.constexpr,
     LEFT: tl.constexpr,
     WIDTH: tl.constexpr,
     RELU: tl.constexpr,
@@ -92,13 +92,13 @@ def forward_kernel(
     n, y0 = ng // stacks, ng % stacks * DEPTH
     plane = (n * C + c).to(tl.int64) * (H * W)
     m = tl.arange(0, DEPTH * BLOCK_X)  # (M,): outputs (dy, xi)
-    tape_ptr += c.to(tl.int64) * ((STEPS + DEPTH - 1) * BLOCK_X * WIDTH) + m[:, None] * WIDTH
+    tape_ptr += c.to(tl.int64) * ((ROWS + DEPTH - 1) * BLOCK_X * WIDTH) + m[:, None] * WIDTH
 
     acc = tl.zeros((DEPTH * BLOCK_X, BLOCK_N), tl.float32)
-    for k0 in range(0, STEPS * WIDTH, BLOCK_K):
+    for k0 in range(0, ROWS * WIDTH, BLOCK_K):
         k = k0 + tl.arange(0, BLOCK_K)  # (BLOCK_K,): inputs (r, x)
         r, x = k // WIDTH, k % WIDTH
-        band = tl.load(tape_ptr + ((STEPS - 1 - r) * (BLOCK_X * WIDTH) + x)[None, :])  # (M, BLOCK_K)
+        band = tl.load(tape_ptr + ((ROWS - 1 - r) * (BLOCK_X * WIDTH) + x)[None, :])  # (M, BLOCK_K)
         y_in, x_in = y0[None, :] + (r - KH // 2)[:, None], (x0 - LEFT + x)[:, None]
         inside = (n < N)[None, :] & (y_in >= 0) & (y_in < H) & (x_in >= 0) & (x_in < W)
         rows = tl.load(x_ptr + plane[None, :] + y_in * W + x_in, mask=inside, other=0)  # (BLOCK_K, BLOCK_N)

@@ -2,8 +2,8 @@
 
 The first tile of a list is the default. Three facts shape them all:
 
-- 128 x 128 accumulators on 8 warps: the smallest tile whose loads from L2 do not outrun tensor cores, and the largest
-  that compiles to at most 255 registers without spilling in every precision, three-product float32 excepted.
+- 128 x 128 accumulators on 8 warps: 64 operations for each byte loaded from L2, and no spills. Three-product float32,
+  which holds its operands twice, takes 64 columns in the forward pass.
 - 96 KB of shared memory at most by default, so that they fit every GPU from compute capability 8.0 on (99 KB on the
   consumer cards) and two programs share an H100. What tuning adds may be larger; what does not fit is passed over.
 - A map no wider than 32 is taken whole: the window then holds only taps inside the map. On wider maps blocks of 16
@@ -53,7 +53,6 @@ def forward_tiles(rows: int, columns: int, itemsize: int, precision: str) -> lis
     """Returns tiles for ``N * H = rows`` and ``W = columns``."""
     block_x = 32 if 16 < columns <= 32 else 16
     depth = 128 // block_x
-    # Three-product float32 keeps twice the operands in registers.
     block_n = min(64 if precision == 'tf32x3' else 128, power_of_2(rows // depth))
     block_k = 128 // itemsize
     default = ForwardTile(block_x, depth, block_n, block_k, 8 if block_n >= 32 else 4, 3)

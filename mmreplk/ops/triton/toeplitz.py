@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .tiles import ForwardTile, Window
+from .tiles import ForwardTile, Window, round_up
 
 BLOCK = 1024
 CACHED = 64  # tapes; RepLKNet-31B has 24 large filters, XL as many
@@ -25,23 +25,22 @@ _cache: OrderedDict[tuple, tuple[weakref.ref, Tensor]] = OrderedDict()
 
 
 class Geometry(NamedTuple):
-    """Everything but the filter that a tape depends on. ``steps``: input rows that a stack of outputs reads."""
+    """Everything but the filter that a tape depends on. ``rows``: input rows that a stack of outputs reads."""
     left: int
     width: int
     block_x: int
     depth: int
-    steps: int
+    rows: int
 
     @property
     def bands(self) -> int:
-        return self.steps + self.depth - 1
+        return self.rows + self.depth - 1
 
 
 def geometry(kernel_height: int, window: Window, tile: ForwardTile) -> Geometry:
-    """Returns the geometry whose ``steps * width`` products are whole steps of ``tile.block_k``."""
+    """Returns the geometry with enough rows for ``rows * width`` to be whole steps of ``tile.block_k``."""
     multiple = tile.block_k // math.gcd(window.width, tile.block_k)
-    steps = -(-(kernel_height + tile.depth - 1) // multiple) * multiple
-    return Geometry(*window, tile.block_x, tile.depth, steps)
+    return Geometry(*window, tile.block_x, tile.depth, round_up(kernel_height + tile.depth - 1, multiple))
 
 
 def tape(weight: Tensor, dtype: torch.dtype, shape: Geometry, flip: bool, transpose: bool) -> Tensor:
@@ -79,7 +78,7 @@ def _expand(weight: Tensor, dtype: torch.dtype, shape: Geometry, flip: bool, tra
     out = weight.new_empty(c, shape.bands, shape.block_x, shape.width, dtype=dtype)
     tape_kernel[c, triton.cdiv(out[0].numel(), BLOCK)](
         weight, out, KH=kh, KW=kw, FLIP=flip, LEFT=shape.left, WIDTH=shape.width, BLOCK_X=shape.block_x,
-        BANDS=shape.bands, STEPS=shape.steps, BLOCK=BLOCK)
+        BANDS=shape.bands, ROWS=shape.rows, BLOCK=BLOCK)
     return out
 
 
@@ -94,13 +93,13 @@ def tape_kernel(
     WIDTH: tl.constexpr,
     BLOCK_X: tl.constexpr,
     BANDS: tl.constexpr,
-    STEPS: tl.constexpr,
+    ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     c = tl.program_id(0).to(tl.int64)
     element = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     band, xi, x = element // WIDTH // BLOCK_X, element // WIDTH % BLOCK_X, element % WIDTH
-    ky, kx = STEPS - 1 - band, x - xi - LEFT + KW // 2
+    ky, kx = ROWS - 1 - band, x - xi - LEFT + KW // 2
     inside = (ky >= 0) & (ky < KH) & (kx >= 0) & (kx < KW)
     if FLIP:
         ky, kx = KH - 1 - ky, KW - 1 - kx
