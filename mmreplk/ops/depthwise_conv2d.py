@@ -1,10 +1,18 @@
 """The public large-kernel depthwise convolution, and the one place that chooses what computes it."""
 
+import functools
+import importlib.util
+import logging
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from . import cpu
+
+HAS_TRITON = importlib.util.find_spec('triton') is not None
+# PyTorch's depthwise convolutions on GPUs are specialized up to this kernel extent.
+LARGEST_SPECIALIZED = 7
 
 
 def depthwise_conv2d(
@@ -14,13 +22,16 @@ def depthwise_conv2d(
     stride: int | tuple[int, int] = 1,
     padding: str | int | tuple[int, int] = 'same',
     dilation: int | tuple[int, int] = 1,
+    activation: str | None = None,
+    backend: str | None = None,
 ) -> Tensor:
     """Convolves every channel with a filter of its own, fast for kernels up to 51x51 and beyond.
 
     The same function as ``torch.nn.functional.conv2d(x, weight, bias, stride, padding, dilation, groups=C)``.
-    Stride 1, dilation 1 and "same" padding with odd kernels take the fast path on x86 CPUs (float32, bfloat16,
-    float16, the last two accumulated in float32); everything else is left to PyTorch. Differentiable once in all
-    three tensors on the fast path; asking it for a second derivative raises RuntimeError.
+    Stride 1, dilation 1 and "same" padding with odd kernels take the fast path on x86 CPUs and on NVIDIA GPUs with
+    tensor cores (float32, bfloat16, float16, accumulated in float32); everything else is left to PyTorch. On GPUs,
+    float32 is multiplied in TF32 where ``torch.backends.cudnn.allow_tf32`` says so. Differentiable once in all three
+    tensors on the fast path, where a second derivative raises RuntimeError and ``vmap`` is a loop.
 
     Args:
         x: Input ``(N, C, H, W)``.
@@ -29,18 +40,24 @@ def depthwise_conv2d(
         stride: Step between outputs, in input pixels.
         padding: Zeros on each side, in pixels, or ``'same'``: as many as keep ``H`` and ``W`` at stride 1.
         dilation: Step between taps, in input pixels.
+        activation: ``'relu'`` to end with ReLU, in the same pass on the fast path.
+        backend: What computes: ``'torch'``, ``'cpu'`` or ``'triton'``; None for the one that should be fastest.
 
     Returns:
         ``(N, C, H', W')``; with the defaults ``(N, C, H, W)``.
 
     Raises:
         TypeError: If an operand is not a tensor, or dtypes differ outside autocast.
-        ValueError: If shapes, devices or the padding do not fit.
+        ValueError: If shapes, devices, the padding or the activation do not fit, or ``backend`` cannot compute this.
 
-    Source: "Scaling Up Your Kernels to 31x31", arXiv 2203.06717, Section 3.1, for why; :mod:`mmreplk.ops.cpu` for how.
+    Source: "Scaling Up Your Kernels to 31x31", arXiv 2203.06717, Section 3.1, for why; :mod:`mmreplk.ops.cpu` and
+    :mod:`mmreplk.ops.triton` for how.
     """
+    original = weight
     x, weight, bias = _autocast(x, weight, bias)
     _check(x, weight, bias)
+    if activation not in (None, 'relu'):
+        raise ValueError(f"activation must be None or 'relu', got {activation!r}")
     stride, dilation = _pair('stride', stride, 1), _pair('dilation', dilation, 1)
     is_odd = all(k % 2 for k in weight.shape[-2:])
     same = tuple(d * (k // 2) for d, k in zip(dilation, weight.shape[-2:], strict=True))
@@ -51,21 +68,64 @@ def depthwise_conv2d(
     elif stride != (1, 1):
         raise ValueError("padding 'same' needs an odd kernel where the stride is not 1, got a kernel of "
                          f'{tuple(weight.shape[-2:])}')
-    if is_odd and stride == dilation == (1, 1) and padding == same and _cpu_is_faster(x, weight):
-        return _depthwise_conv2d(x, weight, bias)
-    return F.conv2d(x, weight, bias, stride, padding, dilation, groups=weight.shape[0])
+    is_same = is_odd and stride == dilation == (1, 1) and padding == same
+    backend = _choose_backend(backend, x, weight, is_same)
+    if backend != 'torch':
+        # What Triton makes of a frozen filter it remembers, which a fresh copy in autocast's dtype would defeat.
+        keeps = backend == 'triton' and not original.requires_grad
+        return _depthwise_conv2d(x, original if keeps else weight, bias, activation == 'relu')
+    out = F.conv2d(x, weight, bias, stride, padding, dilation, groups=weight.shape[0])
+    return out if activation is None else out.relu()
 
 
-def _cpu_is_faster(x: Tensor, weight: Tensor) -> bool:
-    """Whether the passes of :mod:`mmreplk.ops.cpu` beat PyTorch's own, for odd kernels with "same" padding."""
-    if cpu.LARGEST_FORWARD is None or x.device.type != 'cpu' or x.dtype == torch.float64 or x.numel() == 0:
-        return False
+def _choose_backend(asked: str | None, x: Tensor, weight: Tensor, is_same: bool) -> str:
+    """Returns what computes: ``'cpu'`` or ``'triton'``, which take ``x`` by its device, or ``'torch'``."""
+    backend = asked or ('triton' if x.is_cuda else 'cpu')
+    reason = _why_not(backend, x, weight, is_same)
+    if asked is not None:
+        if reason is not None:
+            raise ValueError(f'backend {asked!r} cannot compute this: {reason}')
+        return asked
     # Exporters and tracers are to see an ordinary convolution.
     if torch.jit.is_tracing() or torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
-        return False
+        return 'torch'
     size = max(weight.shape[-2:])
-    is_training = torch.is_grad_enabled() and weight.requires_grad
-    return size > cpu.LARGEST_FORWARD or (is_training and size >= cpu.SMALLEST_GRAD_WEIGHT)
+    if x.is_cuda:
+        is_faster = size > LARGEST_SPECIALIZED
+        if is_faster and reason is not None and not torch.compiler.is_compiling():
+            _log_once(f'depthwise_conv2d leaves kernels of {size} on {x.device.type} to PyTorch: {reason}')
+    else:
+        is_training = torch.is_grad_enabled() and weight.requires_grad
+        is_faster = size > (cpu.LARGEST_FORWARD or 0) or (is_training and size >= cpu.SMALLEST_GRAD_WEIGHT)
+    return backend if is_faster and reason is None else 'torch'
+
+
+def _why_not(backend: str, x: Tensor, weight: Tensor, is_same: bool) -> str | None:
+    """Returns why ``backend`` cannot compute this, None if it can."""
+    if backend == 'torch':
+        return None
+    if backend not in ('cpu', 'triton'):
+        return "there are 'torch', 'cpu' and 'triton'"
+    if not is_same:
+        return 'it needs odd kernel sizes, stride 1, dilation 1 and "same" padding'
+    if x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        return f'it needs float32, bfloat16 or float16, got {x.dtype}'
+    if x.numel() == 0:
+        return f'it needs a non-empty input, got {tuple(x.shape)}'
+    if x.device.type != ('cpu' if backend == 'cpu' else 'cuda'):
+        return f'the input is on {x.device}'
+    if backend == 'cpu':
+        return 'it needs an x86 CPU with AVX2 and oneDNN' if cpu.LARGEST_FORWARD is None else None
+    if not HAS_TRITON:
+        return 'Triton is not installed'
+    if torch.version.hip or torch.cuda.get_device_properties(x.device).major < 8:
+        return 'it needs an NVIDIA GPU of compute capability 8.0 or higher'
+    return None
+
+
+@functools.cache
+def _log_once(message: str) -> None:
+    logging.getLogger('mmreplk').warning(message)
 
 
 def _autocast(x: Tensor, *others: Tensor | None) -> list[Tensor | None]:
@@ -112,8 +172,9 @@ def _pair(name: str, value: int | tuple[int, int], least: int) -> tuple[int, int
 
 
 @torch.library.custom_op('mmreplk::depthwise_conv2d', mutates_args=(), device_types='cpu')
-def _depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return cpu.forward(x, weight, bias)
+def _depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
+    out = cpu.forward(x, weight, bias)
+    return out.relu_() if relu else out
 
 
 @torch.library.custom_op('mmreplk::depthwise_conv2d_grad_input', mutates_args=(), device_types='cpu')
@@ -126,8 +187,32 @@ def _grad_weight(x: Tensor, grad_output: Tensor, kernel_height: int, kernel_widt
     return cpu.grad_weight(x, grad_output, (kernel_height, kernel_width))
 
 
+# Triton launches on the current device, which need not be that of the tensors.
+
+
+@_depthwise_conv2d.register_kernel('cuda')
+def _(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
+    from . import triton
+    with torch.cuda.device_of(x):
+        return triton.forward(x, weight, bias, relu)
+
+
+@_grad_input.register_kernel('cuda')
+def _(grad_output: Tensor, weight: Tensor) -> Tensor:
+    from . import triton
+    with torch.cuda.device_of(grad_output):
+        return triton.grad_input(grad_output, weight)
+
+
+@_grad_weight.register_kernel('cuda')
+def _(x: Tensor, grad_output: Tensor, kernel_height: int, kernel_width: int) -> Tensor:
+    from . import triton
+    with torch.cuda.device_of(x):
+        return triton.grad_weight(x, grad_output, (kernel_height, kernel_width))
+
+
 @_depthwise_conv2d.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
     return x.new_empty(x.shape)
 
 
@@ -141,17 +226,21 @@ def _(x: Tensor, grad_output: Tensor, kernel_height: int, kernel_width: int) -> 
     return x.new_empty(x.shape[1], 1, kernel_height, kernel_width)
 
 
-def _setup_context(ctx, inputs, output) -> None:
-    ctx.save_for_backward(*inputs[:2])
+def _setup_context(ctx, inputs, output: Tensor) -> None:
+    x, weight, _, relu = inputs
+    ctx.save_for_backward(x, weight, output if relu else None)
 
 
-def _backward(ctx, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    x, weight = ctx.saved_tensors
-    needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+def _backward(ctx, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+    x, weight, rectified = ctx.saved_tensors
+    if rectified is not None:
+        grad_output = grad_output.masked_fill(rectified <= 0, 0)
+    needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
     return (
         _grad_input(grad_output, weight) if needs_x else None,
         _grad_weight(x, grad_output, *weight.shape[-2:]) if needs_weight else None,
         grad_output.sum((0, 2, 3)) if needs_bias else None,
+        None,
     )
 
 

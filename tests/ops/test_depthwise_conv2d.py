@@ -1,3 +1,8 @@
+import importlib
+import subprocess
+import sys
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -5,6 +10,7 @@ import torch.nn.functional as F
 from mmreplk.ops import cpu, depthwise_conv2d, reference
 
 pytestmark = pytest.mark.usefixtures('poisoned_empty')
+choice = importlib.import_module('mmreplk.ops.depthwise_conv2d')  # the module, which the function of its name hides
 
 # Relative to the largest value of the reference, for a reduction of 1000 terms; grows with its square root.
 # PyTorch, which computes small kernels, needs the float16 figure; the fast path keeps within 5e-4.
@@ -130,38 +136,74 @@ def test_second_derivative_is_refused():
         grad.sum().backward()
 
 
+@pytest.mark.parametrize('relu', [False, True])
 @pytest.mark.parametrize('requires_grad', [False, True])
-def test_opcheck(requires_grad):
+def test_opcheck(requires_grad, relu):
     inputs = [t.requires_grad_(requires_grad) for t in make((2, 3, 9, 10, 7, 7))]
-    torch.library.opcheck(torch.ops.mmreplk.depthwise_conv2d.default, tuple(inputs))
+    torch.library.opcheck(torch.ops.mmreplk.depthwise_conv2d.default, (*inputs, relu))
 
 
-def test_compiles_to_one_graph():
-    x, weight, bias = make((2, 3, 20, 20, 13, 13))
-    compiled = torch.compile(depthwise_conv2d, fullgraph=True, backend='aot_eager')
-    eager, out = depthwise_conv2d(x, weight, bias), compiled(x, weight, bias)
-    assert torch.equal(out, eager)
-    grads = torch.autograd.grad(out.square().sum(), (x, weight, bias))
-    for actual, expected in zip(grads, torch.autograd.grad(eager.square().sum(), (x, weight, bias)), strict=True):
-        torch.testing.assert_close(actual, expected)
+@pytest.mark.parametrize('size', [3, 31])
+def test_relu_and_its_gradients(size):
+    inputs = make((2, 3, 12, 13, size, size))
+    out = depthwise_conv2d(*inputs, activation='relu')
+    expected = depthwise_conv2d(*inputs).relu()
+    grad = torch.randn_like(out)
+    assert torch.equal(out, expected) and (out == 0).any()
+    grads = torch.autograd.grad(out, inputs, grad)
+    for actual, desired in zip(grads, torch.autograd.grad(expected, inputs, grad), strict=True):
+        assert torch.equal(actual, desired)
 
 
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16], ids=str)
-def test_autocast_casts_as_it_does_for_conv2d(dtype):
-    x, weight, bias = make((2, 3, 20, 20, 31, 31))
-    with torch.autocast('cpu', dtype):
-        out = depthwise_conv2d(x, weight, bias)
-    out.float().sum().backward()
-    assert out.dtype == dtype and weight.grad.dtype == torch.float32
-    rounded = [t.detach().to(dtype).double() for t in (x, weight, bias)]
-    assert_close(out.detach(), reference.forward(*rounded), 961)
+def test_backends_agree():
+    inputs = make((2, 3, 20, 20, 13, 13))
+    expected = depthwise_conv2d(*inputs, backend='torch')
+    assert 'mmreplk' not in type(expected.grad_fn).__name__
+    if cpu.LARGEST_FORWARD is not None:
+        out = depthwise_conv2d(*inputs, backend='cpu')
+        assert 'mmreplk' in type(out.grad_fn).__name__
+        torch.testing.assert_close(out, expected)
 
 
-def test_the_same_input_gives_the_same_bits():
-    x, weight, bias = make((2, 3, 40, 40, 31, 31))
-    first = torch.autograd.grad(depthwise_conv2d(x, weight, bias).square().sum(), (x, weight, bias))
-    again = torch.autograd.grad(depthwise_conv2d(x, weight, bias).square().sum(), (x, weight, bias))
-    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+def test_choice_on_a_gpu(monkeypatch, caplog):
+    monkeypatch.setattr(choice, 'HAS_TRITON', True)
+    monkeypatch.setattr(torch.version, 'hip', None)
+    capability = SimpleNamespace(major=8)
+    monkeypatch.setattr(torch.cuda, 'get_device_properties', lambda device: capability)
+
+    def chosen(size, is_same=True, asked=None, dtype=torch.bfloat16):
+        x = SimpleNamespace(
+            is_cuda=True, device=torch.device('cuda:0'), dtype=dtype, shape=(1, 3, 8, 8), numel=lambda: 192)
+        return choice._choose_backend(asked, x, torch.empty(3, 1, size, size), is_same)
+
+    assert chosen(31) == chosen(31, asked='triton') == 'triton'
+    assert chosen(7) == chosen(31, asked='torch') == 'torch'
+    assert not caplog.records
+    for _ in range(2):
+        assert chosen(31, is_same=False) == chosen(31, dtype=torch.float64) == 'torch'
+    assert [record.message.split(': it needs ')[1].split()[0] for record in caplog.records] == ['odd', 'float32,']
+    with pytest.raises(ValueError, match="backend 'cpu' cannot compute this: the input is on cuda:0"):
+        chosen(31, asked='cpu')
+    capability.major = 7
+    with pytest.raises(ValueError, match='compute capability 8.0 or higher'):
+        chosen(31, asked='triton')
+
+
+def test_vmap():
+    x, weight, bias = (t.detach() for t in make((6, 3, 20, 20, 13, 13)))
+    out = torch.vmap(lambda x: depthwise_conv2d(x, weight, bias))(x.view(3, 2, 3, 20, 20))
+    torch.testing.assert_close(out.flatten(0, 1), depthwise_conv2d(x, weight, bias))
+
+
+def test_works_without_triton():
+    program = """
+import sys
+sys.modules['triton'] = None
+import torch, mmreplk
+mmreplk.depthwise_conv2d(torch.ones(1, 2, 8, 8), torch.ones(2, 1, 31, 31))
+assert 'mmreplk.ops.triton' not in sys.modules
+"""
+    subprocess.run([sys.executable, '-c', program], check=True)
 
 
 X, W, B = torch.zeros(1, 3, 8, 8), torch.zeros(3, 1, 7, 7), torch.zeros(3)
@@ -181,6 +223,11 @@ X, W, B = torch.zeros(1, 3, 8, 8), torch.zeros(3, 1, 7, 7), torch.zeros(3)
     (dict(stride=0), ValueError, 'stride must be .* got 0'),
     (dict(weight=W[..., 1:], stride=2), ValueError, r"padding 'same' needs an odd kernel.*got a kernel of \(7, 6\)"),
     (dict(dilation=(1, 2, 3)), ValueError, r'dilation must be .* got \(1, 2, 3\)'),
+    (dict(activation='gelu'), ValueError, "activation must be None or 'relu', got 'gelu'"),
+    (dict(backend='cuda'), ValueError, "backend 'cuda' cannot compute this: there are 'torch', 'cpu' and 'triton'"),
+    (dict(backend='triton'), ValueError, "backend 'triton' cannot compute this: the input is on cpu"),
+    (dict(backend='cpu', stride=2), ValueError, "backend 'cpu' cannot compute this: it needs odd kernel sizes, str"),
+    (dict(x=X.double(), weight=W.double(), bias=None, backend='cpu'), ValueError, 'it needs float32.*torch.float64'),
 ])
 def test_bad_input_is_named(arguments, error, words):
     with pytest.raises(error, match=words):

@@ -1,0 +1,108 @@
+"""A filter as the banded Toeplitz matrix that turns a row of the convolution into a row of a matrix product.
+
+A block of BLOCK_X outputs reads a window of WIDTH inputs. Output ``xi`` takes input ``x`` of the window times
+``weight[c, ky, x - xi - LEFT + KW // 2]``, zero where that tap does not exist: a ``(BLOCK_X, WIDTH)`` band for each
+``ky``. The tape is all of them on top of each other, from the last ``ky`` to the first, with enough zero bands at both
+ends for DEPTH output rows to share every input row: the bands of input row ``r`` for output rows ``0 .. DEPTH - 1``
+(``ky = r - row``) are then one contiguous block of the tape, which starts one band earlier for each further ``r``.
+"""
+
+import math
+import weakref
+from collections import OrderedDict
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .tiles import ForwardTile, Window, round_up
+
+BLOCK = 1024
+CACHED = 64  # tapes; RepLKNet-31B has 24 large filters, XL as many
+_cache: OrderedDict[tuple, tuple[weakref.ref, Tensor]] = OrderedDict()
+
+
+class Geometry(NamedTuple):
+    """Everything but the filter that a tape depends on. ``rows``: input rows that a stack of outputs reads."""
+    left: int
+    width: int
+    block_x: int
+    depth: int
+    rows: int
+
+    @property
+    def bands(self) -> int:
+        return self.rows + self.depth - 1
+
+
+def geometry(kernel_height: int, window: Window, tile: ForwardTile) -> Geometry:
+    """Returns the geometry with enough rows for ``rows * width`` to be whole steps of ``tile.block_k``."""
+    multiple = tile.block_k // math.gcd(window.width, tile.block_k)
+    return Geometry(*window, tile.block_x, tile.depth, round_up(kernel_height + tile.depth - 1, multiple))
+
+
+def tape(weight: Tensor, dtype: torch.dtype, shape: Geometry, flip: bool, transpose: bool) -> Tensor:
+    """Returns the tape of ``weight (C, 1, KH, KW)`` in ``dtype``, transposed and turned by 180 degrees if asked.
+
+    Tapes of filters without ``requires_grad`` are kept while the filter lives and its version stays, CACHED at most.
+    While a CUDA graph is captured they are neither kept nor read, because the graph owns its memory. Writing through
+    ``.data``, as averaging hooks do to parameters that train, changes no version: such filters are expanded every time.
+
+    Returns:
+        ``(C, bands, block_x, width)``.
+    """
+    if weight.requires_grad or weight.is_inference() or _is_capturing(weight):
+        return _expand(weight, dtype, shape, flip, transpose)
+    stream = torch.cuda.current_stream(weight.device) if weight.is_cuda else None
+    key = (weight.data_ptr(), weight._version, weight.shape, weight.stride(), weight.dtype, stream, dtype, shape, flip,
+           transpose)
+    owner, cached = _cache.get(key, (lambda: None, None))
+    if owner() is not weight:
+        cached = _expand(weight, dtype, shape, flip, transpose)
+        _cache[key] = weakref.ref(weight, lambda _: _cache.pop(key, None)), cached
+    _cache.move_to_end(key)
+    if len(_cache) > CACHED:
+        _cache.popitem(last=False)
+    return cached
+
+
+def _is_capturing(weight: Tensor) -> bool:
+    return weight.is_cuda and torch.cuda.is_current_stream_capturing()
+
+
+def _expand(weight: Tensor, dtype: torch.dtype, shape: Geometry, flip: bool, transpose: bool) -> Tensor:
+    weight = (weight.mT if transpose else weight).contiguous()
+    c, _, kh, kw = weight.shape
+    out = weight.new_empty(c, shape.bands, shape.block_x, shape.width, dtype=dtype)
+    tape_kernel[c, triton.cdiv(out[0].numel(), BLOCK)](
+        weight, out, KH=kh, KW=kw, FLIP=flip, LEFT=shape.left, WIDTH=shape.width, BLOCK_X=shape.block_x,
+        BANDS=shape.bands, ROWS=shape.rows, BLOCK=BLOCK)
+    return out
+
+
+@triton.jit
+def tape_kernel(
+    weight_ptr,
+    tape_ptr,
+    KH: tl.constexpr,
+    KW: tl.constexpr,
+    FLIP: tl.constexpr,
+    LEFT: tl.constexpr,
+    WIDTH: tl.constexpr,
+    BLOCK_X: tl.constexpr,
+    BANDS: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    c = tl.program_id(0).to(tl.int64)
+    element = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    band, xi, x = element // WIDTH // BLOCK_X, element // WIDTH % BLOCK_X, element % WIDTH
+    ky, kx = ROWS - 1 - band, x - xi - LEFT + KW // 2
+    inside = (ky >= 0) & (ky < KH) & (kx >= 0) & (kx < KW)
+    if FLIP:
+        ky, kx = KH - 1 - ky, KW - 1 - kx
+    tap = tl.load(weight_ptr + c * (KH * KW) + ky * KW + kx, mask=inside, other=0)
+    is_own = element < BANDS * BLOCK_X * WIDTH
+    tl.store(tape_ptr + c * (BANDS * BLOCK_X * WIDTH) + element, tap.to(tape_ptr.dtype.element_ty), mask=is_own)

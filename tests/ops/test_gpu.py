@@ -1,0 +1,195 @@
+"""The operator on a real GPU, against the reference in float64."""
+
+import pytest
+import torch
+
+from mmreplk.ops import depthwise_conv2d, reference
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason='there is no CUDA GPU'),
+    pytest.mark.usefixtures('poisoned_empty'),
+]
+
+# Relative to the largest value of the reference, for a reduction of 1000 terms; grows with its square root.
+TOLERANCE = {'float32': 2e-6, 'tf32': 2e-3, 'bfloat16': 4e-3, 'float16': 5e-4}
+# (N, C, H, W, KH, KW)
+SHAPES = [
+    (2, 128, 128, 128, 31, 31),
+    (2, 256, 64, 64, 29, 29),
+    (2, 512, 32, 32, 27, 27),
+    (2, 1024, 16, 16, 13, 13),
+    (1, 7, 57, 75, 31, 31),
+    (3, 5, 9, 20, 27, 27),
+    (1, 1, 1, 1, 31, 31),
+    (70, 3, 14, 14, 9, 9),
+    (1, 16, 43, 51, 51, 5),
+    (1, 16, 43, 51, 5, 51),
+    (2, 4, 80, 80, 63, 63),
+]
+
+
+@pytest.fixture(params=TOLERANCE)
+def precision(request, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', request.param == 'tf32')
+    return request.param
+
+
+def dtype_of(precision):
+    return torch.float32 if precision == 'tf32' else getattr(torch, precision)
+
+
+def make(shape, dtype=torch.bfloat16):
+    n, c, h, w, kh, kw = shape
+    shapes = (n, c, h, w), (c, 1, kh, kw), (c,)
+    return [torch.randn(s, device='cuda', dtype=dtype, requires_grad=True) for s in shapes]
+
+
+def assert_close(actual, expected, terms, precision='bfloat16'):
+    error = (actual.double() - expected).abs().max() / expected.abs().max()
+    assert error <= TOLERANCE[precision] * max(1, terms / 1000)**.5, f'{error:.1e}'
+
+
+def check(x, weight, bias, grad, precision='bfloat16'):
+    (n, _, h, w), (kh, kw) = x.shape, weight.shape[-2:]
+    out = depthwise_conv2d(x, weight, bias, backend='triton')
+    grads = torch.autograd.grad(out, (x, weight, bias), grad)
+    xd, wd, bd, gd = (t.detach().double() for t in (x, weight, bias, grad))
+    assert out.is_contiguous() and all(g.dtype == x.dtype for g in grads)
+    assert_close(out.detach(), reference.forward(xd, wd, bd), kh * kw, precision)
+    assert_close(grads[0], reference.grad_input(gd, wd), kh * kw, precision)
+    assert_close(grads[1], reference.grad_weight(xd, gd, (kh, kw)), n * h * w, precision)
+    assert_close(grads[2], gd.sum((0, 2, 3)), n * h * w, precision)
+
+
+@pytest.mark.parametrize('shape', SHAPES, ids=str)
+def test_three_passes_agree_with_the_reference(shape, precision):
+    x, weight, bias = make(shape, dtype_of(precision))
+    check(x, weight, bias, torch.randn_like(x), precision)
+
+
+@pytest.mark.parametrize('layout', ['channels_last', 'sliced', 'transposed', 'expanded', 'unaligned'])
+def test_any_layout(layout):
+    x, weight, bias = (t.detach() for t in make((2, 6, 40, 40, 31, 31)))
+
+    def lay_out(t):
+        if layout == 'channels_last':
+            return t.to(memory_format=torch.channels_last)
+        if layout == 'sliced':
+            return t.new_empty(2, 8, 42, 50)[:, 1:7, 1:41, 3:43].copy_(t)
+        if layout == 'transposed':
+            return t.mT.contiguous().mT
+        if layout == 'unaligned':
+            return t.new_empty(t.numel() + 1)[1:].view(t.shape).copy_(t)
+        return t[:1].expand(2, -1, -1, -1)
+
+    x, grad = lay_out(x).requires_grad_(), lay_out(torch.randn_like(x))
+    check(x, weight.requires_grad_(), bias.requires_grad_(), grad)
+
+
+def test_triton_is_chosen_and_relu_fused():
+    x, weight, bias = make((2, 8, 40, 40, 31, 31))
+    out = depthwise_conv2d(x, weight, bias, activation='relu')
+    assert 'mmreplk' in type(out.grad_fn).__name__
+    assert torch.equal(out, depthwise_conv2d(x, weight, bias).relu())
+
+
+def test_fallback_is_logged_once(caplog):
+    x, weight, _ = make((1, 2, 20, 20, 31, 31))
+    for _ in range(2):
+        depthwise_conv2d(x, weight, stride=3)
+    assert [record.message.count('stride 1') for record in caplog.records] == [1]
+
+
+def test_a_filter_changed_in_place_is_expanded_again():
+    x, weight, _ = (t.detach() for t in make((1, 4, 40, 40, 31, 31)))
+    before = depthwise_conv2d(x, weight)
+    assert torch.equal(depthwise_conv2d(x, weight), before)
+    weight.mul_(2)
+    assert torch.equal(depthwise_conv2d(x, weight), before * 2)
+
+
+def test_the_same_input_gives_the_same_bits():
+    x, weight, bias = make((4, 32, 64, 64, 31, 31))
+
+    def grads():
+        return torch.autograd.grad(depthwise_conv2d(x, weight, bias).float().square().sum(), (x, weight, bias))
+
+    first = grads()
+    assert all(torch.equal(a, b) for _ in range(5) for a, b in zip(first, grads(), strict=True))
+
+
+def test_side_stream():
+    x, weight, _ = (t.detach() for t in make((2, 64, 64, 64, 31, 31)))
+    expected, stream = depthwise_conv2d(x, weight), torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        out = depthwise_conv2d(x, weight)
+    stream.synchronize()
+    assert torch.equal(out, expected)
+
+
+@pytest.mark.parametrize('tuned', ['0', '1'])
+def test_cuda_graph(tuned, monkeypatch, tmp_path):
+    monkeypatch.setenv('MMREPLK_AUTOTUNE', tuned)
+    monkeypatch.setenv('MMREPLK_CACHE', str(tmp_path))
+    x, weight, bias = (t.detach() for t in make((2, 16, 64, 64, 31, 31)))
+    depthwise_conv2d(x, weight, bias)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = depthwise_conv2d(x, weight, bias)
+    x.normal_()
+    weight.normal_()
+    graph.replay()
+    assert torch.equal(out, depthwise_conv2d(x, weight, bias))
+
+
+def test_torch_compile():
+    x, weight, bias = make((2, 8, 40, 40, 31, 31))
+    eager = depthwise_conv2d(x, weight, bias)
+    out = torch.compile(depthwise_conv2d, fullgraph=True)(x, weight, bias)
+    assert torch.equal(out, eager)
+    grads = torch.autograd.grad(out.float().sum(), (x, weight, bias))
+    for actual, expected in zip(grads, torch.autograd.grad(eager.float().sum(), (x, weight, bias)), strict=True):
+        torch.testing.assert_close(actual, expected)
+
+
+def test_autocast():
+    x, weight, bias = make((2, 8, 40, 40, 31, 31), torch.float32)
+    with torch.autocast('cuda', torch.bfloat16):
+        out = depthwise_conv2d(x, weight, bias)
+    out.float().sum().backward()
+    assert out.dtype == torch.bfloat16 and weight.grad.dtype == torch.float32
+    rounded = [t.detach().bfloat16().double() for t in (x, weight, bias)]
+    assert_close(out.detach(), reference.forward(*rounded), 961)
+
+
+def test_a_frozen_filter_is_expanded_once_under_autocast_too(monkeypatch):
+    from mmreplk.ops.triton import toeplitz
+    x, weight, bias = (t.detach() for t in make((2, 8, 40, 40, 31, 31), torch.float32))
+    expanded, expand = [], toeplitz._expand
+    monkeypatch.setattr(toeplitz, '_expand', lambda *args: expanded.append(args) or expand(*args))
+    with torch.autocast('cuda', torch.bfloat16):
+        outs = [depthwise_conv2d(x, weight, bias) for _ in range(3)]
+    assert len(expanded) == 1 and torch.equal(outs[0], outs[2])
+    assert torch.equal(outs[0], depthwise_conv2d(x.bfloat16(), weight.bfloat16(), bias.bfloat16()))
+
+
+def test_tuning_is_remembered(monkeypatch, tmp_path):
+    from mmreplk.ops.triton import tuning
+    monkeypatch.setenv('MMREPLK_AUTOTUNE', '1')
+    monkeypatch.setenv('MMREPLK_CACHE', str(tmp_path))
+    x, weight, bias = make((2, 8, 40, 40, 31, 31))
+    check(x, weight, bias, torch.randn_like(x))
+    assert next(tmp_path.glob('*.json')).read_text().count('\n') >= 3
+    tuning._answers.cache_clear()
+    monkeypatch.setattr(tuning, '_milliseconds', lambda *_: pytest.fail('tuned again'))
+    check(x, weight, bias, torch.randn_like(x))
+
+
+def test_the_device_need_not_be_the_current_one():
+    if torch.cuda.device_count() < 2:
+        pytest.skip('there is one GPU')
+    x, weight, bias = make((1, 4, 40, 40, 31, 31))
+    out = depthwise_conv2d(*(t.to('cuda:1') for t in (x, weight, bias)))
+    assert torch.equal(out.cpu(), depthwise_conv2d(x, weight, bias).cpu())
