@@ -12,6 +12,7 @@ from torch import Tensor
 from ..ops import depthwise_conv2d, reference
 
 PASSES = ('forward', 'grad_input', 'grad_weight', 'forward+backward')
+TURN_MS = 5  # how long a turn of a short function is at least
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}  # of the largest value
 
 
@@ -104,27 +105,37 @@ def roofs(dtype: torch.dtype, device: str) -> dict[str, float]:
 
 
 def time_each(functions: dict[str, Callable[[], object]], device: str, rounds: int) -> dict[str, list[float]]:
-    """Returns the milliseconds of every round by name; functions take turns, after one call each to warm up."""
+    """Returns the milliseconds of a call in every round, by name.
+
+    Functions take turns. Short ones are called several times in a turn, half of them untimed, so that the caches and
+    threads that the one before has left do not count.
+    """
     times: dict[str, list[float]] = {name: [] for name in functions}
-    for function in functions.values():
+    calls = {}
+    for name, function in functions.items():
         function()
+        calls[name] = 1 + int(TURN_MS / max(_milliseconds(function, device, 1), 1e-3))
     for _ in range(rounds):
         for name, function in functions.items():
-            times[name].append(_milliseconds(function, device))
+            if calls[name] > 1:
+                _milliseconds(function, device, calls[name])
+            times[name].append(_milliseconds(function, device, calls[name]))
     return times
 
 
-def _milliseconds(function: Callable[[], object], device: str) -> float:
+def _milliseconds(function: Callable[[], object], device: str, calls: int) -> float:
     if device != 'cuda':
-        start = time.perf_counter()
-        function()
-        return (time.perf_counter() - start) * 1e3
+        begin = time.perf_counter()
+        for _ in range(calls):
+            function()
+        return (time.perf_counter() - begin) * 1e3 / calls
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     start.record()
-    function()
+    for _ in range(calls):
+        function()
     end.record()
     torch.cuda.synchronize()
-    return start.elapsed_time(end)
+    return start.elapsed_time(end) / calls
 
 
 def _peak_mib(function: Callable[[], object], device: str) -> float | None:

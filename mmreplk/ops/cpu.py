@@ -1,22 +1,27 @@
 """The three passes of a "same", stride-1 depthwise convolution on x86 CPUs, each on oneDNN's compiled kernels.
 
 oneDNN's compiled depthwise *forward* refuses padding wider than its register block and falls back to im2col, and
-PyTorch's weight gradient is slow from 5x5 on, while the compiled *backward-data*, which PyTorch reaches through
-``conv_transpose2d``, has no such limits. With an odd kernel and "same" padding a convolution is the transposed
-convolution with the flipped filter, so the slow passes are written as one. Shapes: ``x`` and ``grad_output``
-``(N, C, H, W)``, ``weight`` ``(C, 1, KH, KW)``.
+PyTorch's weight gradient is slow from 5x5 on. Two other kernels of oneDNN have no such limits: the *backward-data*,
+which PyTorch reaches through ``conv_transpose2d``, and the forward for channels-last tensors. With an odd kernel and
+"same" padding a convolution is the transposed convolution with the flipped filter, so every pass can be written as
+either. Shapes: ``x`` and ``grad_output`` ``(N, C, H, W)``, ``weight`` ``(C, 1, KH, KW)``.
 
 bfloat16 and float16 are computed in float32, because oneDNN accumulates these kernels too coarsely in bfloat16.
 """
+
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# The largest kernel extent that oneDNN's forward takes, by instruction set; None where there is no such kernel.
-LARGEST_FORWARD = {'AVX2': 9, 'AVX512': 13}.get(torch.backends.cpu.get_cpu_capability()) \
-    if torch.backends.mkldnn.is_available() else None
-# The smallest kernel extent whose weight gradient is faster as a transposed convolution than in PyTorch.
+# What follows was measured with tools/benchmark_op.py, with AVX-512 and, on the same cores, with AVX2.
+_INSTRUCTIONS = torch.backends.cpu.get_cpu_capability() if torch.backends.mkldnn.is_available() else 'none'
+# The largest kernel extent that oneDNN's forward takes; None where there is no such kernel.
+LARGEST_FORWARD = {'AVX2': 9, 'AVX512': 13}.get(_INSTRUCTIONS)
+# The smallest from which the channels-last forward, conversions included, beats the transposed convolution.
+SMALLEST_CHANNELS_LAST = {'AVX512': 25}.get(_INSTRUCTIONS, math.inf)
+# The smallest whose weight gradient is faster as a transposed convolution than in PyTorch.
 SMALLEST_GRAD_WEIGHT = 5
 
 _in_float32 = torch.autocast('cpu', enabled=False)
@@ -25,25 +30,20 @@ _in_float32 = torch.autocast('cpu', enabled=False)
 @_in_float32
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Returns the convolution of ``x`` with ``weight``, plus ``bias (C,)``; contiguous, in the dtype of ``x``."""
-    kh, kw = weight.shape[-2:]
-    is_direct = max(kh, kw) <= LARGEST_FORWARD
-    convolve = F.conv2d if is_direct else F.conv_transpose2d
-    out = convolve(
-        x.float().contiguous(),
-        weight.float() if is_direct else weight.float().flip(-1, -2),
-        None if bias is None else bias.float(),
-        padding=(kh // 2, kw // 2),
-        groups=weight.shape[0])
-    return out.to(x.dtype)
+    size, padding = max(weight.shape[-2:]), (weight.shape[2] // 2, weight.shape[3] // 2)
+    dtype, groups = x.dtype, weight.shape[0]
+    x, weight, bias = x.float(), weight.float(), None if bias is None else bias.float()
+    if LARGEST_FORWARD < size < SMALLEST_CHANNELS_LAST:
+        out = F.conv_transpose2d(x.contiguous(), weight.flip(-1, -2), bias, padding=padding, groups=groups)
+    else:
+        layout = torch.contiguous_format if size <= LARGEST_FORWARD else torch.channels_last
+        out = F.conv2d(x.contiguous(memory_format=layout), weight, bias, padding=padding, groups=groups)
+    return out.contiguous().to(dtype)
 
 
-@_in_float32
 def grad_input(grad_output: Tensor, weight: Tensor) -> Tensor:
-    """Returns the gradient with respect to ``x``; contiguous, in the dtype of ``grad_output``."""
-    kh, kw = weight.shape[-2:]
-    grad = F.conv_transpose2d(
-        grad_output.float().contiguous(), weight.float(), padding=(kh // 2, kw // 2), groups=weight.shape[0])
-    return grad.to(grad_output.dtype)
+    """Returns the gradient with respect to ``x``: the convolution of ``grad_output`` with the flipped filter."""
+    return forward(grad_output, weight.flip(-1, -2))
 
 
 @_in_float32
