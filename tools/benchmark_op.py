@@ -73,8 +73,8 @@ def grid(dtype: torch.dtype, device: str, rounds: int) -> list[dict]:
     for what in ('forward', 'forward+backward'):
         own = sorted((row for row in ratios if row['what'] == what), key=lambda row: row['ratio'])
         least, most, slower = own[0]['ratio'], own[-1]['ratio'], sum(row['ratio'] < .95 for row in own)
-        print(f'\n{what}, {len(own)} shapes: PyTorch takes {least:.2f} to {most:.2f} times as long, below 0.95 in {slower}. '
-              'The least:')
+        print(f'\n{what}: PyTorch takes {least:.2f} to {most:.2f} times as long; below 0.95 in {slower} of {len(own)} '
+              'shapes. The least:')
         for row in own[:8]:
             print('  {n},{c},{h},{k}: {ratio:.2f}'.format(**row))
     return ratios

@@ -16,10 +16,16 @@ from ..ops import depthwise_conv2d
 class LargeKernelConv2d(nn.Conv2d):
     """An ``nn.Conv2d`` that runs on :func:`mmreplk.ops.depthwise_conv2d` wherever it is depthwise."""
 
-    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, activation: str | None = None) -> Tensor:
+        """Maps ``(N, in_channels, H, W)`` to ``(N, out_channels, H', W')``, through ``'relu'`` if asked."""
+        return self.convolve(x, self.weight, self.bias, activation)
+
+    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None = None) -> Tensor:
+        """Does the same with other parameters than its own."""
         if self.groups == self.in_channels == self.out_channels and self.padding_mode == 'zeros':
-            return depthwise_conv2d(x, weight, bias, self.stride, self.padding, self.dilation)
-        return super()._conv_forward(x, weight, bias)
+            return depthwise_conv2d(x, weight, bias, self.stride, self.padding, self.dilation, activation)
+        out = self._conv_forward(x, weight, bias)
+        return out if activation is None else out.relu()
 
 
 def build_bn(norm_cfg: dict, channels: int) -> _BatchNorm:
@@ -75,6 +81,7 @@ class ReparamLargeKernelConv(nn.Module):
         stride: Stride of both convolutions.
         groups: Groups of both convolutions; equal to both channel counts for a depthwise one.
         small_kernel: Extent of the small kernel, odd and at most ``kernel_size``; None for no small branch.
+        activation: ``'relu'`` to end with ReLU, which the merged form computes in the same pass; None for none.
         norm_cfg: MMCV's description of the BatchNorm.
         deploy: Build the merged form, a single biased convolution.
 
@@ -91,6 +98,7 @@ class ReparamLargeKernelConv(nn.Module):
                  stride: int = 1,
                  groups: int = 1,
                  small_kernel: int | None = None,
+                 activation: str | None = None,
                  norm_cfg: dict | None = None,
                  deploy: bool = False):
         super().__init__()
@@ -99,6 +107,9 @@ class ReparamLargeKernelConv(nn.Module):
                 raise InputError(f'{name} must be a positive odd integer, got {size!r}')
         if small_kernel is not None and small_kernel > kernel_size:
             raise InputError(f'small_kernel must be at most the large kernel_size, {kernel_size}, got {small_kernel}')
+        if activation not in (None, 'relu'):
+            raise InputError(f"activation must be None or 'relu', got {activation!r}")
+        self.activation = activation
         norm_cfg = norm_cfg or dict(type='BN')
         self._merged: tuple[Tensor, Tensor] | None = None
 
@@ -120,11 +131,13 @@ class ReparamLargeKernelConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps ``(N, in_channels, H, W)`` to ``(N, out_channels, H', W')``, the size kept at stride 1."""
         if self.deploy:
-            return self.lkb_reparam(x)
+            return self.lkb_reparam(x, self.activation)
         if self._merged is not None and not self.training:
-            return self.lkb_origin.conv._conv_forward(x, *self._merged)
+            return self.lkb_origin.conv.convolve(x, *self._merged, self.activation)
         out = self.lkb_origin(x)
-        return out + self.small_conv(x) if hasattr(self, 'small_conv') else out
+        if hasattr(self, 'small_conv'):
+            out = out + self.small_conv(x)
+        return out if self.activation is None else out.relu()
 
     @torch.no_grad()
     def equivalent_kernel_bias(self) -> tuple[Tensor, Tensor]:

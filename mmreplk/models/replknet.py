@@ -32,15 +32,14 @@ class RepLKBlock(nn.Module):
             kernel_size,
             groups=dw_channels,
             small_kernel=small_kernel,
+            activation='relu',
             norm_cfg=norm_cfg,
             deploy=deploy)
-        self.lk_nonlinear = nn.ReLU()
         self.prelkb_bn = build_bn(norm_cfg, in_channels)
         self.drop_path = DropPath(drop_path_rate)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.pw1(self.prelkb_bn(x))
-        out = self.lk_nonlinear(self.large_kernel(out))
+        out = self.large_kernel(self.pw1(self.prelkb_bn(x)))
         return x + self.drop_path(self.pw2(out))
 
 

@@ -11,11 +11,11 @@ from tests.conftest import assert_same_bits, copied_state, randomize
 
 LAYERS = [
     dict(in_channels=4, out_channels=4, kernel_size=31, groups=4, small_kernel=5),
-    dict(in_channels=4, out_channels=4, kernel_size=13, groups=4, small_kernel=13),
+    dict(in_channels=4, out_channels=4, kernel_size=13, groups=4, small_kernel=13, activation='relu'),
     dict(in_channels=4, out_channels=4, kernel_size=27, groups=4),
     dict(in_channels=4, out_channels=4, kernel_size=7, groups=4, small_kernel=1, stride=2),
     dict(in_channels=4, out_channels=8, kernel_size=7, groups=2, small_kernel=3),
-    dict(in_channels=3, out_channels=5, kernel_size=5, small_kernel=3, stride=3),
+    dict(in_channels=3, out_channels=5, kernel_size=5, small_kernel=3, stride=3, activation='relu'),
 ]
 
 
@@ -107,6 +107,7 @@ def test_fold_bn(has_bias, affine):
     (dict(kernel_size=8), 'kernel_size must be a positive odd integer, got 8'),
     (dict(kernel_size=7, small_kernel=4), 'small_kernel must be a positive odd integer, got 4'),
     (dict(kernel_size=7, small_kernel=9), 'small_kernel must be at most the large kernel_size, 7, got 9'),
+    (dict(kernel_size=7, activation='gelu'), "activation must be None or 'relu', got 'gelu'"),
     (dict(kernel_size=7, norm_cfg=dict(type='GN', num_groups=2)), "norm_cfg must describe a BatchNorm.*'GN'"),
     (dict(kernel_size=7, norm_cfg=dict(type='BN', track_running_stats=False)), 'norm_cfg must describe a BatchNorm'),
 ])
