@@ -12,7 +12,7 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 
 from mmreplk.analysis import time_in_turns
-from mmreplk.engine import load_config
+from mmreplk.engine import load_config, read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = 'configs/upernet_replknet_tiny_miniade20k.py'
@@ -63,7 +63,7 @@ def time_forms(checkpoint: str) -> list[float]:
     cfg = load_config(str(ROOT / CONFIG))
     init_default_scope(cfg.default_scope)
     model = MODELS.build(cfg.model).eval()
-    model.load_state_dict(torch.load(checkpoint, weights_only=True)['state_dict'])
+    model.load_state_dict(read_checkpoint(checkpoint)['state_dict'])
     merged = copy.deepcopy(model)
     merged.backbone.reparameterize()
     image = torch.randn(1, 3, 512, 512)

@@ -10,15 +10,28 @@ from mmengine.fileio import register_backend
 from mmengine.fileio.backends import LocalBackend
 from mmengine.logging import HistoryBuffer
 
-# MMEngine keeps its log history in every checkpoint. OpenMMLab's 0.10.7 reads checkpoints with PyTorch's default,
-# which from 2.6 on refuses all types but those named as safe: these are, and executing pickles stays off. (getattr is
-# how pickle names the methods of HistoryBuffer; what it returns cannot be called from a pickle.)
-torch.serialization.add_safe_globals([
+# MMEngine keeps its log history in every checkpoint. These are the types that it consists of, so that reading one needs
+# no trust in its sender. (getattr is how pickle names the methods of HistoryBuffer; what it returns cannot be called
+# from a pickle.)
+_SAFE_TYPES = [
     HistoryBuffer, getattr, np.ndarray, np.dtype,
     *(type(np.dtype(name)) for name in ('float16', 'float32', 'float64', 'int32', 'int64', 'bool')),
     np.empty(0).__reduce__()[0],  # what pickle rebuilds arrays and scalars with, wherever NumPy keeps it
     np.float64(0).__reduce__()[0],
-])  # yapf: disable
+]  # yapf: disable
+# OpenMMLab's MMEngine 0.10.7 reads with PyTorch's default, which from 2.6 on refuses types that nobody named as safe.
+torch.serialization.add_safe_globals(_SAFE_TYPES)
+
+
+def read_checkpoint(path: str | Path) -> dict:
+    """Reads a checkpoint of MMEngine onto the CPU, without executing anything that it may contain.
+
+    Raises:
+        pickle.UnpicklingError: If it holds other types than tensors, plain values and MMEngine's log history.
+    """
+    # Again, since the onedl fork takes some of them away after every checkpoint that it has read.
+    torch.serialization.add_safe_globals(_SAFE_TYPES)
+    return torch.load(path, map_location='cpu', weights_only=True)
 
 
 @register_backend('mmreplk.atomic_local')

@@ -8,6 +8,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import save_checkpoint
 
 from mmreplk import AtomicLocalBackend
+from mmreplk.engine import read_checkpoint
 
 ARGS = dict(backend='mmreplk.atomic_local')
 
@@ -19,7 +20,7 @@ def test_a_checkpoint_comes_back_safely(tmp_path):
     history.update(0.5)
     saved = dict(state_dict=dict(w=torch.ones(3)), message_hub=dict(loss=history), meta=dict(iter=1))
     save_checkpoint(saved, path, backend_args=ARGS)
-    loaded = torch.load(path, weights_only=True)
+    loaded = read_checkpoint(path)
     assert torch.equal(loaded['state_dict']['w'], torch.ones(3))
     assert loaded['message_hub']['loss'].current() == 0.5
     assert os.listdir(tmp_path / 'new') == ['iter_1.pth']

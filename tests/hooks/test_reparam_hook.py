@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from mmreplk import ReparamHook, ReparamLargeKernelConv, RepLKNet
+from mmreplk.engine import read_checkpoint
 from tests.conftest import assert_same_bits, copied_state
 
 pytestmark = pytest.mark.compat
@@ -166,7 +167,7 @@ def test_averaged_weights_are_the_ones_merged(tmp_path):
     ema = dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.1, update_buffers=True)
     make_runner(tmp_path, ema, ReparamHook(), Compare(), max_iters=2).train()
     assert torch.equal(seen['merged'], seen['averaged']) and not torch.equal(seen['merged'], seen['trained'])
-    saved = torch.load(tmp_path / 'iter_2.pth', weights_only=False)
+    saved = read_checkpoint(tmp_path / 'iter_2.pth')
     assert {'state_dict', 'ema_state_dict'} <= set(saved) and not [k for k in saved['state_dict'] if 'reparam' in k]
 
 
@@ -217,5 +218,5 @@ def test_a_run_that_evaluated_merged_can_be_resumed(tmp_path):
     resumed = make_runner(tmp_path, ReparamHook(), losses, resume=True)
     resumed.train()
     assert len(losses.losses) == 2 and resumed.iter == 6
-    saved = torch.load(tmp_path / 'iter_6.pth', weights_only=True)
+    saved = read_checkpoint(tmp_path / 'iter_6.pth')
     assert_same_bits(saved['state_dict'], resumed.model.state_dict())

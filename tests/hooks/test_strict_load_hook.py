@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from mmreplk import StrictLoadHook
+from mmreplk.engine import read_checkpoint
 from tests.hooks.test_reparam_hook import Classifier, make_runner
 
 
@@ -13,7 +14,7 @@ def checkpoint(tmp_path):
 
 
 def edit(path, change):
-    saved = torch.load(path, weights_only=True)
+    saved = read_checkpoint(path)
     change(saved['state_dict'])
     torch.save(saved, path)
     return str(path)

@@ -10,6 +10,7 @@ import time
 import pytest
 import torch
 
+from mmreplk.engine import read_checkpoint
 from tests.tools.conftest import REAL, ROOT, TINY, tool
 
 
@@ -23,7 +24,7 @@ def test_training_evaluates_merged_and_saves_in_training_form(trained):
     assert 'ReparamHook: evaluating with 6 re-parameterized large-kernel layers.' in log
     assert log.count('aAcc: ') == 2
     assert {p.name for p in trained.glob('*.pth')} >= {'iter_2.pth', 'iter_4.pth'} and not list(trained.glob('*.part'))
-    state = torch.load(trained / 'iter_4.pth', weights_only=True)['state_dict']
+    state = read_checkpoint(trained / 'iter_4.pth')['state_dict']
     assert any('lkb_origin' in k for k in state) and not any('lkb_reparam' in k for k in state)
 
 
@@ -94,7 +95,7 @@ def test_ctrl_c_leaves_the_last_checkpoint_whole(short_options, tmp_path):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and 'is whole: go on from it with --resume' in errors, errors
     last = (tmp_path / 'last_checkpoint').read_text()
-    assert torch.load(last, weights_only=True)['meta']['iter'] >= 2
+    assert read_checkpoint(last)['meta']['iter'] >= 2
 
 
 @pytest.mark.parametrize(('arguments', 'words'), [
@@ -116,7 +117,7 @@ def test_training_that_cannot_work_ends_with_one_sentence(data_options, tmp_path
 
 
 def test_a_checkpoint_of_another_model_is_not_evaluated(trained, data_options, tmp_path):
-    saved = torch.load(trained / 'iter_4.pth', weights_only=True)
+    saved = read_checkpoint(trained / 'iter_4.pth')
     for name, edit, words in (
         ('head', lambda s: s.update({'decode_head.conv_seg.weight': torch.ones(11, 64, 1, 1)}), 'conv_seg.weight'),
         ('backbone', lambda s: s.pop('backbone.stem.0.conv.weight'), 'backbone.stem.0.conv.weight'),
