@@ -85,8 +85,14 @@ def test_two_processes(trained, short_options, data_options, tmp_path):
 
 def test_ctrl_c_leaves_the_last_checkpoint_whole(short_options, tmp_path):
     options = [o for o in short_options if 'max_iters' not in o] + ['train_cfg.max_iters=1000']
-    process = subprocess.Popen([sys.executable, 'tools/train.py', TINY, '--work-dir', str(tmp_path), '--cfg-options',
-                                *options], cwd=ROOT, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, 'tools/train.py', TINY, '--work-dir', str(tmp_path), '--cfg-options', *options],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        # Where the tests run in the background of a shell, children are born deaf to Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     deadline = time.time() + 300
     while not (tmp_path / 'last_checkpoint').is_file():
         assert time.time() < deadline and process.poll() is None
