@@ -32,7 +32,8 @@ def main() -> None:
     picture = f'{WORK_DIR}/predictions.png'
     command('tools/contact_sheet.py', CONFIG, f'{WORK_DIR}/predictions', picture)
     branches, merged = time_forms(checkpoint)
-    print(f'\nmIoU              {re.findall(r"mIoU: ([0-9.]+)", log)[-1]} over the classes present, evaluated merged\n'
+    miou = float(re.findall(r'mIoU: ([0-9.]+)', log)[-1])
+    print(f'\nmIoU              {miou:.1f} over the classes present, evaluated merged\n'
           f'merged model      {branches / merged:.2f} times as fast as its training form '
           f'({branches * 1e3:.0f} -> {merged * 1e3:.0f} ms an image of 512x512 pixels)\n'
           f'predictions       {picture}: image, ground truth, prediction\n'

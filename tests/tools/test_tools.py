@@ -93,12 +93,15 @@ def test_ctrl_c_leaves_the_last_checkpoint_whole(short_options, tmp_path):
         stderr=subprocess.PIPE,
         # Where the tests run in the background of a shell, children are born deaf to Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
-    deadline = time.time() + 300
-    while not (tmp_path / 'last_checkpoint').is_file():
-        assert time.time() < deadline and process.poll() is None
-        time.sleep(.2)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    try:
+        deadline = time.time() + 300
+        while not (tmp_path / 'last_checkpoint').is_file():
+            assert time.time() < deadline and process.poll() is None
+            time.sleep(.2)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130 and 'is whole: go on from it with --resume' in errors, errors
     last = (tmp_path / 'last_checkpoint').read_text()
     assert read_checkpoint(last)['meta']['iter'] >= 2
