@@ -42,7 +42,11 @@ def main(args: argparse.Namespace) -> None:
     start = time.time()
     say(f'Setting up {args.folder} with the {args.stack} stack, once.')
     shutil.rmtree(args.folder, ignore_errors=True)
-    venv.create(args.folder, with_pip=True)
+    try:
+        venv.create(args.folder, with_pip=True)
+    except subprocess.CalledProcessError:
+        sys.exit('error: this Python cannot make virtual environments with pip (on Debian and Ubuntu: apt install '
+                 'python3-venv)')
     python = args.folder / ('Scripts' if os.name == 'nt' else 'bin') / 'python'
     mmcv = next(line for line in requirements.read_text().splitlines() if 'mmcv==' in line)
     # MMCV is built against one PyTorch: pip's cache of built wheels does not know which, so only the default uses it.
