@@ -1,7 +1,6 @@
 """Timing the large-kernel depthwise convolution against its rivals."""
 
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -10,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..ops import depthwise_conv2d, reference
+from .timing import time_in_turns
 
 PASSES = ('forward', 'grad_input', 'grad_weight', 'forward+backward')
-TURN_MS = 5  # how long a turn of a short function is at least
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}  # of the largest value
 
 
@@ -83,7 +82,7 @@ def benchmark(case: Case, dtype: torch.dtype, device: str, passes: Sequence[str]
         flop = case.useful_flop * (3 if what == 'forward+backward' else 1)
         work = {name: _work(what, RIVALS[name], x, weight, grad) for name in right}
         peaks = {name: _peak_mib(function, device) for name, function in work.items()}
-        for name, times in time_each(work, device, rounds).items():
+        for name, times in time_in_turns(work, device, rounds).items():
             low, median, high = statistics.quantiles(times, n=10)[1::3]
             rows.append(
                 dict(
@@ -99,43 +98,9 @@ def roofs(dtype: torch.dtype, device: str) -> dict[str, float]:
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     source = torch.empty(2**28 if device == 'cuda' else 2**26, device=device, dtype=torch.uint8)
     target = torch.empty_like(source)
-    times = time_each(dict(gemm=lambda: a @ b, copy=lambda: target.copy_(source)), device, 10)
+    times = time_in_turns(dict(gemm=lambda: a @ b, copy=lambda: target.copy_(source)), device, 10)
     return dict(gemm_tflops=2 * size**3 / statistics.median(times['gemm']) / 1e9,
                 copy_gb_per_s=2 * source.numel() / statistics.median(times['copy']) / 1e6)  # yapf: disable
-
-
-def time_each(functions: dict[str, Callable[[], object]], device: str, rounds: int) -> dict[str, list[float]]:
-    """Returns the milliseconds of a call in every round, by name.
-
-    Functions take turns. Short ones are called several times in a turn, half of them untimed, so that the caches and
-    threads that the one before has left do not count.
-    """
-    times: dict[str, list[float]] = {name: [] for name in functions}
-    calls = {}
-    for name, function in functions.items():
-        function()
-        calls[name] = 1 + int(TURN_MS / max(_milliseconds(function, device, 1), 1e-3))
-    for _ in range(rounds):
-        for name, function in functions.items():
-            if calls[name] > 1:
-                _milliseconds(function, device, calls[name])
-            times[name].append(_milliseconds(function, device, calls[name]))
-    return times
-
-
-def _milliseconds(function: Callable[[], object], device: str, calls: int) -> float:
-    if device != 'cuda':
-        begin = time.perf_counter()
-        for _ in range(calls):
-            function()
-        return (time.perf_counter() - begin) * 1e3 / calls
-    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    start.record()
-    for _ in range(calls):
-        function()
-    end.record()
-    torch.cuda.synchronize()
-    return start.elapsed_time(end) / calls
 
 
 def _peak_mib(function: Callable[[], object], device: str) -> float | None:
