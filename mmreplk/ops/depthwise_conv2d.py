@@ -80,24 +80,27 @@ def depthwise_conv2d(
 
 def _choose_backend(asked: str | None, x: Tensor, weight: Tensor, is_same: bool) -> str:
     """Returns what computes: ``'cpu'`` or ``'triton'``, which take ``x`` by its device, or ``'torch'``."""
-    backend = asked or ('triton' if x.is_cuda else 'cpu')
-    reason = _why_not(backend, x, weight, is_same)
     if asked is not None:
+        reason = _why_not(asked, x, weight, is_same)
         if reason is not None:
             raise ValueError(f'backend {asked!r} cannot compute this: {reason}')
         return asked
-    # Exporters and tracers are to see an ordinary convolution.
-    if torch.jit.is_tracing() or torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
-        return 'torch'
     size = max(weight.shape[-2:])
     if x.is_cuda:
         is_faster = size > LARGEST_SPECIALIZED
-        if is_faster and reason is not None and not torch.compiler.is_compiling():
-            _log_once(f'depthwise_conv2d leaves kernels of {size} on {x.device.type} to PyTorch: {reason}')
     else:
         is_training = torch.is_grad_enabled() and weight.requires_grad
         is_faster = size > (cpu.LARGEST_FORWARD or 0) or (is_training and size >= cpu.SMALLEST_GRAD_WEIGHT)
-    return backend if is_faster and reason is None else 'torch'
+    # Exporters and tracers are to see an ordinary convolution.
+    if not is_faster or torch.jit.is_tracing() or torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
+        return 'torch'
+    backend = 'triton' if x.is_cuda else 'cpu'
+    reason = _why_not(backend, x, weight, is_same)
+    if reason is None:
+        return backend
+    if x.is_cuda and not torch.compiler.is_compiling():
+        _log_once(f'depthwise_conv2d leaves kernels of {size} on {x.device.type} to PyTorch: {reason}')
+    return 'torch'
 
 
 def _why_not(backend: str, x: Tensor, weight: Tensor, is_same: bool) -> str | None:
