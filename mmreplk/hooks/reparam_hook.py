@@ -16,19 +16,26 @@ from ..models import reparameterized
 
 @HOOKS.register_module()
 class ReparamHook(Hook):
-    """Validates and tests with re-parameterized kernels and hands training back the untouched model.
+    """Validates and tests the merged form of the model and hands training back the model itself, untouched.
 
-    The merged filters stand beside the model (see :func:`mmreplk.reparameterized`), so parameters, buffers, optimizer
+    The merged form stands beside the model (see :func:`mmreplk.reparameterized`), so parameters, buffers, optimizer
     state and ``state_dict()`` are the same bits before, during and after an evaluation. The random number generators
     are put back too: a run that validates has exactly the loss curve of one that does not. Works with ``EMAHook``,
-    whose averaged weights are the ones merged, and under DistributedDataParallel, and is harmless where a model has
-    no large kernels.
+    whose averaged weights are the ones merged, and under DistributedDataParallel, and is harmless where there is
+    nothing to merge.
+
+    Args:
+        fuse_bn: Also fold the BatchNorms of RepLKNets and of MMCV's ``ConvModule`` in heads and necks.
+        check: Compare the merged form with the model on the first batch of every evaluation, and stop with the
+            figure if they differ.
     """
 
     # After EMAHook (NORMAL) has swapped the averaged weights in, before CheckpointHook (VERY_LOW).
     priority = 'LOW'
 
-    def __init__(self) -> None:
+    def __init__(self, fuse_bn: bool = True, check: bool = False) -> None:
+        self.fuse_bn = fuse_bn
+        self.check = check
         self._evaluation = ExitStack()
         self._has_reported = False
 
@@ -48,17 +55,17 @@ class ReparamHook(Hook):
         return closing_run
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Merges the kernels."""
+        """Puts the merged form in the place of the model."""
         self._evaluation.close()
         self._evaluation.enter_context(_preserved_randomness())
-        count = self._evaluation.enter_context(reparameterized(runner.model))
+        merged = self._evaluation.enter_context(reparameterized(runner.model, self.fuse_bn, self.check))
         if not self._has_reported:
             self._has_reported = True
-            runner.logger.info(f'ReparamHook: evaluating with {count} re-parameterized large-kernel layers.' if count
-                               else 'ReparamHook: the model has no large-kernel layers to re-parameterize.')
+            runner.logger.info(f'ReparamHook: evaluating with {merged.large_kernels} large-kernel layers merged and '
+                               f'{merged.batch_norms} BatchNorms folded.')
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
-        """Lets the branches run again."""
+        """Puts the model back in its place."""
         self._evaluation.close()
 
     before_test_epoch = before_val_epoch

@@ -1,4 +1,5 @@
-from .large_kernel import ReparamLargeKernelConv, reparameterized
+from .large_kernel import ReparamLargeKernelConv
+from .merging import reparameterized
 from .replknet import RepLKNet
 
 __all__ = ['RepLKNet', 'ReparamLargeKernelConv', 'reparameterized']

@@ -1,7 +1,4 @@
-"""The re-parameterized large-kernel convolution, and the folding of BatchNorm into a convolution."""
-
-from collections.abc import Iterator
-from contextlib import contextmanager
+"""The re-parameterized large-kernel convolution."""
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import InputError
 from ..ops import depthwise_conv2d
+from .folding import biased, fold_bn
 
 
 class LargeKernelConv2d(nn.Conv2d):
@@ -18,13 +16,9 @@ class LargeKernelConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor, activation: str | None = None) -> Tensor:
         """Maps ``(N, in_channels, H, W)`` to ``(N, out_channels, H', W')``, through ``'relu'`` if asked."""
-        return self.convolve(x, self.weight, self.bias, activation)
-
-    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None = None) -> Tensor:
-        """Does the same with other parameters than its own."""
         if self.groups == self.in_channels == self.out_channels and self.padding_mode == 'zeros':
-            return depthwise_conv2d(x, weight, bias, self.stride, self.padding, self.dilation, activation)
-        out = self._conv_forward(x, weight, bias)
+            return depthwise_conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, activation)
+        out = self._conv_forward(x, self.weight, self.bias)
         return out if activation is None else out.relu()
 
 
@@ -49,23 +43,6 @@ def conv_bn(conv: nn.Conv2d, norm_cfg: dict, relu: bool = False) -> nn.Sequentia
     if relu:
         layers.add_module('nonlinear', nn.ReLU())
     return layers
-
-
-def fold_bn(conv: nn.Conv2d, bn: _BatchNorm) -> tuple[Tensor, Tensor]:
-    """Returns the weight and bias of the one convolution that equals ``conv`` followed by ``bn`` in evaluation.
-
-    Half-precision parameters are folded, and returned, in float32.
-    """
-    dtype = torch.promote_types(conv.weight.dtype, torch.float32)
-    mean, var = bn.running_mean.to(dtype), bn.running_var.to(dtype)
-    scale = torch.rsqrt(var + bn.eps)
-    if bn.weight is not None:
-        scale = scale * bn.weight.to(dtype)
-    bias = -mean if conv.bias is None else conv.bias.to(dtype) - mean
-    bias = bias * scale
-    if bn.bias is not None:
-        bias = bias + bn.bias.to(dtype)
-    return conv.weight.to(dtype) * scale.view(-1, 1, 1, 1), bias
 
 
 class ReparamLargeKernelConv(nn.Module):
@@ -111,7 +88,6 @@ class ReparamLargeKernelConv(nn.Module):
             raise InputError(f"activation must be None or 'relu', got {activation!r}")
         self.activation = activation
         norm_cfg = norm_cfg or dict(type='BN')
-        self._merged: tuple[Tensor, Tensor] | None = None
 
         def conv(size: int, bias: bool = False) -> LargeKernelConv2d:
             return LargeKernelConv2d(in_channels, out_channels, size, stride, size // 2, groups=groups, bias=bias)
@@ -132,8 +108,6 @@ class ReparamLargeKernelConv(nn.Module):
         """Maps ``(N, in_channels, H, W)`` to ``(N, out_channels, H', W')``, the size kept at stride 1."""
         if self.deploy:
             return self.lkb_reparam(x, self.activation)
-        if self._merged is not None and not self.training:
-            return self.lkb_origin.conv.convolve(x, *self._merged, self.activation)
         out = self.lkb_origin(x)
         if hasattr(self, 'small_conv'):
             out = out + self.small_conv(x)
@@ -141,53 +115,25 @@ class ReparamLargeKernelConv(nn.Module):
 
     @torch.no_grad()
     def equivalent_kernel_bias(self) -> tuple[Tensor, Tensor]:
-        """Returns weight and bias of the merged convolution, in the dtype of the unmerged one.
+        """Returns weight and bias of the merged convolution, in float32 or, of a float64 layer, in float64.
 
         Valid in evaluation mode, where BatchNorm applies its running statistics.
         """
         if self.deploy:
-            return self.lkb_reparam.weight, self.lkb_reparam.bias
+            return fold_bn(self.lkb_reparam, None)
         large = self.lkb_origin.conv
         weight, bias = fold_bn(large, self.lkb_origin.bn)
         if hasattr(self, 'small_conv'):
             small_weight, small_bias = fold_bn(self.small_conv.conv, self.small_conv.bn)
             margin = (large.kernel_size[0] - self.small_conv.conv.kernel_size[0]) // 2
             weight, bias = weight + F.pad(small_weight, [margin] * 4), bias + small_bias
-        return weight.to(large.weight.dtype), bias.to(large.weight.dtype)
+        return weight, bias
 
     def reparameterize(self) -> None:
         """Replaces the branches, for good, by the merged convolution; a second call does nothing."""
         if self.deploy:
             return
-        weight, bias = self.equivalent_kernel_bias()
-        large = self.lkb_origin.conv
-        merged = LargeKernelConv2d(large.in_channels, large.out_channels, large.kernel_size, large.stride,
-                                   large.padding, large.dilation, large.groups, device='meta')
-        trainable = large.weight.requires_grad
-        merged.weight = nn.Parameter(weight, requires_grad=trainable)
-        merged.bias = nn.Parameter(bias, requires_grad=trainable)
-        self.lkb_reparam = merged.train(self.training)
-        self._merged = None
+        self.lkb_reparam = biased(self.lkb_origin.conv, *self.equivalent_kernel_bias())
         del self.lkb_origin
         if hasattr(self, 'small_conv'):
             del self.small_conv
-
-
-@contextmanager
-def reparameterized(model: nn.Module) -> Iterator[int]:
-    """Runs every :class:`ReparamLargeKernelConv` of ``model`` merged while in evaluation mode, inside a ``with``.
-
-    The merged filters stand beside the model, not in it: modules, parameters, buffers and ``state_dict()`` are
-    untouched throughout. They are computed on entry and do not follow weights that change before the exit.
-
-    Yields:
-        How many layers were merged.
-    """
-    layers = [m for m in model.modules() if isinstance(m, ReparamLargeKernelConv) and not m.deploy]
-    try:
-        for layer in layers:
-            layer._merged = layer.equivalent_kernel_bias()
-        yield len(layers)
-    finally:
-        for layer in layers:
-            layer._merged = None

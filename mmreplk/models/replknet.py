@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..errors import InputError
 from .arch import Arch
+from .folding import biased, fold_bn
 from .large_kernel import ReparamLargeKernelConv, build_bn, conv_bn
 from .weights import check_weights
 
@@ -42,6 +43,12 @@ class RepLKBlock(nn.Module):
         out = self.large_kernel(self.pw1(self.prelkb_bn(x)))
         return x + self.drop_path(self.pw2(out))
 
+    def fuse_bn(self) -> None:
+        """Folds every BatchNorm, for good, into the convolution after or before it."""
+        self.large_kernel.reparameterize()
+        self.prelkb_bn = _fuse(self.pw1, self.prelkb_bn)
+        _fuse(self.pw2)
+
 
 class ConvFFN(nn.Module):
     """Pre-norm residual block of two 1x1 convolutions; ``(N, in_channels, H, W)`` to the same."""
@@ -57,6 +64,11 @@ class ConvFFN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out = self.nonlinear(self.pw1(self.preffn_bn(x)))
         return x + self.drop_path(self.pw2(out))
+
+    def fuse_bn(self) -> None:
+        """Folds every BatchNorm, for good, into the convolution after or before it."""
+        self.preffn_bn = _fuse(self.pw1, self.preffn_bn)
+        _fuse(self.pw2)
 
 
 class RepLKNetStage(nn.Module):
@@ -90,6 +102,7 @@ class RepLKNet(BaseModule):
         frozen_stages: -1 freezes nothing, 0 the stem, ``k`` the stem and the first ``k`` stages.
         norm_eval: Keep every BatchNorm in evaluation mode while training.
         deploy: Build the merged form, whose large kernels are single biased convolutions.
+        fuse_bn: Build the merged form with all other BatchNorms folded into convolutions too; needs ``deploy``.
         init_cfg: MMEngine's initialization, for example ``dict(type='Pretrained', checkpoint=...)``.
 
     Raises:
@@ -109,6 +122,7 @@ class RepLKNet(BaseModule):
                  frozen_stages: int = -1,
                  norm_eval: bool = False,
                  deploy: bool = False,
+                 fuse_bn: bool = False,
                  init_cfg: dict | list[dict] | None = None):
         super().__init__(init_cfg)
         self.arch = arch = Arch.parse(arch)
@@ -122,6 +136,9 @@ class RepLKNet(BaseModule):
             raise InputError(f'drop_path_rate must be in [0, 1), got {drop_path_rate!r}')
         if frozen_stages not in range(-1, num_stages + 1):
             raise InputError(f'frozen_stages must be an integer from -1 to {num_stages}, got {frozen_stages!r}')
+        if fuse_bn and not deploy:
+            raise InputError('fuse_bn=True needs deploy=True, got deploy=False: ReparamHook folds the BatchNorms of a '
+                             'training form for every evaluation')
         self.out_indices = tuple(out_indices)
         self.with_cp = with_cp
         self.frozen_stages = frozen_stages
@@ -146,6 +163,8 @@ class RepLKNet(BaseModule):
         self.transitions = nn.ModuleList(
             nn.Sequential(conv(cin, cout, 1), conv(cout, cout, 3, stride=2, groups=cout))
             for cin, cout in zip(arch.channels[:-1], arch.channels[1:], strict=True))
+        if fuse_bn:
+            self.reparameterize(fuse_bn=True)
         self._register_load_state_dict_pre_hook(check_weights, with_module=True)
         self._freeze()
 
@@ -183,12 +202,30 @@ class RepLKNet(BaseModule):
                 module, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _untracked_statistics(module)))
         return module(x)
 
-    def reparameterize(self) -> None:
-        """Merges every large kernel with its small one and their BatchNorms, for good. See ``ReparamHook`` for a
-        merge that lasts for an evaluation only."""
+    def reparameterize(self, fuse_bn: bool = False) -> None:
+        """Merges every large kernel with its small one and their BatchNorms, for good.
+
+        See ``ReparamHook`` for what lasts for an evaluation only. A second call does nothing, or folds what the first
+        left.
+
+        Args:
+            fuse_bn: Also fold all other BatchNorms into the convolutions after or before them, except the norms of the
+                features that XL hands out, which have none.
+        """
         for module in self.modules():
             if isinstance(module, ReparamLargeKernelConv):
                 module.reparameterize()
+        if fuse_bn and not self.fused_bn:
+            for layer in (*self.stem, *(layer for transition in self.transitions for layer in transition)):
+                _fuse(layer)
+            for stage in self.stages:
+                for block in stage.blocks:
+                    block.fuse_bn()
+
+    @property
+    def fused_bn(self) -> bool:
+        """Whether the BatchNorms are folded, for good, into convolutions."""
+        return not hasattr(self.stem[0], 'bn')
 
     def train(self, mode: bool = True) -> 'RepLKNet':
         """Sets the mode, keeping frozen stages, and with ``norm_eval`` every BatchNorm, in evaluation mode."""
@@ -210,6 +247,13 @@ class RepLKNet(BaseModule):
     def _freeze(self) -> None:
         for module in self._frozen_modules():
             module.eval().requires_grad_(False)
+
+
+def _fuse(layers: nn.Sequential, before: _BatchNorm | None = None) -> nn.Identity:
+    """Folds the BatchNorm in ``layers``, and the one ``before``, into their convolution; returns the place-holder."""
+    layers.conv = biased(layers.conv, *fold_bn(layers.conv, layers.bn, before))
+    del layers.bn
+    return nn.Identity()
 
 
 @contextmanager

@@ -12,8 +12,9 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import Dataset
 
-from mmreplk import ReparamHook, ReparamLargeKernelConv, RepLKNet
+from mmreplk import InputError, ReparamHook, RepLKNet
 from mmreplk.engine import read_checkpoint
+from mmreplk.models import merging
 from tests.conftest import assert_same_bits, copied_state
 
 pytestmark = pytest.mark.compat
@@ -87,6 +88,19 @@ def make_runner(tmp_path, *hooks, val_interval=2, max_iters=6, model=None, metri
         **options)
 
 
+def is_merged(backbone):
+    """Whether its large kernels rest while it runs."""
+    ran = []
+    large_kernel = backbone.stages[0].blocks[0].large_kernel
+    handle = large_kernel.lkb_origin.register_forward_hook(lambda *_: ran.append(1))
+    mode = backbone.training
+    with torch.no_grad(), torch.random.fork_rng():
+        backbone.eval()(torch.randn(1, 3, 32, 32))
+    backbone.train(mode)
+    handle.remove()
+    return not ran
+
+
 class Witness(Hook):
     """Compares the whole state before, during and after each evaluation."""
     priority = 'LOWEST'
@@ -114,20 +128,19 @@ class Witness(Hook):
         self.before = self._snapshot(runner)
 
     def before_val_iter(self, runner, batch_idx, data_batch=None):
-        layers = [m for m in runner.model.modules() if isinstance(m, ReparamLargeKernelConv)]
-        self.merged += [layer._merged is not None for layer in layers]
+        self.merged.append(is_merged(runner.model.backbone))
         self._compare(runner)
 
     def after_val(self, runner):
         self.evaluations += 1
         assert torch.equal(self._compare(runner)['rng'], self.before['rng'])
-        assert all(m._merged is None for m in runner.model.modules() if isinstance(m, ReparamLargeKernelConv))
+        assert not is_merged(runner.model.backbone)
 
 
 def test_evaluation_runs_merged_and_leaves_no_trace(tmp_path):
     witness = Witness()
     make_runner(tmp_path, ReparamHook(), witness).train()
-    assert witness.evaluations == 3 and len(witness.merged) == 12 and all(witness.merged)
+    assert witness.evaluations == 3 and len(witness.merged) == 6 and all(witness.merged)
 
 
 def test_validating_does_not_change_the_loss_curve(tmp_path):
@@ -155,18 +168,20 @@ def test_averaged_weights_are_the_ones_merged(tmp_path):
     class Compare(Hook):
         priority = 'LOWEST'
 
-        def before_val_epoch(self, runner):
-            ema = next(h for h in runner.hooks if type(h).__name__ == 'EMAHook')
-            layer = next(m for m in runner.model.modules() if isinstance(m, ReparamLargeKernelConv))
+        def before_val_iter(self, runner, batch_idx, data_batch=None):
             # At this point EMAHook has put the averaged weights into the model and the trained ones into its own.
-            other = next(m for m in ema.ema_model.modules() if isinstance(m, ReparamLargeKernelConv))
-            seen['merged'], seen['averaged'] = layer._merged[0], layer.equivalent_kernel_bias()[0]
-            seen['trained'] = other.equivalent_kernel_bias()[0]
-            assert other._merged is None
+            ema = next(h for h in runner.hooks if type(h).__name__ == 'EMAHook')
+            image = torch.ones(1, 3, 32, 32)
+            merged = runner.model.backbone(image)[0]
+            averaged = type(runner.model.backbone).forward(runner.model.backbone, image)[0]
+            trained = ema.ema_model.module.backbone.eval()(image)[0]
+            seen.update(merged=merged, averaged=averaged, trained=trained)
 
     ema = dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.1, update_buffers=True)
     make_runner(tmp_path, ema, ReparamHook(), Compare(), max_iters=2).train()
-    assert torch.equal(seen['merged'], seen['averaged']) and not torch.equal(seen['merged'], seen['trained'])
+    torch.testing.assert_close(seen['merged'], seen['averaged'], rtol=1e-4, atol=1e-5)
+    assert not torch.equal(seen['merged'], seen['averaged']), 'nothing was merged'
+    assert (seen['merged'] - seen['trained']).abs().max() > 1e-3
     saved = read_checkpoint(tmp_path / 'iter_2.pth')
     assert {'state_dict', 'ema_state_dict'} <= set(saved) and not [k for k in saved['state_dict'] if 'reparam' in k]
 
@@ -184,8 +199,7 @@ def test_an_evaluation_that_raises_is_cleaned_up(tmp_path):
     runner = make_runner(tmp_path, ReparamHook(), metric=Fails())
     with pytest.raises(ZeroDivisionError):
         runner.train()
-    layers = [m for m in runner.model.modules() if isinstance(m, ReparamLargeKernelConv)]
-    assert len(layers) == 2 and all(layer._merged is None for layer in layers)
+    assert not is_merged(runner.model.backbone)
 
 
 class Plain(nn.Module):
@@ -199,8 +213,8 @@ class Plain(nn.Module):
 
 
 @pytest.mark.parametrize(('model', 'words'), [
-    (Classifier, 'evaluating with 2 re-parameterized large-kernel layers'),
-    (lambda: Classifier(Plain()), 'no large-kernel layers to re-parameterize'),
+    (Classifier, 'evaluating with 2 large-kernel layers merged and 18 BatchNorms folded'),
+    (lambda: Classifier(Plain()), 'evaluating with 0 large-kernel layers merged and 0 BatchNorms folded'),
 ])
 def test_it_says_once_what_it_merged(tmp_path, caplog, model, words):
     runner = make_runner(tmp_path, ReparamHook(), model=model())
@@ -220,3 +234,14 @@ def test_a_run_that_evaluated_merged_can_be_resumed(tmp_path):
     assert len(losses.losses) == 2 and resumed.iter == 6
     saved = read_checkpoint(tmp_path / 'iter_6.pth')
     assert_same_bits(saved['state_dict'], resumed.model.state_dict())
+
+
+def test_check_stops_with_the_figure(tmp_path, monkeypatch):
+    make_runner(tmp_path / 'sound', ReparamHook(check=True), max_iters=2).train()
+    # Less than rounding explains.
+    monkeypatch.setitem(merging.TOLERANCE, torch.float32, 0.)
+    make_runner(tmp_path / 'unchecked', ReparamHook(), max_iters=2).train()
+    runner = make_runner(tmp_path / 'checked', ReparamHook(check=True), max_iters=2)
+    with pytest.raises(InputError, match=r'merged form of RepLKNet differs by \d.*e-\d+ of the largest value'):
+        runner.train()
+    assert not is_merged(runner.model.backbone)
