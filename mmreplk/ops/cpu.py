@@ -15,14 +15,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# What follows was measured with tools/benchmark_op.py, with AVX-512 and, on the same cores, with AVX2.
 _INSTRUCTIONS = torch.backends.cpu.get_cpu_capability() if torch.backends.mkldnn.is_available() else 'none'
-# The largest kernel extent that oneDNN's forward takes; None where there is no such kernel.
-LARGEST_FORWARD = {'AVX2': 9, 'AVX512': 13}.get(_INSTRUCTIONS)
+IS_SUPPORTED = _INSTRUCTIONS in ('AVX2', 'AVX512')
+# What follows was measured with tools/measure_cpu_thresholds.py, with AVX-512 and, on the same cores, with AVX2.
+# The largest kernel extent that oneDNN's forward takes.
+LARGEST_FORWARD = {'AVX2': 9, 'AVX512': 13}.get(_INSTRUCTIONS, math.inf)
 # The smallest from which the channels-last forward, conversions included, beats the transposed convolution.
 SMALLEST_CHANNELS_LAST = {'AVX512': 25}.get(_INSTRUCTIONS, math.inf)
 # The smallest whose weight gradient is faster as a transposed convolution than in PyTorch.
-SMALLEST_GRAD_WEIGHT = 5
+SMALLEST_GRAD_WEIGHT = 5 if IS_SUPPORTED else math.inf
+# N * C * H * W * KH * KW from which on what is gained outweighs what calling an operator of our own costs, by whether
+# gradients are wanted.
+SMALLEST_WORK = {False: 4e5, True: 1.3e6}
+# The largest extent for which PyTorch's weight gradient is right: that of 51x1 or 51x3 and longer ones is wrong by tens
+# of per cent on maps higher than the kernel.
+LARGEST_SOUND = 49
+# Padded input pixels that the weight gradient takes at a time: 8 MiB, which stay in the cache.
+SCRATCH = 2**21
+# Channels that oneDNN's kernels compute together.
+CHANNEL_BLOCK = 16
 
 _in_float32 = torch.autocast('cpu', enabled=False)
 
@@ -46,13 +57,23 @@ def grad_input(grad_output: Tensor, weight: Tensor) -> Tensor:
     return forward(grad_output, weight.flip(-1, -2))
 
 
-@_in_float32
 def grad_weight(x: Tensor, grad_output: Tensor, kernel_size: tuple[int, int]) -> Tensor:
     """Returns the gradient with respect to ``weight``, ``(C, 1, KH, KW)``, in the dtype of ``x``.
 
-    It is the correlation of the padded input with ``grad_output``, which here takes the place of the filter: one
-    large filter for every image and channel.
+    Takes as many channels at a time as have ``SCRATCH`` padded input pixels, but keeps every core busy.
     """
+    n, _, h, w = x.shape
+    pixels = (h + kernel_size[0] - 1) * (w + kernel_size[1] - 1)
+    step = CHANNEL_BLOCK * torch.get_num_threads()
+    channels = math.ceil(max(1, SCRATCH // (pixels * step)) * step / n)
+    grads = [_grad_weight(*part, kernel_size)
+             for part in zip(x.split(channels, 1), grad_output.split(channels, 1), strict=True)]  # yapf: disable
+    return grads[0] if len(grads) == 1 else torch.cat(grads)
+
+
+@_in_float32
+def _grad_weight(x: Tensor, grad_output: Tensor, kernel_size: tuple[int, int]) -> Tensor:
+    """Correlates the padded input with ``grad_output``, one large filter for every image and channel."""
     (n, c, h, w), (kh, kw) = x.shape, kernel_size
     padded = F.pad(x.float(), (kw // 2, kw // 2, kh // 2, kh // 2))
     grad = F.conv_transpose2d(

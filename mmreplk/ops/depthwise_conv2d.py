@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import logging
+import math
 
 import torch
 import torch.nn.functional as F
@@ -53,49 +54,46 @@ def depthwise_conv2d(
     Source: "Scaling Up Your Kernels to 31x31", arXiv 2203.06717, Section 3.1, for why; :mod:`mmreplk.ops.cpu` and
     :mod:`mmreplk.ops.triton` for how.
     """
-    original = weight
-    x, weight, bias = _autocast(x, weight, bias)
-    _check(x, weight, bias)
-    if activation not in (None, 'relu'):
-        raise ValueError(f"activation must be None or 'relu', got {activation!r}")
-    stride, dilation = _pair('stride', stride, 1), _pair('dilation', dilation, 1)
-    is_odd = all(k % 2 for k in weight.shape[-2:])
-    same = tuple(d * (k // 2) for d, k in zip(dilation, weight.shape[-2:], strict=True))
-    if padding != 'same':
-        padding = _pair('padding', padding, 0)
-    elif is_odd:
-        padding = same
-    elif stride != (1, 1):
-        raise ValueError("padding 'same' needs an odd kernel where the stride is not 1, got a kernel of "
-                         f'{tuple(weight.shape[-2:])}')
-    is_same = is_odd and stride == dilation == (1, 1) and padding == same
-    backend = _choose_backend(backend, x, weight, is_same)
-    if backend != 'torch':
-        # What Triton makes of a frozen filter it remembers, which a fresh copy in autocast's dtype would defeat.
-        keeps = backend == 'triton' and not original.requires_grad
-        return _depthwise_conv2d(x, original if keeps else weight, bias, activation == 'relu')
-    out = F.conv2d(x, weight, bias, stride, padding, dilation, groups=weight.shape[0])
-    return out if activation is None else out.relu()
+    # A small map takes no longer than some hundred attribute lookups: operands are looked at only in case of error.
+    try:
+        groups, channels_per_group, kh, kw = weight.shape
+        if x.ndim != 4 or channels_per_group != 1 or x.device != weight.device:
+            raise ValueError
+        if stride == 1 and padding == 'same' and dilation == 1 and kh % 2 and kw % 2:
+            padding, is_same = (kh // 2, kw // 2), True
+        else:
+            stride, padding, dilation, is_same = _geometry((kh, kw), stride, padding, dilation)
+        backend = _choose_backend(backend, x, weight, (kh, kw), is_same)
+        if backend == 'torch':
+            out = F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+            return out.relu() if activation and _is_relu(activation) else out
+        return _fast(backend, x, weight, bias, activation)
+    except (AttributeError, RuntimeError, TypeError, ValueError):
+        _check(x, weight, bias)
+        raise
 
 
-def _choose_backend(asked: str | None, x: Tensor, weight: Tensor, is_same: bool) -> str:
+def _choose_backend(asked: str | None, x: Tensor, weight: Tensor, kernel_size: tuple[int, int], is_same: bool) -> str:
     """Returns what computes: ``'cpu'`` or ``'triton'``, which take ``x`` by its device, or ``'torch'``."""
     if asked is not None:
-        reason = _why_not(asked, x, weight, is_same)
+        reason = _why_not(asked, x, is_same)
         if reason is not None:
             raise ValueError(f'backend {asked!r} cannot compute this: {reason}')
         return asked
-    size = max(weight.shape[-2:])
+    size = max(kernel_size)
     if x.is_cuda:
         is_faster = size > LARGEST_SPECIALIZED
     else:
-        is_training = torch.is_grad_enabled() and weight.requires_grad
-        is_faster = size > (cpu.LARGEST_FORWARD or 0) or (is_training and size >= cpu.SMALLEST_GRAD_WEIGHT)
+        is_training = size >= cpu.SMALLEST_GRAD_WEIGHT and torch.is_grad_enabled() and weight.requires_grad
+        is_faster = (is_training or size > cpu.LARGEST_FORWARD) and (
+            x.numel() * math.prod(kernel_size) >= cpu.SMALLEST_WORK[is_training]
+            # PyTorch's float16 is off by per cents on large kernels.
+            or size > cpu.LARGEST_SOUND or x.dtype == torch.float16)
     # Exporters and tracers are to see an ordinary convolution.
     if not is_faster or torch.jit.is_tracing() or torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
         return 'torch'
     backend = 'triton' if x.is_cuda else 'cpu'
-    reason = _why_not(backend, x, weight, is_same)
+    reason = _why_not(backend, x, is_same)
     if reason is None:
         return backend
     if x.is_cuda and not torch.compiler.is_compiling():
@@ -103,7 +101,7 @@ def _choose_backend(asked: str | None, x: Tensor, weight: Tensor, is_same: bool)
     return 'torch'
 
 
-def _why_not(backend: str, x: Tensor, weight: Tensor, is_same: bool) -> str | None:
+def _why_not(backend: str, x: Tensor, is_same: bool) -> str | None:
     """Returns why ``backend`` cannot compute this, None if it can."""
     if backend == 'torch':
         return None
@@ -118,12 +116,22 @@ def _why_not(backend: str, x: Tensor, weight: Tensor, is_same: bool) -> str | No
     if x.device.type != ('cpu' if backend == 'cpu' else 'cuda'):
         return f'the input is on {x.device}'
     if backend == 'cpu':
-        return 'it needs an x86 CPU with AVX2 and oneDNN' if cpu.LARGEST_FORWARD is None else None
+        return None if cpu.IS_SUPPORTED else 'it needs an x86 CPU with AVX2 and oneDNN'
     if not HAS_TRITON:
         return 'Triton is not installed'
     if torch.version.hip or torch.cuda.get_device_properties(x.device).major < 8:
         return 'it needs an NVIDIA GPU of compute capability 8.0 or higher'
     return None
+
+
+def _fast(backend: str, x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None) -> Tensor:
+    relu = _is_relu(activation)
+    original = weight
+    x, weight, bias = _autocast(x, weight, bias)
+    _check(x, weight, bias)
+    # What Triton makes of a frozen filter it remembers, which a fresh copy in autocast's dtype would defeat.
+    keeps = backend == 'triton' and not original.requires_grad
+    return _depthwise_conv2d(x, original if keeps else weight, bias, relu)
 
 
 @functools.cache
@@ -132,21 +140,21 @@ def _log_once(message: str) -> None:
 
 
 def _autocast(x: Tensor, *others: Tensor | None) -> list[Tensor | None]:
-    """Casts float operands as autocast does for ``F.conv2d``; leaves everything else to ``_check``."""
+    """Casts float operands as autocast does for ``F.conv2d``."""
     tensors = [x, *others]
-    if not isinstance(x, Tensor) or not torch.is_autocast_enabled(x.device.type):
+    if not torch.is_autocast_enabled(x.device.type):
         return tensors
     dtype = torch.get_autocast_dtype(x.device.type)
-    lowered = (torch.float32, torch.bfloat16, torch.float16)
-    return [t.to(dtype) if isinstance(t, Tensor) and t.dtype in lowered else t for t in tensors]
+    return [t if t is None else t.to(dtype) for t in tensors]
 
 
 def _check(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    """Raises what is wrong with the operands, if anything is."""
     operands = dict(x=x, weight=weight) if bias is None else dict(x=x, weight=weight, bias=bias)
     for name, tensor in operands.items():
         if not isinstance(tensor, Tensor):
             raise TypeError(f'{name} must be a torch.Tensor, got {type(tensor).__name__}')
-        if tensor.dtype != x.dtype:
+        if tensor.dtype != x.dtype and not _is_autocast(x, tensor):
             raise TypeError(f'{name} must have the dtype of x, {x.dtype}, got {tensor.dtype}')
         if tensor.device != x.device:
             raise ValueError(f'{name} must be on the device of x, {x.device}, got {tensor.device}')
@@ -160,6 +168,33 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
                          f'channels of x, got {tuple(weight.shape)}')
     if bias is not None and bias.shape != (channels,):
         raise ValueError(f'bias must have shape ({channels},), got {tuple(bias.shape)}')
+
+
+def _is_relu(activation: str | None) -> bool:
+    if activation not in (None, 'relu'):
+        raise ValueError(f"activation must be None or 'relu', got {activation!r}")
+    return activation == 'relu'
+
+
+def _is_autocast(*tensors: Tensor) -> bool:
+    """Whether autocast gives all ``tensors`` one dtype."""
+    lowered = (torch.float32, torch.bfloat16, torch.float16)
+    return torch.is_autocast_enabled(tensors[0].device.type) and all(t.dtype in lowered for t in tensors)
+
+
+def _geometry(kernel_size: tuple[int, int], stride, padding,
+              dilation) -> tuple[tuple[int, int], str | tuple[int, int], tuple[int, int], bool]:
+    """Returns stride, padding and dilation as pairs, and whether they are those of the fast path."""
+    stride, dilation = _pair('stride', stride, 1), _pair('dilation', dilation, 1)
+    is_odd = all(k % 2 for k in kernel_size)
+    same = tuple(d * (k // 2) for d, k in zip(dilation, kernel_size, strict=True))
+    if padding != 'same':
+        padding = _pair('padding', padding, 0)
+    elif is_odd:
+        padding = same
+    elif stride != (1, 1):
+        raise ValueError(f"padding 'same' needs an odd kernel where the stride is not 1, got a kernel of {kernel_size}")
+    return stride, padding, dilation, is_odd and stride == dilation == (1, 1) and padding == same
 
 
 def _pair(name: str, value: int | tuple[int, int], least: int) -> tuple[int, int]:

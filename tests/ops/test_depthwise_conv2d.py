@@ -1,4 +1,5 @@
 import importlib
+import math
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 
 from mmreplk.ops import cpu, depthwise_conv2d, reference
 
-pytestmark = pytest.mark.usefixtures('poisoned_empty')
+pytestmark = pytest.mark.usefixtures('poisoned_empty', 'fast_path_for_small_maps')
 choice = importlib.import_module('mmreplk.ops.depthwise_conv2d')  # the module, which the function of its name hides
 
 # Relative to the largest value of the reference, for a reduction of 1000 terms; grows with its square root.
@@ -115,11 +116,32 @@ def test_even_kernels_and_empty_batches():
 
 
 def test_the_fast_path_is_taken():
-    if cpu.LARGEST_FORWARD is None:
+    if not cpu.IS_SUPPORTED:
         pytest.skip('this CPU has no fast path')
     x, weight, _ = make((1, 2, 20, 20, 31, 31))
     assert 'mmreplk' in type(depthwise_conv2d(x, weight).grad_fn).__name__
     assert 'mmreplk' not in type(depthwise_conv2d(x, weight, stride=2).grad_fn).__name__
+
+
+@pytest.mark.parametrize(('size', 'trains', 'least'), [(31, False, 4e5), (31, True, 1.3e6), (5, True, 1.3e6)])
+def test_small_maps_are_left_to_pytorch(monkeypatch, size, trains, least):
+    monkeypatch.setattr(cpu, 'SMALLEST_WORK', {False: 4e5, True: 1.3e6})
+    monkeypatch.setattr(cpu, 'LARGEST_FORWARD', 13)
+    monkeypatch.setattr(cpu, 'SMALLEST_GRAD_WEIGHT', 5)
+    channels = math.ceil(least / size**2 / 400) - 1
+    for c, expected in ((channels, 'torch'), (channels + 1, 'cpu')):
+        x, weight = torch.empty(1, c, 20, 20), torch.empty(c, 1, size, size, requires_grad=trains)
+        assert choice._choose_backend(None, x, weight, (size, size), True) == expected
+
+
+def test_small_maps_are_not_left_to_pytorch_where_it_is_wrong(monkeypatch):
+    monkeypatch.setattr(cpu, 'SMALLEST_WORK', {False: 4e5, True: 1.3e6})
+    for shape, dtype in (((1, 4, 70, 3, 51, 1), torch.float32), ((1, 4, 70, 3, 63, 3), torch.float32),
+                         ((2, 3, 20, 17, 31, 31), torch.float16)):
+        (n, _, h, w, kh, kw), (x, weight, _) = shape, make(shape, dtype)
+        grad = torch.randn(x.shape).to(dtype)
+        actual, = torch.autograd.grad(depthwise_conv2d(x, weight), weight, grad)
+        assert_close(actual, reference.grad_weight(x.double(), grad.double(), (kh, kw)), n * h * w)
 
 
 def test_gradients_of_frozen_operands_are_not_computed():
@@ -159,7 +181,7 @@ def test_backends_agree():
     inputs = make((2, 3, 20, 20, 13, 13))
     expected = depthwise_conv2d(*inputs, backend='torch')
     assert 'mmreplk' not in type(expected.grad_fn).__name__
-    if cpu.LARGEST_FORWARD is not None:
+    if cpu.IS_SUPPORTED:
         out = depthwise_conv2d(*inputs, backend='cpu')
         assert 'mmreplk' in type(out.grad_fn).__name__
         torch.testing.assert_close(out, expected)
@@ -174,7 +196,7 @@ def test_choice_on_a_gpu(monkeypatch, caplog):
     def chosen(size, is_same=True, asked=None, dtype=torch.bfloat16):
         x = SimpleNamespace(
             is_cuda=True, device=torch.device('cuda:0'), dtype=dtype, shape=(1, 3, 8, 8), numel=lambda: 192)
-        return choice._choose_backend(asked, x, torch.empty(3, 1, size, size), is_same)
+        return choice._choose_backend(asked, x, torch.empty(3, 1, size, size), (size, size), is_same)
 
     assert chosen(31) == chosen(31, asked='triton') == 'triton'
     assert chosen(7) == chosen(31, asked='torch') == 'torch'
@@ -211,7 +233,7 @@ X, W, B = torch.zeros(1, 3, 8, 8), torch.zeros(3, 1, 7, 7), torch.zeros(3)
 
 @pytest.mark.parametrize(('arguments', 'error', 'words'), [
     (dict(x=[1]), TypeError, 'x must be a torch.Tensor, got list'),
-    (dict(x=X.int(), weight=W.int(), bias=None), TypeError, 'floating-point dtype, got torch.int32'),
+    (dict(x=X.int(), weight=W.int(), bias=None, backend='cpu'), TypeError, 'floating-point dtype, got torch.int32'),
     (dict(x=X[0]), ValueError, r'x must have shape \(N, C, H, W\), got \(3, 8, 8\)'),
     (dict(weight=W[:2]), ValueError, r'weight must have shape \(3, 1, KH, KW\).*got \(2, 1, 7, 7\)'),
     (dict(weight=W.expand(3, 3, 7, 7)), ValueError, r'got \(3, 3, 7, 7\)'),

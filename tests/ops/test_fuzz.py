@@ -5,6 +5,7 @@
 
 import os
 
+import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
@@ -57,6 +58,7 @@ def assert_close(actual, expected, terms):
         assert error <= TOLERANCE[actual.dtype], f'{error:.1e} of {scale:.1e}'
 
 
+@pytest.mark.usefixtures('fast_path_for_small_maps')
 @settings(max_examples=int(os.environ.get('MMREPLK_FUZZ', 60)), derandomize=True, deadline=None)
 @given(problems())
 def test_any_problem_agrees_with_float64(problem):
