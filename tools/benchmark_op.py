@@ -7,12 +7,11 @@ run. ``--grid`` compares with PyTorch over a grid of shapes, and prints the leas
 import argparse
 import itertools
 import json
-import platform
-import subprocess
 from pathlib import Path
 
 import torch
 
+from mmreplk.analysis import environment
 from mmreplk.analysis.op_benchmark import RIVALS, Case, benchmark, roofs
 
 # RepLKNet-31B's four stages on 512x512 images, without the batch.
@@ -78,17 +77,6 @@ def grid(dtype: torch.dtype, device: str, rounds: int) -> list[dict]:
         for row in own[:8]:
             print('  {n},{c},{h},{k}: {ratio:.2f}'.format(**row))
     return ratios
-
-
-def environment(device: str) -> dict[str, str | None]:
-    commit = subprocess.run(['git', 'rev-parse', 'HEAD'], capture_output=True, text=True, cwd=Path(__file__).parent)
-    cpu = f'{platform.machine()} CPU, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads'
-    return dict(
-        device=torch.cuda.get_device_name() if device == 'cuda' else cpu,
-        torch=torch.__version__,
-        cuda=torch.version.cuda,
-        python=platform.python_version(),
-        commit=commit.stdout.strip())
 
 
 def print_row(row: dict, gemm_tflops: float) -> None:

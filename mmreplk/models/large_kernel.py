@@ -41,7 +41,7 @@ def conv_bn(conv: nn.Conv2d, norm_cfg: dict, relu: bool = False) -> nn.Sequentia
     layers.add_module('conv', conv)
     layers.add_module('bn', build_bn(norm_cfg, conv.out_channels))
     if relu:
-        layers.add_module('nonlinear', nn.ReLU())
+        layers.add_module('nonlinear', nn.ReLU(inplace=True))
     return layers
 
 
