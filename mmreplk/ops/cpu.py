@@ -7,6 +7,10 @@ which PyTorch reaches through ``conv_transpose2d``, and the forward for channels
 either. Shapes: ``x`` and ``grad_output`` ``(N, C, H, W)``, ``weight`` ``(C, 1, KH, KW)``.
 
 bfloat16 and float16 are computed in float32, because oneDNN accumulates these kernels too coarsely in bfloat16.
+
+Memory at the peak, results included: ``forward`` and ``grad_input`` take at most four times what input and filter take
+in float32, ``grad_weight`` at most four times ``SCRATCH`` padded pixels in float32, or ``CHANNEL_BLOCK`` padded maps a
+thread where these are more.
 """
 
 import math

@@ -1,0 +1,141 @@
+"""The operator inside the machinery of PyTorch: autocast, compilation, export, several processes."""
+
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mmreplk.models.large_kernel import LargeKernelConv2d
+from mmreplk.ops import cpu, depthwise_conv2d
+
+pytestmark = [
+    pytest.mark.usefixtures('fast_path_for_small_maps'),
+    pytest.mark.skipif(not cpu.IS_SUPPORTED, reason='this CPU has no fast path'),
+]
+
+
+class Network(nn.Module):
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 6, 3, padding=1)
+        self.large = LargeKernelConv2d(6, 6, 31, padding=15, groups=6)
+
+    def forward(self, x):
+        return self.large(self.first(x), 'relu')
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16], ids=str)
+def test_autocast_lowers_as_for_conv2d(dtype):
+    x, weight, bias = torch.randn(2, 4, 20, 20), torch.randn(4, 1, 31, 31).requires_grad_(), torch.randn(4).to(dtype)
+    with torch.autocast('cpu', dtype):
+        out = depthwise_conv2d(x, weight, bias)
+        assert out.dtype == dtype and 'mmreplk' in type(out.grad_fn).__name__
+        out.float().sum().backward()
+    assert weight.grad.dtype == torch.float32
+    expected = F.conv2d(x.to(dtype).double(), weight.to(dtype).double(), bias.double(), padding=15, groups=4)
+    assert (out.double() - expected).abs().max() < 4e-3 * expected.abs().max()
+
+
+@pytest.mark.parametrize('compiler', ['aot_eager', 'inductor'])
+def test_compiled_whole_it_is_the_same(compiler):
+    model, x = Network(), torch.randn(2, 3, 20, 22)
+    compiled = torch.compile(model, fullgraph=True, backend=compiler)
+    grads = []
+    for run in (model, compiled):
+        model.zero_grad()
+        run(x).square().mean().backward()
+        grads.append([p.grad.clone() for p in model.parameters()])
+    torch.testing.assert_close(compiled(x), model(x))
+    torch.testing.assert_close(grads[1], grads[0])
+
+
+def test_exported_it_is_an_ordinary_convolution():
+    model, x = Network().eval(), torch.randn(2, 3, 20, 22)
+    sizes = dict(enumerate((torch.export.Dim('n'), None, torch.export.Dim('h'), torch.export.Dim('w'))))
+    program = torch.export.export(model, (x,), dynamic_shapes=(sizes,))
+    calls = [str(node.target) for node in program.graph.nodes if node.op == 'call_function']
+    assert sum('conv2d' in call for call in calls) == 2 and not any('mmreplk' in call for call in calls)
+    other = torch.randn(1, 3, 33, 40)
+    torch.testing.assert_close(program.module()(other), model(other))
+
+
+def test_onnx_has_an_ordinary_conv(tmp_path):
+    model, x = Network().eval(), torch.randn(2, 3, 20, 22)
+    path = str(tmp_path / 'model.onnx')
+    torch.onnx.export(model, (x,), path, dynamo=True, dynamic_shapes=({0: 'n', 2: 'h', 3: 'w'},), verbose=False)
+    large = [node for node in onnx.load(path).graph.node if node.op_type == 'Conv'][1]
+    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in large.attribute}
+    assert attributes['group'] == 6 and list(attributes['pads']) == [15] * 4
+    other = torch.randn(1, 3, 33, 40)
+    session = onnxruntime.InferenceSession(path)
+    out, = session.run(None, {session.get_inputs()[0].name: other.numpy()})
+    np.testing.assert_allclose(out, model(other).detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_two_processes_average_its_gradients(tmp_path):
+    program = """
+import sys
+import torch
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
+from mmreplk.models.large_kernel import LargeKernelConv2d
+from mmreplk.ops import cpu
+cpu.SMALLEST_WORK = {False: 0, True: 0}
+rank, store = int(sys.argv[1]), sys.argv[2]
+distributed.init_process_group('gloo', f'file://{store}', rank=rank, world_size=2)
+torch.manual_seed(0)
+model = LargeKernelConv2d(4, 4, 31, padding=15, groups=4)
+x = torch.randn(4, 4, 12, 12)
+wrapped = DistributedDataParallel(model)
+out = wrapped(x[2 * rank:2 * rank + 2])
+assert 'mmreplk' in type(out.grad_fn).__name__
+out.square().mean().backward()
+averaged = model.weight.grad.clone()
+model.zero_grad()
+model(x).square().mean().backward()
+torch.testing.assert_close(averaged, model.weight.grad)
+"""
+    processes = [subprocess.Popen([sys.executable, '-W', 'ignore', '-c', program, str(rank), str(tmp_path / 'store')])
+                 for rank in range(2)]  # yapf: disable
+    assert [process.wait(120) for process in processes] == [0, 0]
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='peak memory is read from /proc')
+def test_memory_is_bounded():
+    program = """
+import re, sys
+from pathlib import Path
+import torch
+from mmreplk.ops import cpu
+
+def resident(field):
+    return int(re.search(field + r':\\s+(\\d+) kB', Path('/proc/self/status').read_text())[1]) * 1024
+
+def peak(function):
+    Path('/proc/self/clear_refs').write_text('5')
+    before = resident('VmRSS')
+    function()
+    return resident('VmHWM') - before
+
+n, c, h, k, dtype = *map(int, sys.argv[1:5]), getattr(torch, sys.argv[5])
+torch.set_num_threads(2)
+x, weight = torch.randn(n, c, h, h, dtype=dtype), torch.randn(c, 1, k, k, dtype=dtype)
+small = torch.randn(1, 32, 9, 9, dtype=dtype), weight[:1].expand(32, -1, -1, -1)
+cpu.grad_weight(small[0], cpu.forward(*small), (k, k))  # what the libraries allocate once
+in_float32 = 4 * (x.numel() + weight.numel())
+slack = 16 * 2**20  # of the allocator
+assert peak(lambda: cpu.forward(x, weight)) <= 4 * in_float32 + slack
+assert peak(lambda: cpu.grad_input(x, weight)) <= 4 * in_float32 + slack
+block = 32 * (h + k - 1)**2
+assert peak(lambda: cpu.grad_weight(x, x, (k, k))) <= 16 * max(cpu.SCRATCH, block) + slack
+"""
+    for case in ('4 128 96 31 float32', '4 128 96 31 bfloat16', '4 128 96 7 float32', '2 1024 9 51 float32',
+                 '1 32 300 15 float32'):  # yapf: disable
+        subprocess.run([sys.executable, '-c', program, *case.split()], check=True)
