@@ -26,7 +26,8 @@ tta_pipeline = [
     dict(
         type='TestTimeAug',
         transforms=[[
-            dict(type='Resize', scale_factor=ratio, keep_ratio=True) for ratio in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+            dict(type='Resize', scale=(int(2048 * ratio), int(512 * ratio)), keep_ratio=True)
+            for ratio in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
         ], [
             dict(type='RandomFlip', prob=0., direction='horizontal'),
             dict(type='RandomFlip', prob=1., direction='horizontal')
