@@ -1,13 +1,12 @@
 # Cell nuclei from scratch, boxes and masks, within 45 minutes on 2 CPU cores: a tiny RepLKNet with 31x31 kernels.
 _base_ = [
-    '_base_/models/cascade_mask_rcnn_replknet_tiny.py', '_base_/datasets/nuclei.py', '_base_/schedules/adamw_3x.py'
+    '_base_/models/cascade_mask_rcnn_replknet_tiny.py', '_base_/datasets/nuclei.py',
+    '_base_/schedules/adamw_small_detector.py'
 ]
-max_iters = 2000
-optim_wrapper = dict(optimizer=dict(lr=1e-3), clip_grad=dict(max_norm=10, norm_type=2))
+max_iters = 1250
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=100),
     dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=100, end=max_iters)
 ]
-train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters)
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=500))
-log_processor = dict(by_epoch=False)
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
+tta_model = dict(tta_cfg=dict(max_per_img=500))

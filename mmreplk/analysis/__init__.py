@@ -1,4 +1,5 @@
-from .contact_sheet import contact_sheet
+from .contact_sheet import contact_sheet, instance_sheet
+from .flops import count_flops
 from .timing import time_in_turns
 
-__all__ = ['contact_sheet', 'time_in_turns']
+__all__ = ['contact_sheet', 'count_flops', 'instance_sheet', 'time_in_turns']

@@ -1,9 +1,10 @@
-"""MMEngine's runner, also in several processes without GPUs."""
+"""MMEngine's runner, also in several processes without GPUs, and models without one."""
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import RUNNERS
+from mmengine.registry import MODELS, RUNNERS, init_default_scope
 from mmengine.runner import Runner
+from torch import nn
 
 
 def build_runner(cfg: Config) -> Runner:
@@ -19,3 +20,11 @@ def build_runner(cfg: Config) -> Runner:
                 broadcast_buffers=False,
                 find_unused_parameters=cfg.get('find_unused_parameters', False)))
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def build_empty_model(cfg: Config) -> nn.Module:
+    """Builds the model that ``cfg`` describes on the CPU in no time, with whatever is in memory for weights."""
+    init_default_scope(cfg.get('default_scope') or 'mmengine')
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    return model.to_empty(device='cpu')

@@ -4,6 +4,7 @@ data_hint = ('Download http://data.csail.mit.edu/places/ADEchallenge/ADEChalleng
              'data/ade, or make a small stand-in with "python tools/make_mini_ade20k.py data/mini_ade20k" and name it '
              'with --cfg-options train_dataloader.dataset.data_root=data/mini_ade20k, the same for val_dataloader and '
              'test_dataloader.')
+data_counts = dict(train=20210, val=2000)  # for tools/check_dataset.py
 crop_size = (512, 512)
 train_pipeline = [
     dict(type='LoadImageFromFile'),

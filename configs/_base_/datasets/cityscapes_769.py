@@ -1,8 +1,10 @@
 dataset_type = 'CityscapesDataset'
 data_root = 'data/cityscapes/'
-data_hint = ('Download leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from https://www.cityscapes-dataset.com '
-             'and unpack them into data/cityscapes, make the *_labelTrainIds.png files with createTrainIdLabelImgs.py '
-             'of https://github.com/mcordts/cityscapesScripts, or say with --cfg-options where they are.')
+data_hint = ('Download leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from '
+             'https://www.cityscapes-dataset.com, unpack them into data/cityscapes, and make the *_labelTrainIds.png '
+             'files with createTrainIdLabelImgs.py of https://github.com/mcordts/cityscapesScripts, or say with '
+             '--cfg-options where they are.')
+data_counts = dict(train=2975, val=500)  # for tools/check_dataset.py
 crop_size = (769, 769)
 train_pipeline = [
     dict(type='LoadImageFromFile'),

@@ -3,6 +3,7 @@ data_root = 'data/coco/'
 data_hint = ('Download train2017.zip, val2017.zip and annotations_trainval2017.zip from '
              'https://cocodataset.org/#download and unpack them into data/coco, or say with --cfg-options where they '
              'are (data_root of the three dataloaders, ann_file of the two evaluators).')
+data_counts = dict(train=118287, val=5000)  # for tools/check_dataset.py
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
@@ -10,12 +11,11 @@ train_pipeline = [
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs')
 ]
-meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(1333, 800), keep_ratio=True),
     dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='PackDetInputs', meta_keys=meta_keys)
+    dict(type='PackDetInputs')
 ]
 tta_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -25,7 +25,7 @@ tta_pipeline = [
                      for scale in ((1333, 640), (1333, 800), (1666, 1000))],
                     [dict(type='RandomFlip', prob=0.), dict(type='RandomFlip', prob=1.)],
                     [dict(type='LoadAnnotations', with_bbox=True)],
-                    [dict(type='PackDetInputs', meta_keys=(*meta_keys, 'flip', 'flip_direction'))]])
+                    [dict(type='PackDetInputs')]])
 ]  # yapf: disable
 train_dataloader = dict(
     batch_size=2,

@@ -2,6 +2,7 @@
 _base_ = 'ade20k.py'
 data_root = 'data/mini_ade20k'
 data_hint = 'Make it with "python tools/make_mini_ade20k.py data/mini_ade20k".'
+data_counts = dict(train=400, val=60)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', reduce_zero_label=True),

@@ -4,6 +4,7 @@ _base_ = 'coco_instance.py'
 data_root = 'data/nuclei/'
 data_hint = ('Lay it out as data/nuclei/{train,val,test}/*.jpg and '
              'data/nuclei/annotations/instances_{train,val,test}.json (docs/nuclei.md).')
+data_counts = dict(train=548, val=60, test=56)  # for tools/check_dataset.py
 metainfo = dict(classes=('nucleus', ), palette=[(220, 20, 60)])
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -20,7 +21,7 @@ test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale_factor=2.0, keep_ratio=True),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-    dict(type='PackDetInputs', meta_keys={{_base_.meta_keys}})
+    dict(type='PackDetInputs')
 ]
 tta_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -29,7 +30,7 @@ tta_pipeline = [
         transforms=[[dict(type='Resize', scale_factor=ratio, keep_ratio=True) for ratio in (1.5, 2.0, 2.5)],
                     [dict(type='RandomFlip', prob=0.), dict(type='RandomFlip', prob=1.)],
                     [dict(type='LoadAnnotations', with_bbox=True)],
-                    [dict(type='PackDetInputs', meta_keys=(*{{_base_.meta_keys}}, 'flip', 'flip_direction'))]])
+                    [dict(type='PackDetInputs')]])
 ]  # yapf: disable
 train_dataloader = dict(
     batch_size=8,

@@ -14,7 +14,7 @@ bbox_head = dict(
     norm_cfg=dict(type='BN'),
     loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
     loss_bbox=dict(type='GIoULoss', loss_weight=10.0))
-sampler = dict(type='RandomSampler', num=64, pos_fraction=0.5, neg_pos_ub=-1, add_gt_as_proposals=True)
+sampler = dict(type='RandomSampler', num=48, pos_fraction=0.33, neg_pos_ub=-1, add_gt_as_proposals=True)
 model = dict(
     backbone=dict(
         arch=dict(
@@ -29,7 +29,7 @@ model = dict(
     rpn_head=dict(
         in_channels=64,
         feat_channels=64,
-        anchor_generator=dict(scales=[4], strides=[4, 8, 16, 32])),
+        anchor_generator=dict(scales=[4, 6], strides=[4, 8, 16, 32])),
     roi_head=dict(
         bbox_roi_extractor=dict(out_channels=64, finest_scale=28),
         bbox_head=[
