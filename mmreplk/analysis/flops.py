@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from mmengine.analysis import FlopAnalyzer
@@ -24,8 +23,8 @@ def count_flops(model: nn.Module, shape: tuple[int, int]) -> dict:
     and activations count nothing.
 
     Args:
-        model: A segmentor of MMSegmentation or a detector of MMDetection, on a CPU. It is put into evaluation mode.
-            Nothing that is counted is computed, so that it takes seconds and any weights do.
+        model: A segmentor of MMSegmentation or a detector of MMDetection, on any device; on ``'meta'``, nothing is
+            computed. It is put into evaluation mode.
         shape: Height and width of the image in pixels.
 
     Returns:
@@ -40,9 +39,10 @@ def count_flops(model: nn.Module, shape: tuple[int, int]) -> dict:
     if len(shape) != 2 or not all(isinstance(size, int) and size > 0 for size in shape):
         raise InputError(f'shape must be height and width in pixels, got {shape!r}')
     counted = _Counted(model).eval()
-    analyzer = FlopAnalyzer(counted, (torch.zeros(1, 3, *shape),))
+    device = next(model.parameters()).device
+    analyzer = FlopAnalyzer(counted, (torch.zeros(1, 3, *shape, device=device),))
     analyzer.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings('none')
-    with torch.no_grad(), _EmptyProducts():
+    with torch.no_grad(), _TracedConvolutions():
         by_module = analyzer.by_module()
     parts = {}
     for name, part in counted.model.named_children():
@@ -81,30 +81,21 @@ class _Counted(nn.Module):
         return outs
 
 
-class _EmptyProducts(TorchDispatchMode):
-    """Gives convolutions and matrix products results of the right shape without computing them.
+class _TracedConvolutions(TorchDispatchMode):
+    """Lets convolutions of the meta device be traced.
 
-    The shape comes from the meta device, whose kernels are Python, which fails where the sizes of tensors are traced.
-    Tracing is a state of the thread, so that they run in another.
+    The tracer records the inner form, ``_convolution``, which that device never calls. Inside it tracing pauses, so
+    that the device's kernel, which is Python and fails on traced sizes, can tell the shape.
     """
 
-    PRODUCTS = (torch.ops.aten.convolution.default, torch.ops.aten.addmm.default)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._thread = ThreadPoolExecutor(1)
-
     def __torch_dispatch__(self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> object:
-        if func not in self.PRODUCTS:
-            return func(*args, **(kwargs or {}))
-        return self._thread.submit(_empty_result, func, args).result()
-
-
-@torch.no_grad()
-def _empty_result(func: Callable, args: tuple) -> Tensor:
-    device = next(arg.device for arg in args if isinstance(arg, Tensor))
-    on_meta = [arg.to('meta') if isinstance(arg, Tensor) else arg for arg in args]
-    return torch.empty_like(func(*on_meta), device=device)
+        aten = torch.ops.aten
+        if func is aten.convolution.default and args[0].is_meta:
+            with self:
+                return aten._convolution.default(*args, False, False, False, False)
+        if func is aten._convolution.default:
+            func, args = aten.convolution.default, args[:9]
+        return func(*args, **(kwargs or {}))
 
 
 def _modules(stages: nn.Module | None) -> list[nn.Module]:

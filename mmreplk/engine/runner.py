@@ -1,4 +1,4 @@
-"""MMEngine's runner, also in several processes without GPUs, and models without one."""
+"""MMEngine's runner, also in several processes without GPUs, and models without weights."""
 
 import torch
 from mmengine.config import Config
@@ -23,8 +23,8 @@ def build_runner(cfg: Config) -> Runner:
 
 
 def build_empty_model(cfg: Config) -> nn.Module:
-    """Builds the model that ``cfg`` describes on the CPU in no time, with whatever is in memory for weights."""
+    """Builds the model that ``cfg`` describes on the meta device: shapes without weights."""
     init_default_scope(cfg.get('default_scope') or 'mmengine')
-    with torch.device('meta'):
-        model = MODELS.build(cfg.model)
-    return model.to_empty(device='cpu')
+    # Swin, for one, computes with tensors while it is being built, which that device does not.
+    with torch.device('meta' if cfg.model.backbone.type == 'RepLKNet' else 'cpu'):
+        return MODELS.build(cfg.model).to('meta')

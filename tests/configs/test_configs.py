@@ -33,8 +33,7 @@ def cfg(request):
 
 
 def test_builds_at_full_width(cfg):
-    with torch.device('meta'):
-        model = MODELS.build(cfg.model)
+    model = build_empty_model(cfg)
     assert {'ReparamHook', 'StrictLoadHook'} <= {hook.type for hook in cfg.custom_hooks}
     assert cfg.default_hooks.checkpoint.backend_args.backend == 'mmreplk.atomic_local'
     assert cfg.default_hooks.checkpoint.max_keep_ckpts >= 2

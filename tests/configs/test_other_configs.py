@@ -1,5 +1,6 @@
 """The recipes of docs/other_configs.md, on configs that the frameworks ship."""
 
+import copy
 import importlib
 import re
 from pathlib import Path
@@ -37,7 +38,7 @@ def test_recipe(kind, tmp_path):
         importlib.import_module(module)
     init_default_scope(framework)
     with torch.device('meta'):
-        assert isinstance(MODELS.build(cfg.model).backbone, RepLKNet)
+        assert isinstance(MODELS.build(copy.deepcopy(cfg.model)).backbone, RepLKNet)
     cfg.model.backbone.arch = SHALLOW
     model = MODELS.build(cfg.model).train()
     loss, _ = model.parse_losses(model(*inputs(cfg), mode='loss'))
