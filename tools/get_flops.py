@@ -27,8 +27,7 @@ def main(args: argparse.Namespace) -> None:
     figures = count_flops(build_empty_model(cfg), tuple(shape))
     for name, part in dict(figures['parts'], total=figures).items():
         print(f'{name:<16}{part["params"] / 1e6:>10.2f} M parameters{part["flops"] / 1e9:>12.2f} G multiply-adds')
-    print(f'image of {shape[0]}x{shape[1]} pixels, height x width; by operation: ' + ', '.join(
-        f'{name} {count / 1e9:.2f} G' for name, count in figures['operations'].items() if count))
+    print(f'image of {shape[0]}x{shape[1]} pixels, height x width')
     if args.json:
         Path(args.json).write_text(json.dumps(dict(config=args.config, **figures), indent=1) + '\n')
 

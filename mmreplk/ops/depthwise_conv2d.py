@@ -134,7 +134,7 @@ def _log_once(message: str) -> None:
 def _autocast(x: Tensor, *others: Tensor | None) -> list[Tensor | None]:
     """Casts float operands as autocast does for ``F.conv2d``; leaves everything else to ``_check``."""
     tensors = [x, *others]
-    if not isinstance(x, Tensor) or not torch.is_autocast_enabled(x.device.type):
+    if not isinstance(x, Tensor) or x.is_meta or not torch.is_autocast_enabled(x.device.type):
         return tensors
     dtype = torch.get_autocast_dtype(x.device.type)
     lowered = (torch.float32, torch.bfloat16, torch.float16)
