@@ -4,7 +4,7 @@ _base_ = [
     '_base_/models/cascade_mask_rcnn_replknet_tiny.py', '_base_/datasets/mini_coco.py',
     '_base_/schedules/adamw_small_detector.py'
 ]
-max_iters = 400
+max_iters = 240
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=50),
     dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=50, end=max_iters)
