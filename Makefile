@@ -1,4 +1,5 @@
 # make demo                  the main job on data that it makes itself
+# make demo-det              the same for a detector with boxes and masks
 # make test                  the tests; STACK=openmmlab for OpenMMLab's own distributions
 # make test TORCH=torch==... another PyTorch, for example a CUDA build
 STACK ?= onedl
@@ -8,10 +9,13 @@ TESTS ?= tests
 VENV := .venv$(if $(filter onedl,$(STACK)),,-$(STACK))
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint setup clean
+.PHONY: demo demo-det test lint setup clean
 
 demo: setup
 	$(BIN)/python tools/demo.py
+
+demo-det: setup
+	$(BIN)/python tools/demo.py --detection
 
 test: setup
 	$(BIN)/python -m pytest $(TESTS)

@@ -1,4 +1,4 @@
-"""Draws image, ground truth and prediction side by side, from the label maps that tools/test.py --out wrote."""
+"""Draws image, ground truth and prediction side by side, from what tools/test.py --out wrote."""
 
 import argparse
 from pathlib import Path
@@ -7,14 +7,14 @@ import cv2
 from mmengine.config import DictAction
 from mmengine.registry import DATASETS, init_default_scope
 
-from mmreplk.analysis import contact_sheet
+from mmreplk.analysis import contact_sheet, instance_sheet
 from mmreplk.engine import load_config, run
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file of a segmentor, for its test dataset')
-    parser.add_argument('predictions', help='folder of label maps')
+    parser.add_argument('config', help='config file, for its test dataset')
+    parser.add_argument('predictions', help='folder of label maps, or .pkl file of a detector with masks')
     parser.add_argument('out', help='picture to write')
     parser.add_argument('--count', type=int, default=6, help='number of rows')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config values')
@@ -24,7 +24,8 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     cfg = load_config(args.config, args.cfg_options)
     init_default_scope(cfg.default_scope)
-    sheet = contact_sheet(DATASETS.build(cfg.test_dataloader.dataset), args.predictions, args.count)
+    draw = instance_sheet if cfg.default_scope == 'mmdet' else contact_sheet
+    sheet = draw(DATASETS.build(cfg.test_dataloader.dataset), args.predictions, args.count)
     Path(args.out).parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(args.out, sheet)
 

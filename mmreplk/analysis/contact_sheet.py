@@ -1,5 +1,6 @@
 """Predictions beside the truth, in one picture."""
 
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,6 +44,52 @@ def contact_sheet(dataset: Sequence, predictions: str | Path, count: int = 6) ->
         predicted[truth == 255] = 255
         rows.append(_join([image, colours[truth], colours[predicted]], axis=1))
     return _join(rows, axis=0)
+
+
+def instance_sheet(dataset: Sequence, predictions: str | Path, count: int = 6, score: float = 0.5) -> np.ndarray:
+    """Draws rows of image, true masks and predicted masks, for ``count`` pictures spread over ``dataset``.
+
+    Args:
+        dataset: An instance segmentation dataset of MMDetection.
+        predictions: The ``.pkl`` file that ``tools/test.py --out`` wrote. It is a pickle: read only your own.
+        count: Number of rows at most.
+        score: The least score of what is drawn.
+
+    Returns:
+        The sheet ``(H, W, 3)``, uint8, BGR as OpenCV writes it, each instance in a colour of its own.
+
+    Raises:
+        InputError: If an image has no prediction, or one without masks.
+    """
+    with open(predictions, 'rb') as file:
+        predicted = {sample['img_id']: sample['pred_instances'] for sample in pickle.load(file)}
+    rows = []
+    for i in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int):
+        info = dataset.get_data_info(int(i))
+        own = predicted.get(info['img_id'], {})
+        if 'masks' not in own:
+            raise InputError(f'{predictions} has no masks for {info["img_path"]}')
+        image = cv2.imread(info['img_path'])
+        kept = [mask for mask, s in zip(own['masks'], own['scores'], strict=True) if s >= score]
+        truth = [instance['mask'] for instance in info['instances']]
+        rows.append(_join([image, _paint(image, truth), _paint(image, kept)], axis=1))
+    return _join(rows, axis=0)
+
+
+def _paint(image: np.ndarray, masks: list) -> np.ndarray:
+    """Lays masks over an image, each polygons or run lengths as COCO's format has them."""
+    from pycocotools import mask as coco  # comes with MMDetection
+    painted = image.copy()
+    for number, mask in enumerate(masks):
+        if isinstance(mask, list):
+            mask = coco.merge(coco.frPyObjects(mask, *image.shape[:2]))
+        elif isinstance(mask['counts'], list):
+            mask = coco.frPyObjects(mask, *image.shape[:2])
+        inside = coco.decode(mask).astype(bool)
+        hue = np.uint8([[[number * 67 % 180, 200, 255]]])
+        colour = cv2.cvtColor(hue, cv2.COLOR_HSV2BGR)[0, 0]
+        painted[inside] = (0.5 * painted[inside] + 0.5 * colour).astype(np.uint8)
+    return painted
 
 
 def _join(parts: list[np.ndarray], axis: int) -> np.ndarray:

@@ -1,3 +1,5 @@
+from .checks import check_coco, check_segmentation
 from .mini_ade20k import CLASS_NAMES, make_mini_ade20k
+from .mini_coco import make_mini_coco
 
-__all__ = ['CLASS_NAMES', 'make_mini_ade20k']
+__all__ = ['CLASS_NAMES', 'check_coco', 'check_segmentation', 'make_mini_ade20k', 'make_mini_coco']

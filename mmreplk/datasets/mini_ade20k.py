@@ -5,8 +5,6 @@ pale box or disc looks the same everywhere, and only the scene around it, often 
 field reaches, tells a bus from a boat or a sofa.
 """
 
-import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import cv2
 import numpy as np
 
 from ..errors import InputError
+from .drawing import draw_once, stripes
 
 # Names of the classes that occur, by ADE20K's label: 1 to 150 in the annotation files, 0 for what is not labelled.
 CLASS_NAMES = {
@@ -60,28 +59,20 @@ def make_mini_ade20k(root: str | Path, num_train: int = 400, num_val: int = 60, 
     """
     if size < 64:
         raise InputError(f'size must be at least 64 pixels, got {size}')
-    root = Path(root)
-    recipe = json.dumps(dict(version=1, num_train=num_train, num_val=num_val, size=size, seed=seed))
-    stamp = root / 'mini_ade20k.json'
-    if stamp.is_file() and stamp.read_text() == recipe:
-        return root
-    if root.exists() and not stamp.is_file() and any(root.iterdir()):
-        raise InputError(f'{root} exists and is not a mini ADE20K: name another folder')
-    unfinished = root.with_name(root.name + '.part')
-    shutil.rmtree(unfinished, ignore_errors=True)
-    rng = np.random.default_rng(seed)
-    for split, short, count in (('training', 'train', num_train), ('validation', 'val', num_val)):
-        images, annotations = unfinished / 'images' / split, unfinished / 'annotations' / split
-        images.mkdir(parents=True)
-        annotations.mkdir(parents=True)
-        for i in range(1, count + 1):
-            image, labels = _draw(rng, size)
-            cv2.imwrite(str(images / f'ADE_{short}_{i:08d}.jpg'), image, [cv2.IMWRITE_JPEG_QUALITY, 95])
-            cv2.imwrite(str(annotations / f'ADE_{short}_{i:08d}.png'), labels)
-    (unfinished / stamp.name).write_text(recipe)
-    shutil.rmtree(root, ignore_errors=True)
-    unfinished.rename(root)
-    return root
+
+    def draw(folder: Path) -> None:
+        rng = np.random.default_rng(seed)
+        for split, short, count in (('training', 'train', num_train), ('validation', 'val', num_val)):
+            images, annotations = folder / 'images' / split, folder / 'annotations' / split
+            images.mkdir(parents=True)
+            annotations.mkdir(parents=True)
+            for i in range(1, count + 1):
+                image, labels = _draw(rng, size)
+                cv2.imwrite(str(images / f'ADE_{short}_{i:08d}.jpg'), image, [cv2.IMWRITE_JPEG_QUALITY, 95])
+                cv2.imwrite(str(annotations / f'ADE_{short}_{i:08d}.png'), labels)
+
+    recipe = dict(version=1, num_train=num_train, num_val=num_val, size=size, seed=seed)
+    return draw_once(Path(root), 'mini ADE20K', 'mini_ade20k.json', recipe, draw)
 
 
 def _draw(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -100,7 +91,7 @@ def _draw(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
             _place(rng, is_disc, size, .25, .45, (labels, label), (pale, 1))
     image = np.zeros((size, size, 3), np.float32)
     for label in np.unique(labels):
-        image[labels == label] = _texture(rng, int(label), size)[labels == label]
+        image[labels == label] = stripes(rng, int(label), size)[labels == label]
     image[pale == 1] = _PALE
     image = image * rng.uniform(.85, 1.15) + rng.normal(0, 6, image.shape)
     # Like ADE20K's, some borders are not labelled.
@@ -120,13 +111,3 @@ def _place(rng: np.random.Generator, is_disc: bool, size: int, least: float, mos
             cv2.circle(canvas, (x + width // 2, y + height // 2), height // 2, value, -1)
         else:
             cv2.rectangle(canvas, (x, y), (x + width, y + height), value, -1)
-
-
-def _texture(rng: np.random.Generator, label: int, size: int) -> np.ndarray:
-    """Returns stripes ``(size, size, 3)`` whose two colours, width and angle belong to ``label``; the phase varies."""
-    own = np.random.default_rng(label)
-    colours = own.uniform(20, 235, (2, 3))
-    angle, period = own.uniform(0, np.pi), own.uniform(5, 14)
-    y, x = np.mgrid[:size, :size]
-    wave = np.sin(2 * np.pi * ((x * np.cos(angle) + y * np.sin(angle)) / period + rng.random()))
-    return (colours[0] + (colours[1] - colours[0]) * (wave[..., None] + 1) / 2).astype(np.float32)

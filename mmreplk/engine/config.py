@@ -107,8 +107,22 @@ def _use_tta(cfg: Config, is_detection: bool) -> None:
             dict(type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)))
     if 'tta_pipeline' not in cfg or 'tta_model' not in cfg:
         raise InputError('--tta needs tta_pipeline and tta_model in the config')
+    if is_detection:
+        _leave_masks_out(cfg)
     dataset.pipeline = cfg.tta_pipeline
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+
+
+def _leave_masks_out(cfg: Config) -> None:
+    """Makes a detector predict and evaluate boxes only, all that MMDetection can merge over several views."""
+    roi_head = cfg.model.get('roi_head') or {}
+    if not roi_head.get('mask_head'):
+        return
+    roi_head.update(mask_head=None, mask_roi_extractor=None)
+    for evaluator in cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]:
+        if evaluator['type'] == 'CocoMetric':
+            evaluator.metric = 'bbox'
+    print_log('--tta: masks are left out, since MMDetection merges only boxes over several views.', logger='current')
 
 
 def _keep_predictions(cfg: Config, out: str, is_detection: bool) -> None:

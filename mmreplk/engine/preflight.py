@@ -24,7 +24,7 @@ def check_before_training(cfg: Config) -> None:
         InputError: One sentence on what is missing and how to get it.
     """
     _check_backbone(cfg)
-    _check_data(cfg, 'train_dataloader', 'val_dataloader')
+    check_data(cfg, 'train_dataloader', 'val_dataloader')
     for node in _dicts(cfg.model):
         if node.get('type') == 'Pretrained' and node.get('checkpoint'):
             _check_weights(node['checkpoint'])
@@ -40,7 +40,7 @@ def check_before_testing(cfg: Config) -> None:
     """
     _check_backbone(cfg)
     _check_checkpoint(cfg.load_from)
-    _check_data(cfg, 'test_dataloader')
+    check_data(cfg, 'test_dataloader')
 
 
 def _check_backbone(cfg: Config) -> None:
@@ -53,7 +53,8 @@ def _check_backbone(cfg: Config) -> None:
                                  f'{", ".join(sorted(known))}')
 
 
-def _check_data(cfg: Config, *dataloaders: str) -> None:
+def check_data(cfg: Config, *dataloaders: str) -> None:
+    """Raises InputError if a file or folder that one of these dataloaders names is missing, or such a folder empty."""
     for name in dataloaders:
         for dataset in _leaf_datasets((cfg.get(name) or {}).get('dataset', {})):
             root = dataset.get('data_root') or ''

@@ -1,9 +1,10 @@
-"""MMEngine's runner, also in several processes without GPUs."""
+"""MMEngine's runner, also in several processes without GPUs, and models without weights."""
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import RUNNERS
+from mmengine.registry import MODELS, RUNNERS, init_default_scope
 from mmengine.runner import Runner
+from torch import nn
 
 
 def build_runner(cfg: Config) -> Runner:
@@ -19,3 +20,11 @@ def build_runner(cfg: Config) -> Runner:
                 broadcast_buffers=False,
                 find_unused_parameters=cfg.get('find_unused_parameters', False)))
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def build_empty_model(cfg: Config) -> nn.Module:
+    """Builds the model that ``cfg`` describes on the meta device: shapes without weights."""
+    init_default_scope(cfg.get('default_scope') or 'mmengine')
+    # Swin, for one, computes with tensors while it is being built, which that device does not.
+    with torch.device('meta' if cfg.model.backbone.type == 'RepLKNet' else 'cpu'):
+        return MODELS.build(cfg.model).to('meta')

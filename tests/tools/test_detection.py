@@ -1,4 +1,5 @@
-"""The same command lines on a detector: RetinaNet on RepLKNet, in a config as a user of MMDetection writes one."""
+"""The same command lines on detectors: RetinaNet on RepLKNet, in a config as a user of MMDetection writes one, and our
+Cascade Mask R-CNN."""
 
 import json
 import pickle
@@ -8,7 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
+from mmreplk.datasets import make_mini_coco
 from tests.tools.conftest import tool
+
+MASKS = 'configs/cascade_mask_rcnn_replknet_tiny_minicoco.py'
 
 CONFIG = """
 default_scope = 'mmdet'
@@ -88,3 +92,47 @@ def test_a_missing_annotation_file_is_one_sentence(config, tmp_path):
     result = tool('train.py', config, '--work-dir', tmp_path, '--cfg-options',
                   'train_dataloader.dataset.ann_file=none.json')
     assert result.returncode == 2 and "none.json' does not exist" in result.stderr, result.stderr
+
+
+@pytest.fixture(scope='module')
+def masks(tmp_path_factory):
+    """Options and work dir of a short training of the config with masks."""
+    root = make_mini_coco(tmp_path_factory.mktemp('coco') / 'mini', num_train=8, num_val=2, size=96)
+    options = [f'{name}_dataloader.dataset.data_root={root}/' for name in ('train', 'val', 'test')]
+    options += [f'{name}_evaluator.ann_file={root}/annotations/instances_val.json' for name in ('val', 'test')]
+    options += ['train_dataloader.batch_size=2', 'train_cfg.max_iters=2', 'train_cfg.val_interval=2',
+                'param_scheduler.0.end=1', 'param_scheduler.1.begin=1', 'param_scheduler.1.end=2',
+                'default_hooks.checkpoint.interval=2', 'model.test_cfg.rcnn.score_thr=0.0',
+                'model.test_cfg.rcnn.max_per_img=10']  # yapf: disable
+    work_dir = tmp_path_factory.mktemp('masks')
+    result = tool('train.py', MASKS, '--work-dir', work_dir, '--cfg-options', *options)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr
+    return options, work_dir, result.stdout
+
+
+def test_masks_are_evaluated_merged_and_drawn(masks, tmp_path):
+    options, work_dir, log = masks
+    assert 'evaluating with 6 re-parameterized' in log and len(re.findall(r'coco/segm_mAP_50: ', log)) == 1
+    predictions, sheet = tmp_path / 'out.pkl', tmp_path / 'sheet.png'
+    result = tool('test.py', MASKS, work_dir / 'iter_2.pth', '--work-dir', tmp_path, '--out', predictions,
+                  '--cfg-options', *options)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr
+    for name in ('bbox_mAP', 'segm_mAP'):
+        assert len(set(re.findall(rf'coco/{name}: (\S+)', log + result.stdout))) == 1
+    result = tool('contact_sheet.py', MASKS, predictions, sheet, '--cfg-options', *options)
+    assert result.returncode == 0 and cv2.imread(str(sheet)).shape == (2 * 96 + 4, 3 * 96 + 8, 3), result.stderr
+
+
+def test_several_views_are_merged_for_boxes_only(masks, tmp_path):
+    options, work_dir, _ = masks
+    result = tool('test.py', MASKS, work_dir / 'iter_2.pth', '--work-dir', tmp_path, '--tta', '--cfg-options', *options)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr
+    assert 'masks are left out' in result.stdout and 'coco/bbox_mAP: ' in result.stdout
+    assert 'segm_mAP' not in result.stdout
+
+
+def test_the_data_of_a_detector_is_checked(masks):
+    options, *_ = masks
+    result = tool('check_dataset.py', MASKS, '--cfg-options', *options, 'data_counts.train=8', 'data_counts.val=3')
+    assert result.returncode == 2 and 'train: 8 images, as they should be' in result.stdout, result.stderr
+    assert '2 images, expected 3' in result.stdout

@@ -4,6 +4,7 @@ data_hint = ('Download http://data.csail.mit.edu/places/ADEchallenge/ADEChalleng
              'data/ade, or make a small stand-in with "python tools/make_mini_ade20k.py data/mini_ade20k" and name it '
              'with --cfg-options train_dataloader.dataset.data_root=data/mini_ade20k, the same for val_dataloader and '
              'test_dataloader.')
+data_counts = dict(train=20210, val=2000)  # for tools/check_dataset.py
 crop_size = (512, 512)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -26,7 +27,8 @@ tta_pipeline = [
     dict(
         type='TestTimeAug',
         transforms=[[
-            dict(type='Resize', scale_factor=ratio, keep_ratio=True) for ratio in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+            dict(type='Resize', scale=(int(2048 * ratio), int(512 * ratio)), keep_ratio=True)
+            for ratio in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
         ], [
             dict(type='RandomFlip', prob=0., direction='horizontal'),
             dict(type='RandomFlip', prob=1., direction='horizontal')

@@ -2,6 +2,7 @@
 _base_ = 'ade20k.py'
 data_root = 'data/mini_ade20k'
 data_hint = 'Make it with "python tools/make_mini_ade20k.py data/mini_ade20k".'
+data_counts = dict(train=400, val=60)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', reduce_zero_label=True),
@@ -14,6 +15,15 @@ test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', reduce_zero_label=True),
     dict(type='PackSegInputs')
+]
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='TestTimeAug',
+        transforms=[[dict(type='Resize', scale_factor=ratio, keep_ratio=True) for ratio in (0.75, 1.0, 1.25)], [
+            dict(type='RandomFlip', prob=0., direction='horizontal'),
+            dict(type='RandomFlip', prob=1., direction='horizontal')
+        ], [dict(type='LoadAnnotations', reduce_zero_label=True)], [dict(type='PackSegInputs')]])
 ]
 train_dataloader = dict(
     batch_size=8, num_workers=1, dataset=dict(data_root=data_root, pipeline=train_pipeline))

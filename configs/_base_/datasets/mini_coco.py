@@ -1,0 +1,49 @@
+# Drawn by tools/make_mini_coco.py, in COCO's format.
+_base_ = 'coco_instance.py'
+data_root = 'data/mini_coco/'
+data_hint = 'Make it with "python tools/make_mini_coco.py data/mini_coco".'
+data_counts = dict(train=300, val=40)
+metainfo = dict(classes=('shape', ), palette=[(220, 20, 60)])
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(type='RandomFlip', prob=[0.25, 0.25, 0.25], direction=['horizontal', 'vertical', 'diagonal']),
+    dict(type='PackDetInputs')
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(128, 128), keep_ratio=True),
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(type='PackDetInputs')
+]
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='TestTimeAug',
+        transforms=[[dict(type='Resize', scale=(size, size), keep_ratio=True) for size in (96, 128, 160)],
+                    [dict(type='RandomFlip', prob=0.), dict(type='RandomFlip', prob=1.)],
+                    [dict(type='LoadAnnotations', with_bbox=True)],
+                    [dict(type='PackDetInputs')]])
+]  # yapf: disable
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=1,
+    sampler=dict(_delete_=True, type='InfiniteSampler', shuffle=True),
+    batch_sampler=None,
+    dataset=dict(
+        data_root=data_root,
+        metainfo=metainfo,
+        ann_file='annotations/instances_train.json',
+        data_prefix=dict(img='train/'),
+        pipeline=train_pipeline))
+val_dataloader = dict(
+    num_workers=1,
+    dataset=dict(
+        data_root=data_root,
+        metainfo=metainfo,
+        ann_file='annotations/instances_val.json',
+        data_prefix=dict(img='val/'),
+        pipeline=test_pipeline))
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file=data_root + 'annotations/instances_val.json')
+test_evaluator = val_evaluator

@@ -1,0 +1,12 @@
+# Swin-T by the very recipe of cascade_mask_rcnn_replknet_tiny_nuclei.py, to compare with.
+_base_ = 'cascade_mask_rcnn_replknet_tiny_nuclei.py'
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='SwinTransformer',
+        embed_dims=96,
+        depths=[2, 2, 6, 2],
+        num_heads=[3, 6, 12, 24],
+        window_size=7,
+        drop_path_rate=0.1),
+    neck=dict(in_channels=[96, 192, 384, 768]))

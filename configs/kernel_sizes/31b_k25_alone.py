@@ -1,0 +1,2 @@
+_base_ = 'base_31b.py'
+model = dict(backbone=dict(arch=dict(large_kernel_sizes=[25, 25, 25, 13], small_kernel=None)))

@@ -1,0 +1,2 @@
+_base_ = 'base_31b.py'
+model = dict(backbone=dict(arch=dict(large_kernel_sizes=[31, 29, 27, 13], small_kernel=None)))

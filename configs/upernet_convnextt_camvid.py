@@ -1,0 +1,13 @@
+# ConvNeXt-T (from MMPretrain) by the very recipe of upernet_replknet_tiny_camvid.py, to compare with.
+_base_ = 'upernet_replknet_tiny_camvid.py'
+custom_imports = dict(imports=['mmreplk', 'mmpretrain.models'])
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='mmpretrain.ConvNeXt',
+        arch='tiny',
+        out_indices=[0, 1, 2, 3],
+        drop_path_rate=0.1,
+        layer_scale_init_value=1.0,
+        gap_before_final_norm=False),
+    decode_head=dict(in_channels=[96, 192, 384, 768]))

@@ -1,0 +1,54 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from mmreplk.datasets import check_coco, make_mini_ade20k, make_mini_coco
+from tests.tools.conftest import TINY, tool
+
+
+def options(root):
+    return [f'{name}_dataloader.dataset.data_root={root}' for name in ('train', 'val', 'test')]
+
+
+def test_a_whole_dataset_passes(tmp_path):
+    pytest.importorskip('mmseg')
+    root = make_mini_ade20k(tmp_path / 'ade', num_train=6, num_val=2)
+    result = tool('check_dataset.py', TINY, '--cfg-options', *options(root), 'data_counts.train=6', 'data_counts.val=2')
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert 'train: 6 images, as they should be' in result.stdout
+
+
+def test_what_is_wrong_with_labels_is_said(tmp_path):
+    pytest.importorskip('mmseg')
+    root = make_mini_ade20k(tmp_path / 'ade', num_train=6, num_val=2)
+    labels = root / 'annotations/training'
+    (labels / 'ADE_train_00000001.png').unlink()
+    cv2.imwrite(str(labels / 'ADE_train_00000002.png'), np.full((128, 128), 151, np.uint8))
+    cv2.imwrite(str(labels / 'ADE_train_00000003.png'), np.ones((64, 128), np.uint8))
+    (labels / 'ADE_train_00000004.png').write_bytes(b'')
+    result = tool('check_dataset.py', TINY, '--cfg-options', *options(root), 'data_counts.train=7', 'data_counts.val=2')
+    assert result.returncode == 2 and '5 problems in the data of' in result.stderr, result.stdout + result.stderr
+    assert 'val: 2 images, as they should be' in result.stdout
+    for problem in ('6 images, expected 7', '1 files are missing: ', 'ADE_train_00000001.png\n',
+                    '1 label maps hold labels other than 1 to 150 and 255: ', 'ADE_train_00000002.png has [151]',
+                    'ADE_train_00000003.png (64, 128) for (128, 128)', '2 files cannot be read as pictures: ',
+                    'ADE_train_00000004.png'):  # yapf: disable
+        assert problem in result.stdout, problem
+
+
+def test_what_is_wrong_with_annotations_is_said(tmp_path):
+    root = make_mini_coco(tmp_path / 'coco', num_train=3, num_val=1)
+    file, images = root / 'annotations/instances_train.json', root / 'train'
+    assert list(check_coco(file, images, ['shape'])) == []
+    labels = json.loads(file.read_text())
+    labels['annotations'][0]['bbox'][2] = 200
+    labels['annotations'][1]['image_id'] = 77
+    file.write_text(json.dumps(labels))
+    (images / '000002.jpg').unlink()
+    assert list(check_coco(file, images, ['shape', 'person'])) == [
+        f'1 files are missing: {images}/000002.jpg', '1 classes of the config are not categories of the file: person',
+        '1 annotations are of images that the file does not list: 2',
+        '1 annotations have boxes that are empty or reach out of their image: 1'
+    ]

@@ -1,0 +1,42 @@
+"""``mim train mmseg CONFIG`` runs the framework's own tool on a config of ours: these are its commands, without MIM."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmreplk.datasets import make_mini_coco
+from tests.tools.conftest import ROOT, TINY
+
+MASKS = 'configs/cascade_mask_rcnn_replknet_tiny_minicoco.py'
+
+
+def train(framework, config, work_dir, options):
+    script = Path(importlib.import_module(framework).__file__).parent / '.mim/tools/train.py'
+    return subprocess.run([sys.executable, str(script), config, '--work-dir', str(work_dir), '--cfg-options', *options],
+                          cwd=ROOT, capture_output=True, text=True, timeout=600)  # yapf: disable
+
+
+@pytest.mark.compat
+def test_segmentor(short_options, tmp_path):
+    pytest.importorskip('mmseg')
+    # Without GPUs, SyncBN does not run; our own tools see to that.
+    norms = [f'model.{part}.norm_cfg.type=BN' for part in ('backbone', 'decode_head')]
+    result = train('mmseg', TINY, tmp_path, [*short_options, *norms])
+    assert result.returncode == 0 and 'mIoU: ' in result.stdout, result.stdout[-2000:] + result.stderr[-2000:]
+    assert 'evaluating with 6 re-parameterized' in result.stdout
+
+
+@pytest.mark.compat
+def test_detector(tmp_path):
+    pytest.importorskip('mmdet')
+    root = make_mini_coco(tmp_path / 'coco', num_train=4, num_val=1, size=64)
+    options = [f'{name}_dataloader.dataset.data_root={root}/' for name in ('train', 'val', 'test')]
+    options += [f'{name}_evaluator.ann_file={root}/annotations/instances_val.json' for name in ('val', 'test')]
+    options += ['train_dataloader.batch_size=2', 'train_cfg.max_iters=1', 'train_cfg.val_interval=1',
+                'model.backbone.norm_cfg.type=BN', 'model.test_cfg.rcnn.score_thr=0.0',
+                'model.test_cfg.rcnn.max_per_img=5']  # yapf: disable
+    result = train('mmdet', MASKS, tmp_path / 'work', options)
+    assert result.returncode == 0 and 'segm_mAP: ' in result.stdout, result.stdout[-2000:] + result.stderr[-2000:]

@@ -1,0 +1,37 @@
+"""Counts the parameters and multiply-adds of segmentors and detectors (mmreplk.analysis.count_flops says which)."""
+
+import argparse
+import json
+from pathlib import Path
+
+from mmengine.config import DictAction
+
+from mmreplk.analysis import count_flops
+from mmreplk.engine import build_empty_model, load_config, run
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'), help='image in pixels; default 512 2048 for '
+                        'a segmentor, 800 1280 for a detector')  # yapf: disable
+    parser.add_argument('--json', help='file for the figures')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, help='override config values, as key=value or key="[a,b]"')
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    cfg = load_config(args.config, args.cfg_options)
+    shape = args.shape or ([800, 1280] if cfg.get('default_scope') == 'mmdet' else [512, 2048])
+    figures = count_flops(build_empty_model(cfg), tuple(shape))
+    for name, part in dict(figures['parts'], total=figures).items():
+        print(f'{name:<16}{part["params"] / 1e6:>10.2f} M parameters{part["flops"] / 1e9:>12.2f} G multiply-adds')
+    print(f'image of {shape[0]}x{shape[1]} pixels, height x width')
+    if args.json:
+        Path(args.json).write_text(json.dumps(dict(config=args.config, **figures), indent=1) + '\n')
+
+
+if __name__ == '__main__':
+    arguments = parse_args()
+    run(lambda: main(arguments))

@@ -1,0 +1,51 @@
+"""Counts every model of configs/metafile.yml and writes the figures to docs/model_zoo.json and, as a table beside the
+published ones, into docs/model_zoo.md."""
+
+import argparse
+import json
+from pathlib import Path
+
+import yaml
+
+from mmreplk.analysis import count_flops
+from mmreplk.engine import build_empty_model, load_config, run
+
+ROOT = Path(__file__).resolve().parents[1]
+BEGIN, END = '<!-- table: tools/model_zoo.py -->\n', '<!-- end of table -->\n'
+HEADER = ('config', 'parameters (M): published, counted', 'multiply-adds (G): published, counted',
+          'at (height x width)', "the paper's result", 'reproduced here')
+
+
+def main() -> None:
+    models = yaml.safe_load((ROOT / 'configs/metafile.yml').read_text())['Models']
+    figures, rows = {}, []
+    for model in models:
+        meta = model['Metadata']
+        shape = meta['FLOPs Image (height, width)']
+        own = count_flops(build_empty_model(load_config(str(ROOT / model['Config']))), tuple(shape))
+        figures[model['Name']] = own
+        rows.append(row(model, own))
+        print(' | '.join(rows[-1]), flush=True)
+    (ROOT / 'docs/model_zoo.json').write_text(json.dumps(figures, indent=1) + '\n')
+    page = ROOT / 'docs/model_zoo.md'
+    before, rest = page.read_text().split(BEGIN)
+    lines = [HEADER, ['---'] * len(HEADER), *rows]
+    table = ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+    page.write_text(before + BEGIN + table + END + rest.split(END)[1])
+
+
+def row(model: dict, own: dict) -> list[str]:
+    meta = model['Metadata']
+    params, flops = meta['Published Parameters (M)'], meta['Published FLOPs (G)']
+    counted = own['flops'] / 1e9
+    results = [f'{name} {value}' for result in model['Results'] for name, value in result['Metrics'].items()]
+    return [
+        f'[{model["Name"]}](../{model["Config"]})', f'{params}, {own["params"] / 1e6:.1f}',
+        f'{flops}, {counted:.0f} ({100 * (counted / flops - 1):+.1f} %)', 'x'.join(map(str, own['shape'])),
+        ', '.join(results), ''
+    ]
+
+
+if __name__ == '__main__':
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    run(main)
