@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from ..errors import InputError
 from .arch import Arch
 from .large_kernel import ReparamLargeKernelConv, build_bn, conv_bn
-from .weights import check_weights
+from .weights import take_weights
 
 
 class RepLKBlock(nn.Module):
@@ -90,6 +90,9 @@ class RepLKNet(BaseModule):
         frozen_stages: -1 freezes nothing, 0 the stem, ``k`` the stem and the first ``k`` stages.
         norm_eval: Keep every BatchNorm in evaluation mode while training.
         deploy: Build the merged form, whose large kernels are single biased convolutions.
+        resize_kernels: Zero-pad or crop, from the centre, large kernels of another size when weights are loaded.
+        allow_mismatch: What the names of tensors begin with that loaded weights may lack, or have in another shape, or
+            have in excess, such as ``['stem.0.', 'stages.3.']``. All else is an error.
         init_cfg: MMEngine's initialization, for example ``dict(type='Pretrained', checkpoint=...)``.
 
     Raises:
@@ -109,6 +112,8 @@ class RepLKNet(BaseModule):
                  frozen_stages: int = -1,
                  norm_eval: bool = False,
                  deploy: bool = False,
+                 resize_kernels: bool = False,
+                 allow_mismatch: Sequence[str] = (),
                  init_cfg: dict | list[dict] | None = None):
         super().__init__(init_cfg)
         self.arch = arch = Arch.parse(arch)
@@ -122,7 +127,11 @@ class RepLKNet(BaseModule):
             raise InputError(f'drop_path_rate must be in [0, 1), got {drop_path_rate!r}')
         if frozen_stages not in range(-1, num_stages + 1):
             raise InputError(f'frozen_stages must be an integer from -1 to {num_stages}, got {frozen_stages!r}')
+        if isinstance(allow_mismatch, str) or not all(isinstance(name, str) for name in allow_mismatch):
+            raise InputError(f'allow_mismatch must be a list of beginnings of names, got {allow_mismatch!r}')
         self.out_indices = tuple(out_indices)
+        self.resize_kernels = resize_kernels
+        self.allow_mismatch = tuple(allow_mismatch)
         self.with_cp = with_cp
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
@@ -146,7 +155,7 @@ class RepLKNet(BaseModule):
         self.transitions = nn.ModuleList(
             nn.Sequential(conv(cin, cout, 1), conv(cout, cout, 3, stride=2, groups=cout))
             for cin, cout in zip(arch.channels[:-1], arch.channels[1:], strict=True))
-        self._register_load_state_dict_pre_hook(check_weights, with_module=True)
+        self._register_load_state_dict_pre_hook(take_weights, with_module=True)
         self._freeze()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
