@@ -86,7 +86,8 @@ def _why_unreadable(begin: bytes, error: Exception) -> str:
                 'you trust the sender, say --trust-checkpoint')
     if not begin.startswith((b'PK', b'\x80')):
         return f'is no checkpoint of PyTorch: it begins with {begin[:16]!r}'
-    return f'is damaged or cut short ({str(error).splitlines()[0] if str(error) else type(error).__name__})'
+    detail = re.search(r'WeightsUnpickler error:\s*(.+)', str(error)) or re.match(r'(.+)', str(error))
+    return f'is damaged or cut short ({detail[1] if detail else type(error).__name__})'
 
 
 @register_backend('mmreplk.atomic_local')

@@ -54,7 +54,7 @@ def find_backbone(saved: Mapping) -> Source:
     What is none of these comes back under the names that it has, with nothing left out.
     """
     weights, left_out = unwrap(saved)
-    prefix = 'backbone.' if any(name.startswith('backbone.stem.') for name in weights) else ''
+    prefix = 'backbone.' if any(name.startswith(('backbone.stem.', 'backbone.stages.')) for name in weights) else ''
     backbone = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
     norms = [prefix + name for name in backbone if name.startswith('norm.')]
     norms += [prefix + name for name in _pooled_norm(backbone)]
@@ -77,7 +77,7 @@ def unwrap(saved: Mapping) -> tuple[dict[str, Tensor], dict[str, str]]:
         if isinstance(saved.get(key), Mapping):
             weights, left_out = unwrap(saved[key])
             return weights, left_out | {str(name): 'no weights of the model' for name in saved if name != key}
-    weights = {name: value for name, value in saved.items() if isinstance(value, Tensor)}
+    weights = {name: value for name, value in saved.items() if isinstance(name, str) and isinstance(value, Tensor)}
     left_out = {str(name): 'not a tensor' for name in saved if name not in weights}
     if weights and all(name.startswith('module.') for name in weights):
         weights = {name.removeprefix('module.'): tensor for name, tensor in weights.items()}

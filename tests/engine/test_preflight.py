@@ -87,7 +87,7 @@ def test_weights_are_downloaded_to_where_mmengine_looks_and_checked_there(cfg, m
     monkeypatch.setenv('LOCAL_RANK', '0')
     check_before_training(cfg)
     assert fetched == [str(tmp_path / 'hub/checkpoints/weights.pth')]
-    cfg.model.backbone.arch.channels[3] = 16
+    cfg.model.backbone.arch = dict(ARCH, channels=[4, 8, 8, 16])
     with pytest.raises(ValueError, match='hub/checkpoints/weights.pth. does not fit: these weights are of another'):
         check_before_training(cfg)
     assert len(fetched) == 1
@@ -134,5 +134,5 @@ def test_missing_checkpoints(cfg):
 
 def test_unknown_arguments_of_the_backbone(cfg):
     cfg.model.backbone.kernel_sizes = [31]
-    with pytest.raises(ValueError, match="RepLKNet has no argument 'kernel_sizes'; it takes arch, deploy"):
+    with pytest.raises(ValueError, match="RepLKNet has no argument 'kernel_sizes'; it takes allow_mismatch, arch, deploy"):
         check_before_training(cfg)
