@@ -134,5 +134,5 @@ def test_missing_checkpoints(cfg):
 
 def test_unknown_arguments_of_the_backbone(cfg):
     cfg.model.backbone.kernel_sizes = [31]
-    with pytest.raises(ValueError, match="RepLKNet has no argument 'kernel_sizes'; it takes allow_mismatch, arch, deploy"):
+    with pytest.raises(ValueError, match="no argument 'kernel_sizes'; it takes allow_mismatch, arch, deploy"):
         check_before_training(cfg)
