@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Optional
 
 from torch import Tensor
 
@@ -40,7 +39,7 @@ class Arch:
         return cls(**arch)
 
     @classmethod
-    def of_weights(cls, weights: Mapping[str, Tensor]) -> Optional['Arch']:
+    def of_weights(cls, weights: Mapping[str, Tensor]) -> 'Arch | None':
         """Reads the architecture off the shapes of a RepLKNet's tensors; None if they are of something else.
 
         Merged weights do not tell the small kernel, pre-trained ones not whether features are normalized: both read as
