@@ -112,7 +112,7 @@ def _check_weights(source: str, module: dict, prefix: str | None, trusted: bool)
         try:
             fit_weights(backbone, find_backbone(weights).backbone)
         except InputError as error:
-            raise InputError(f'checkpoint {str(path)!r} does not fit: {error}') from error
+            raise InputError(f'checkpoint {str(path)!r}: {error}') from error
     return saved
 
 

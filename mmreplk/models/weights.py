@@ -72,17 +72,7 @@ def fit_weights(backbone: nn.Module, weights: Mapping[str, Tensor]) -> Fit:
     """
     own = backbone.state_dict()
     _refuse_other_form(weights, own)
-    taken, resized = dict(weights), {}
-    if backbone.resize_kernels:
-        for name in filter(_LARGE_KERNEL.search, own):
-            if name in weights and weights[name].shape[:2] == own[name].shape[:2]:
-                given, wanted = weights[name].shape[-1], own[name].shape[-1]
-                if given != wanted:
-                    # A negative margin crops.
-                    taken[name] = F.pad(weights[name], [(wanted - given) // 2] * 4)
-                    resized[name] = f'{given}x{given} {"cropped" if given > wanted else "zero-padded"} to ' \
-                                    f'{wanted}x{wanted}'
-
+    taken, resized = _resize(weights, own) if backbone.resize_kernels else (dict(weights), {})
     excused = tuple(backbone.allow_mismatch)
     normed = normed_stages(weights)
     kept, missing, reshaped = {}, [], []
@@ -109,6 +99,19 @@ def fit_weights(backbone: nn.Module, weights: Mapping[str, Tensor]) -> Fit:
     return Fit({name: taken[name] for name in own if name in taken and name not in kept}, kept, resized, unused)
 
 
+def _resize(weights: Mapping, own: Mapping) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Returns ``weights`` with large kernels of the sizes in ``own``, and what was done to each."""
+    taken, resized = dict(weights), {}
+    for name in filter(_LARGE_KERNEL.search, own):
+        if name in weights and weights[name].shape[:2] == own[name].shape[:2]:
+            given, wanted = weights[name].shape[-1], own[name].shape[-1]
+            if given != wanted:
+                taken[name] = F.pad(weights[name], [(wanted - given) // 2] * 4)  # a negative margin crops
+                verb = 'cropped' if given > wanted else 'zero-padded'
+                resized[name] = f'{given}x{given} {verb} to {wanted}x{wanted}'
+    return taken, resized
+
+
 def _refuse_other_form(weights: Mapping, own: Mapping) -> None:
     forms = form(weights), form(own)
     if forms == ('merged', 'training'):
@@ -121,24 +124,21 @@ def _refuse_other_form(weights: Mapping, own: Mapping) -> None:
 
 def _misfit(backbone: nn.Module, weights: Mapping, missing: list, reshaped: list, superfluous: list) -> str:
     own = backbone.state_dict()
-    theirs = Arch.of_weights(weights)
-    if theirs is None:
-        begin = ', '.join(map(repr, sorted(weights)[:3])) or 'no tensor at all'
-        return (f'these weights are not of this RepLKNet: {len(missing)} of its {len(own)} tensors are not among them, '
-                f'the first {missing[0]!r}; they begin with {begin}')
     reasons = []
     if missing:
-        reasons.append(f'{len(missing)} of the {len(own)} tensors of this one are not among them, the first '
-                       f'{missing[0]!r}')
+        reasons.append(f'{len(missing)} of its {len(own)} tensors are not among them, the first {missing[0]!r}')
     if reshaped:
         name = reshaped[0]
-        reasons.append(f'{name!r} has shape {tuple(weights[name].shape)}, this one needs {tuple(own[name].shape)}')
+        reasons.append(f'{name!r} has shape {tuple(weights[name].shape)}, it needs {tuple(own[name].shape)}')
     if superfluous:
-        reasons.append(f'{len(superfluous)} of them are not in this one, the first {superfluous[0]!r}')
-    text = f'these weights are of another RepLKNet: {"; ".join(reasons)}'
+        reasons.append(f'{len(superfluous)} of them are not in it, the first {superfluous[0]!r}')
+    text = f'these weights do not fit this RepLKNet: {"; ".join(reasons)}'
+    theirs = Arch.of_weights(weights)
+    if theirs is None:
+        return f'{text}. They begin with {", ".join(map(repr, sorted(weights)[:3])) or "no tensor at all"}'
     differences = theirs.differences(backbone.arch)
     if differences:
-        text += f'. They have {differences}'
+        text += f'. They are of a RepLKNet with {differences}'
     if reshaped and not missing and not superfluous and all(map(_LARGE_KERNEL.search, reshaped)):
         text += '. RepLKNet(resize_kernels=True) zero-pads or crops the large kernels'
     return text

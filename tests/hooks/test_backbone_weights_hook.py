@@ -37,7 +37,7 @@ def test_fine_tuning_starts_from_every_source(tmp_path, layout, reports):
 def test_without_it_a_backbone_alone_is_refused(tmp_path):
     path = tmp_path / 'weights.pth'
     torch.save(official_classification(Classifier().backbone.state_dict()), path)
-    with pytest.raises(ValueError, match='not of this RepLKNet.*no tensor at all'):
+    with pytest.raises(ValueError, match='do not fit this RepLKNet.*no tensor at all'):
         make_runner(tmp_path, load_from=str(path)).load_or_resume()
 
 

@@ -133,12 +133,12 @@ def test_norms_of_features_are_loaded_where_there_are_some():
     model.load_state_dict(mmcv_whole_model(source.state_dict()))
     assert_same_outputs(model, source)
     partly = {name: tensor for name, tensor in source.state_dict().items() if not name.startswith('stages.1.norm.')}
-    with pytest.raises(ValueError, match="4 of the .* are not among them, the first 'stages.1.norm.weight'"):
+    with pytest.raises(ValueError, match="4 of its .* are not among them, the first 'stages.1.norm.weight'"):
         model.load_state_dict(partly, strict=False)
     unread = tiny(XL_LIKE, out_indices=[0, 2, 3])
     unread.load_state_dict(partly)
     assert_same_bits({**unread.state_dict(), **partly}, unread.state_dict())
-    with pytest.raises(ValueError, match="20 of them are not in this one, the first 'stages.0.norm.weight'"):
+    with pytest.raises(ValueError, match="20 of them are not in it, the first 'stages.0.norm.weight'"):
         tiny(PRETRAINED_XL_LIKE).load_state_dict(source.state_dict(), strict=False)
 
 
@@ -157,7 +157,7 @@ def test_smaller_kernels_are_padded_on_request(form, reports):
     if deploy:
         source.reparameterize()
     sizes = dict(TINY, large_kernel_sizes=[31, 7, 5, 5])
-    with pytest.raises(ValueError, match=r"shape \(8, 1, 13, 13\), this one needs \(8, 1, 31, 31\).*have "
+    with pytest.raises(ValueError, match=r"shape \(8, 1, 13, 13\), it needs \(8, 1, 31, 31\).*with "
                        r'large_kernel_sizes \(13, 3, 5, 3\), not \(31, 7, 5, 5\).*resize_kernels=True'):
         tiny(sizes, deploy=deploy).load_state_dict(source.state_dict())
     model = tiny(sizes, deploy=deploy, resize_kernels=True)
@@ -190,11 +190,11 @@ def test_small_kernels_are_not_resized():
 def test_a_mismatch_is_an_error_unless_allowed(reports):
     source = tiny()
     shallow, five = dict(TINY, layers=[1, 1, 1, 1]), tiny(in_channels=5)
-    with pytest.raises(ValueError, match=r"46 of them are not in this one, the first 'stages.2.blocks.2.*layers"):
+    with pytest.raises(ValueError, match=r"46 of them are not in it, the first 'stages.2.blocks.2.*layers"):
         tiny(shallow).load_state_dict(source.state_dict(), strict=False)
-    with pytest.raises(ValueError, match=r"'stem.0.conv.weight' has shape \(8, 5, 3, 3\), this one needs \(8, 3"):
+    with pytest.raises(ValueError, match=r"'stem.0.conv.weight' has shape \(8, 5, 3, 3\), it needs \(8, 3"):
         tiny().load_state_dict(five.state_dict(), strict=False)
-    with pytest.raises(ValueError, match=r"38 of the 290 .* the first 'stages.2.blocks.2.*layers \(1, 1, 1, 1\), not"):
+    with pytest.raises(ValueError, match=r"38 of its 290 .* the first 'stages.2.blocks.2.*layers \(1, 1, 1, 1\), not"):
         tiny().load_state_dict(tiny(shallow).state_dict(), strict=False)
     assert not reports
     tiny(shallow, allow_mismatch=['stages.2.blocks.']).load_state_dict(source.state_dict())
@@ -219,11 +219,11 @@ def test_weights_that_do_not_fit_are_refused(form):
     wrong = [
         (dict(model.state_dict()), 'stem.0.conv.weight', "are not among them, the first 'stem.0.conv.weight'"),
         (tiny(deploy=form != 'merged').state_dict(), None, 'merged' if form == 'training' else 'training form'),
-        ({}, None, 'not of this RepLKNet.*no tensor at all'),
-        (torch.nn.Conv2d(3, 8, 3).state_dict(), None, "not of this RepLKNet.*begin with 'bias', 'weight'"),
+        ({}, None, 'do not fit this RepLKNet.*no tensor at all'),
+        (torch.nn.Conv2d(3, 8, 3).state_dict(), None, "do not fit this RepLKNet.*They begin with 'bias', 'weight'"),
     ]
     other.reparameterize() if form == 'merged' else None
-    wrong.append((other.state_dict(), None, r'has shape .*have channels \(8, 12, 16, 24\), not \(8, 12, 16, 20\)'))
+    wrong.append((other.state_dict(), None, r'has shape .*with channels \(8, 12, 16, 24\), not \(8, 12, 16, 20\)'))
     for given, dropped, words in wrong:
         given.pop(dropped, None)
         for strict in (True, False):

@@ -59,8 +59,8 @@ def test_a_classifier_is_fine_tuned(trained, short_options, tmp_path, option, la
     ('test.py', 'empty', "checkpoint '{path}' is empty"),
     ('train.py', 'html', "checkpoint '{path}' is a web page, not weights"),
     ('train.py', 'hostile', r"checkpoint '{path}' holds \S*open, which is no plain value.*--trust-checkpoint"),
-    ('test.py', 'other network', "checkpoint '{path}' does not fit: these weights are not of this RepLKNet"),
-    ('train.py', 'other channels', r"checkpoint '{path}' does not fit: .*channels \(8, 64, 128, 256\), not \(32, 64"),
+    ('test.py', 'other network', "checkpoint '{path}': these weights do not fit this RepLKNet"),
+    ('train.py', 'other channels', r"checkpoint '{path}': .*channels \(8, 64, 128, 256\), not \(32, 64"),
 ])
 def test_bad_checkpoints_end_with_one_sentence(data_options, trained, tmp_path, tool_name, kind, words):
     path, work_dir, trace = tmp_path / 'x.pth', tmp_path / 'run', tmp_path / 'executed'
