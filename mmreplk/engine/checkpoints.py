@@ -15,13 +15,21 @@ from mmengine.logging import HistoryBuffer
 
 from ..errors import InputError
 
+
+def _statistic(owner: object, name: str) -> object:
+    """Stands for ``getattr``, with which pickle names the methods of HistoryBuffer; a free one leads to ``eval``."""
+    if owner is not HistoryBuffer or name not in ('current', 'max', 'mean', 'min'):
+        raise pickle.UnpicklingError(f'GLOBAL builtins.getattr is not allowed for {name!r} of {owner!r}')
+    return getattr(owner, name)
+
+
+_statistic.__module__, _statistic.__qualname__ = 'builtins', 'getattr'  # the name under which PyTorch finds it
 _NUMPY = [np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]]  # what pickle rebuilds arrays and scalars with
 # MMEngine keeps its log history in every checkpoint. These are the types that it consists of, so that reading one needs
-# no trust in its sender. (getattr is how pickle names the methods of HistoryBuffer; what it returns cannot be called
-# from a pickle.) The official classification code keeps its command line, a Namespace: unpickling one sets attributes
-# of a plain object and calls nothing.
+# no trust in its sender. The official classification code keeps its command line, a Namespace: unpickling one sets
+# attributes of a plain object and calls nothing.
 _SAFE_TYPES = [
-    HistoryBuffer, getattr, Namespace, np.ndarray, np.dtype, *_NUMPY,
+    HistoryBuffer, _statistic, Namespace, np.ndarray, np.dtype, *_NUMPY,
     *(type(np.dtype(name)) for name in ('float16', 'float32', 'float64', 'int32', 'int64', 'bool')),
 ]  # yapf: disable
 if torch.__version__ >= (2, 6):

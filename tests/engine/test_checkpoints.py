@@ -113,6 +113,32 @@ def test_nothing_is_executed_unless_trusted(tmp_path, old):
     assert torch.equal(read_checkpoint(path, trusted=True)['w'], torch.ones(1)) and trace.exists()
 
 
+class Reduced:
+    """Pickles as a call of ``function``, and the setting of ``state`` where there is one."""
+
+    def __init__(self, function, arguments, *state):
+        self.reduced = (function, arguments, *state)
+
+    def __reduce__(self):
+        return self.reduced
+
+
+@pytest.mark.compat
+def test_attributes_do_not_lead_to_eval(tmp_path):
+    path, trace = tmp_path / 'x.pth', tmp_path / 'executed'
+    # Every step uses types that MMEngine's checkpoints hold: from a method to its builtins, to eval, to a call of it.
+    builtins = Reduced(getattr, (Reduced(getattr, (HistoryBuffer, '__init__')), '__builtins__'))
+    evaluate = Reduced(getattr, (Reduced(Namespace, (), builtins), 'eval'))
+    holder = Reduced(Namespace, (), dict(victim=Reduced(Namespace, (), dict(__setstate__=evaluate))))
+    call = Reduced(getattr, (holder, 'victim'), f'open({str(trace)!r}, "w")')
+    torch.save(dict(payload=call), path)
+    with pytest.raises(ValueError, match='holds builtins.getattr, which is no plain value'):
+        read_checkpoint(path)
+    assert not trace.exists()
+    read_checkpoint(path, trusted=True)
+    assert trace.exists()
+
+
 @pytest.mark.compat
 def test_every_reader_of_the_process_is_restricted(tmp_path, monkeypatch):
     for name in ('TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'):
