@@ -5,7 +5,7 @@ import os
 
 from mmengine.config import DictAction
 
-from mmreplk.engine import build_runner, check_before_testing, load_config, prepare_testing, run
+from mmreplk.engine import allow_pickles, build_runner, check_before_testing, load_config, prepare_testing, run
 
 
 def parse_args() -> argparse.Namespace:
@@ -19,6 +19,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--wait-time', type=float, default=2, help='seconds that --show waits')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
     parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='read checkpoints that can execute code of their sender')
+    parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, help='override config values, as key=value or key="[a,b]"')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
@@ -29,7 +33,8 @@ def main(args: argparse.Namespace) -> None:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
     prepare_testing(cfg, args)
-    check_before_testing(cfg)
+    allow_pickles(args.trust_checkpoint)
+    check_before_testing(cfg, args.trust_checkpoint)
     build_runner(cfg).test()
 
 

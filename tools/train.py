@@ -5,7 +5,7 @@ import os
 
 from mmengine.config import DictAction
 
-from mmreplk.engine import build_runner, check_before_training, load_config, prepare_training, run
+from mmreplk.engine import allow_pickles, build_runner, check_before_training, load_config, prepare_training, run
 
 
 def parse_args() -> argparse.Namespace:
@@ -18,6 +18,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help="scale the learning rate to auto_scale_lr's base batch size")
     parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='read checkpoints that can execute code of their sender')
+    parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, help='override config values, as key=value or key="[a,b]"')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
@@ -28,8 +32,9 @@ def main(args: argparse.Namespace) -> None:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
     args.work_dir = cfg.work_dir
+    allow_pickles(args.trust_checkpoint)
     prepare_training(cfg, args)
-    check_before_training(cfg)
+    check_before_training(cfg, args.trust_checkpoint)
     build_runner(cfg).train()
 
 

@@ -9,7 +9,7 @@ default_hooks = dict(
     # At least two are kept: MMEngine removes the oldest before it writes the newest.
     checkpoint=dict(type='CheckpointHook', max_keep_ckpts=2, backend_args=dict(backend='mmreplk.atomic_local')),
     sampler_seed=dict(type='DistSamplerSeedHook'))
-custom_hooks = [dict(type='ReparamHook'), dict(type='StrictLoadHook')]
+custom_hooks = [dict(type='ReparamHook'), dict(type='BackboneWeightsHook'), dict(type='StrictLoadHook')]
 vis_backends = [dict(type='LocalVisBackend')]
 log_level = 'INFO'
 load_from = None

@@ -1,7 +1,10 @@
 """Checkpoints that are whole or absent, and that PyTorch can read back."""
 
 import os
+import pickle
+import re
 import tempfile
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -10,28 +13,89 @@ from mmengine.fileio import register_backend
 from mmengine.fileio.backends import LocalBackend
 from mmengine.logging import HistoryBuffer
 
+from ..errors import InputError
+
+
+def _statistic(owner: object, name: str) -> object:
+    """Stands for ``getattr``, with which pickle names the methods of HistoryBuffer; a free one leads to ``eval``."""
+    if owner is not HistoryBuffer or name not in ('current', 'max', 'mean', 'min'):
+        raise pickle.UnpicklingError(f'GLOBAL builtins.getattr is not allowed for {name!r} of {owner!r}')
+    return getattr(owner, name)
+
+
+_statistic.__module__, _statistic.__qualname__ = 'builtins', 'getattr'  # the name under which PyTorch finds it
+_NUMPY = [np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]]  # what pickle rebuilds arrays and scalars with
 # MMEngine keeps its log history in every checkpoint. These are the types that it consists of, so that reading one needs
-# no trust in its sender. (getattr is how pickle names the methods of HistoryBuffer; what it returns cannot be called
-# from a pickle.)
+# no trust in its sender. The official classification code keeps its command line, a Namespace: unpickling one sets
+# attributes of a plain object and calls nothing.
 _SAFE_TYPES = [
-    HistoryBuffer, getattr, np.ndarray, np.dtype,
+    HistoryBuffer, _statistic, Namespace, np.ndarray, np.dtype, *_NUMPY,
     *(type(np.dtype(name)) for name in ('float16', 'float32', 'float64', 'int32', 'int64', 'bool')),
-    np.empty(0).__reduce__()[0],  # what pickle rebuilds arrays and scalars with, wherever NumPy keeps it
-    np.float64(0).__reduce__()[0],
 ]  # yapf: disable
+if torch.__version__ >= (2, 6):
+    # The same under the names that NumPy 1 and 2 write, whichever of them reads.
+    _SAFE_TYPES += [(function, f'numpy.{core}.multiarray.{function.__name__}')
+                    for function in _NUMPY for core in ('core', '_core')]  # yapf: disable
 # OpenMMLab's MMEngine 0.10.7 reads with PyTorch's default, which from 2.6 on refuses types that nobody named as safe.
 torch.serialization.add_safe_globals(_SAFE_TYPES)
 
 
-def read_checkpoint(path: str | Path) -> dict:
-    """Reads a checkpoint of MMEngine onto the CPU, without executing anything that it may contain.
+def read_checkpoint(path: str | Path, trusted: bool = False, mmap: bool = False) -> dict:
+    """Reads a checkpoint onto the CPU, by default without executing anything that it may contain.
+
+    Args:
+        path: The file.
+        trusted: Read any pickle, and so let the file execute what its sender wrote into it.
+        mmap: Read tensors from the disk when they are looked at, which costs nothing where names and shapes suffice.
 
     Raises:
-        pickle.UnpicklingError: If it holds other types than tensors, plain values and MMEngine's log history.
+        InputError: One sentence on why the file cannot be read: missing, empty, cut short, a web page, or holding other
+            types than tensors, plain values, MMEngine's log history and ``argparse.Namespace`` without being trusted.
     """
     # Again, since the onedl fork takes some of them away after every checkpoint that it has read.
     torch.serialization.add_safe_globals(_SAFE_TYPES)
-    return torch.load(path, map_location='cpu', weights_only=True)
+    try:
+        with open(path, 'rb') as file:
+            begin = file.read(64)
+    except OSError as error:
+        reason = 'does not exist' if isinstance(error, FileNotFoundError) else f'cannot be read: {error.strerror}'
+        raise InputError(f'checkpoint {str(path)!r} {reason}') from error
+    try:
+        # Files of before PyTorch 1.6 are no zip archives, and cannot be mapped.
+        saved = torch.load(path, map_location='cpu', weights_only=not trusted, mmap=mmap and begin.startswith(b'PK'))
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged pickle can fail in any way
+        raise InputError(f'checkpoint {str(path)!r} {_why_unreadable(begin, error)}') from error
+    if not isinstance(saved, dict):
+        raise InputError(f'checkpoint {str(path)!r} holds one {type(saved).__name__}, not a dict of tensors')
+    return saved
+
+
+def allow_pickles(allowed: bool) -> None:
+    """Decides what every ``torch.load`` of this process may do, MMEngine's included, whatever it asks for itself.
+
+    MMEngine reads downloads, and its onedl fork whatever PyTorch finds unsafe, with ``weights_only=False``.
+    """
+    os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = str(int(not allowed))
+    os.environ['TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'] = str(int(allowed))
+
+
+def _why_unreadable(begin: bytes, error: Exception) -> str:
+    unsafe = re.search(r'GLOBAL (\S+)', str(error)) if isinstance(error, pickle.UnpicklingError) else None
+    if not begin:
+        return 'is empty'
+    if begin.lstrip().startswith(b'<'):
+        return 'is a web page, not weights: what was downloaded is an error or a login'
+    if begin.startswith(b'version https://git-lfs'):
+        return 'is a pointer of Git LFS, not weights: run "git lfs pull" where it came from'
+    if unsafe:
+        return (f'holds {unsafe[1]}, which is no plain value: reading it can execute what its sender wrote into it. If '
+                'you trust the sender, say --trust-checkpoint')
+    if not begin.startswith((b'PK', b'\x80')):
+        return f'is no checkpoint of PyTorch: it begins with {begin[:16]!r}'
+    detail = re.search(r'WeightsUnpickler error:\s*(.+)', str(error)) or re.match(r'(.+)', str(error))
+    return f'is damaged or cut short ({detail[1] if detail else type(error).__name__})'
 
 
 @register_backend('mmreplk.atomic_local')

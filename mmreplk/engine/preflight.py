@@ -13,12 +13,21 @@ from mmengine.config import Config
 
 from ..errors import InputError
 from ..models import RepLKNet
+from ..models.sources import find_backbone
+from ..models.weights import fit_weights
+from .checkpoints import read_checkpoint
 
 URL_TIMEOUT_SECONDS = 10
 
 
-def check_before_training(cfg: Config) -> None:
+def check_before_training(cfg: Config, trusted: bool = False) -> None:
     """Checks the data, the weights and the backbone's arguments that training with ``cfg`` needs.
+
+    Weights that are to be downloaded are downloaded, to where MMEngine looks for them.
+
+    Args:
+        cfg: The config.
+        trusted: Whether checkpoints may hold any pickle.
 
     Raises:
         InputError: One sentence on what is missing and how to get it.
@@ -26,20 +35,26 @@ def check_before_training(cfg: Config) -> None:
     _check_backbone(cfg)
     check_data(cfg, 'train_dataloader', 'val_dataloader')
     for node in _dicts(cfg.model):
-        if node.get('type') == 'Pretrained' and node.get('checkpoint'):
-            _check_weights(node['checkpoint'])
+        inits = node.get('init_cfg') or []
+        for init in [inits] if isinstance(inits, dict) else inits:
+            if init.get('type') == 'Pretrained':
+                _check_weights(init['checkpoint'], node, init.get('prefix'), trusted)
     if cfg.get('load_from'):
-        _check_checkpoint(cfg.load_from)
+        _check_load_from(cfg, trusted)
 
 
-def check_before_testing(cfg: Config) -> None:
+def check_before_testing(cfg: Config, trusted: bool = False) -> None:
     """Checks the data, the checkpoint and the backbone's arguments that testing with ``cfg`` needs.
+
+    Args:
+        cfg: The config.
+        trusted: Whether checkpoints may hold any pickle.
 
     Raises:
         InputError: One sentence on what is missing and how to get it.
     """
     _check_backbone(cfg)
-    _check_checkpoint(cfg.load_from)
+    _check_load_from(cfg, trusted)
     check_data(cfg, 'test_dataloader')
 
 
@@ -69,27 +84,67 @@ def check_data(cfg: Config, *dataloaders: str) -> None:
                     raise InputError(f'the data of {dataset.get("type")} for {name} is missing: {path!r} is empty')
 
 
-def _check_weights(source: str) -> None:
+def _check_load_from(cfg: Config, trusted: bool) -> None:
+    model = cfg.model.get('module', cfg.model)  # test-time augmentation wraps the model
+    saved = _check_weights(cfg.load_from, model.get('backbone') or {}, None, trusted)
+    if cfg.get('resume') and saved is not None and 'iter' not in (saved.get('meta') or {}):
+        raise InputError(f'checkpoint {cfg.load_from!r} cannot be resumed from: it does not say after which iteration '
+                         'it was saved. Name it with --cfg-options load_from=... to start from its weights')
+
+
+def _check_weights(source: str, module: dict, prefix: str | None, trusted: bool) -> dict | None:
+    """Reads ``source``, once it is here, and fits it to ``module``, if that describes a RepLKNet; returns what it
+    holds, or None if it is for MMEngine to fetch."""
     url = urlparse(source)
-    if url.scheme not in ('http', 'https'):
-        _check_checkpoint(source)
-        return
-    cached = Path(torch.hub.get_dir(), 'checkpoints', Path(url.path).name)
+    if url.scheme in ('http', 'https'):
+        path = _download(source)
+    elif url.scheme:
+        return None
+    else:
+        path = Path(source).expanduser()
+    if path is None:
+        return None
+    saved = read_checkpoint(path, trusted, mmap=True)
+    if module.get('type') == 'RepLKNet':
+        arguments = {name: value for name, value in module.items() if name not in ('type', '_scope_', 'init_cfg')}
+        with torch.device('meta'):
+            backbone = RepLKNet(**arguments)
+        weights = saved if prefix is None else _below(prefix, saved, path)
+        try:
+            fit_weights(backbone, find_backbone(weights).backbone)
+        except InputError as error:
+            raise InputError(f'checkpoint {str(path)!r}: {error}') from error
+    return saved
+
+
+def _below(prefix: str, saved: dict, path: Path) -> dict:
+    """Returns what MMEngine's ``Pretrained`` takes of a checkpoint if it is told a prefix."""
+    prefix = prefix.rstrip('.') + '.'
+    weights = saved.get('state_dict', saved)
+    inside = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+    if not inside:
+        raise InputError(f'checkpoint {str(path)!r} has nothing whose name begins with the prefix {prefix!r} of '
+                         'init_cfg; a RepLKNet needs no prefix, it finds itself in what is saved')
+    return inside
+
+
+def _download(source: str) -> Path | None:
+    """Returns where MMEngine finds the download ``source``; None in processes that leave downloading to another."""
+    cached = Path(torch.hub.get_dir(), 'checkpoints', Path(urlparse(source).path).name)
     if cached.is_file():
-        return
+        return cached
+    if os.environ.get('LOCAL_RANK', '0') != '0':
+        return None
     try:
         urllib.request.urlopen(urllib.request.Request(source, method='HEAD'), timeout=URL_TIMEOUT_SECONDS).close()
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(source, str(cached))
     except (urllib.error.URLError, OSError) as error:
         reason = getattr(error, 'reason', error)
         raise InputError(f'the pre-trained weights {source} cannot be downloaded ({reason}). Put the file at {cached}, '
                          'or name a local one with --cfg-options model.backbone.init_cfg.checkpoint=FILE, or train '
                          'from scratch with --cfg-options model.backbone.init_cfg=None') from error
-
-
-def _check_checkpoint(path: str) -> None:
-    is_local = not urlparse(path).scheme
-    if is_local and not os.path.isfile(path):
-        raise InputError(f'checkpoint {path!r} does not exist')
+    return cached
 
 
 def _leaf_datasets(dataset: dict) -> Iterator[dict]:

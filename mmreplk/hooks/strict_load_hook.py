@@ -6,6 +6,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, Runner
 
 from ..errors import InputError
+from ..models import RepLKNet
 
 
 @HOOKS.register_module()
@@ -27,11 +28,13 @@ class StrictLoadHook(Hook):
         source = runner._load_from or f'in {runner.work_dir}'
         weights = checkpoint.get('state_dict', checkpoint)
         given = {name.removeprefix('module.'): getattr(tensor, 'shape', ()) for name, tensor in weights.items()}
+        resized = tuple(f'{name}.' for name, module in model.named_modules()
+                        if isinstance(module, RepLKNet) and module.resize_kernels)  # yapf: disable
         for name, tensor in model.state_dict().items():
             if name.endswith('num_batches_tracked'):
                 continue
             if name not in given:
                 raise InputError(f'checkpoint {source} is of another model: it lacks {name!r}')
-            if given[name] != tensor.shape:
+            if given[name] != tensor.shape and not name.startswith(resized):
                 raise InputError(f'checkpoint {source} is of another model: its {name!r} has shape '
                                  f'{tuple(given[name])}, this model needs {tuple(tensor.shape)}')

@@ -1,9 +1,14 @@
 """What makes one RepLKNet differ from another."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
+from torch import Tensor
+
 from ..errors import InputError
+
+_BLOCK = re.compile(r'stages\.(\d+)\.blocks\.(\d+)\.')
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,49 @@ class Arch:
         if unknown or missing:
             raise InputError(f'arch has unknown keys {unknown} and lacks {missing}; it takes {names}')
         return cls(**arch)
+
+    @classmethod
+    def of_weights(cls, weights: Mapping[str, Tensor]) -> 'Arch | None':
+        """Reads the architecture off the shapes of a RepLKNet's tensors; None if they are of something else.
+
+        Merged weights do not tell the small kernel, pre-trained ones not whether features are normalized: both read as
+        not.
+        """
+        blocks = {tuple(map(int, match.groups())) for match in map(_BLOCK.match, weights) if match}
+        stages = range(len({stage for stage, _ in blocks}))
+        if not blocks:
+            return None
+
+        def shapes(*names: str) -> list[tuple[int, ...]]:
+            return [next(weights[n].shape for n in (f'stages.{i}.blocks.{name}.weight' for name in names)
+                         if n in weights) for i in stages]  # yapf: disable
+
+        try:
+            large = shapes('0.large_kernel.lkb_origin.conv', '0.large_kernel.lkb_reparam')
+            small = weights.get('stages.0.blocks.0.large_kernel.small_conv.conv.weight')
+            widened, expanded = shapes('0.pw1.conv'), shapes('1.pw1.conv')
+            return cls(
+                large_kernel_sizes=[shape[-1] for shape in large],
+                layers=[sum(stage == i for stage, _ in blocks) // 2 for i in stages],
+                channels=[shape[1] for shape in widened],
+                small_kernel=None if small is None else small.shape[-1],
+                dw_ratio=max(shape[0] / shape[1] for shape in widened),
+                ffn_ratio=max(shape[0] / shape[1] for shape in expanded),
+                norm_intermediate_features='stages.0.norm.weight' in weights)
+        except (StopIteration, IndexError, InputError):
+            return None
+
+    @property
+    def name(self) -> str | None:
+        """The name of the published architecture that this is, as far as weights tell; None for any other."""
+        return next((name for name, arch in ARCHS.items() if not self.differences(arch)), None)
+
+    def differences(self, other: 'Arch') -> str:
+        """Says, of an architecture read off weights, what contradicts another one; an empty string if nothing does."""
+        untold = dict(small_kernel=None, norm_intermediate_features=False)
+        return ', '.join(f'{field.name} {value}, not {getattr(other, field.name)}' for field in fields(self)
+                         if (value := getattr(self, field.name)) != getattr(other, field.name)
+                         and (field.name not in untold or value != untold[field.name]))  # yapf: disable
 
     def __post_init__(self) -> None:
         for name in ('large_kernel_sizes', 'layers', 'channels'):

@@ -16,7 +16,7 @@ from ..errors import InputError
 from .arch import Arch
 from .folding import biased, fold_bn
 from .large_kernel import ReparamLargeKernelConv, build_bn, conv_bn
-from .weights import check_weights
+from .weights import take_weights
 
 
 class RepLKBlock(nn.Module):
@@ -103,6 +103,9 @@ class RepLKNet(BaseModule):
         norm_eval: Keep every BatchNorm in evaluation mode while training.
         deploy: Build the merged form, whose large kernels are single biased convolutions.
         fuse_bn: Build the merged form with all other BatchNorms folded into convolutions too; needs ``deploy``.
+        resize_kernels: Zero-pad or crop, from the centre, large kernels of another size when weights are loaded.
+        allow_mismatch: What the names of tensors begin with that loaded weights may lack, or have in another shape, or
+            have in excess, such as ``['stem.0.', 'stages.3.']``. All else is an error.
         init_cfg: MMEngine's initialization, for example ``dict(type='Pretrained', checkpoint=...)``.
 
     Raises:
@@ -123,6 +126,8 @@ class RepLKNet(BaseModule):
                  norm_eval: bool = False,
                  deploy: bool = False,
                  fuse_bn: bool = False,
+                 resize_kernels: bool = False,
+                 allow_mismatch: Sequence[str] = (),
                  init_cfg: dict | list[dict] | None = None):
         super().__init__(init_cfg)
         self.arch = arch = Arch.parse(arch)
@@ -139,7 +144,11 @@ class RepLKNet(BaseModule):
         if fuse_bn and not deploy:
             raise InputError('fuse_bn=True needs deploy=True, got deploy=False: ReparamHook folds the BatchNorms of a '
                              'training form for every evaluation')
+        if isinstance(allow_mismatch, str) or not all(isinstance(name, str) for name in allow_mismatch):
+            raise InputError(f'allow_mismatch must be a list of beginnings of names, got {allow_mismatch!r}')
         self.out_indices = tuple(out_indices)
+        self.resize_kernels = resize_kernels
+        self.allow_mismatch = tuple(allow_mismatch)
         self.with_cp = with_cp
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
@@ -165,7 +174,7 @@ class RepLKNet(BaseModule):
             for cin, cout in zip(arch.channels[:-1], arch.channels[1:], strict=True))
         if fuse_bn:
             self.reparameterize(fuse_bn=True)
-        self._register_load_state_dict_pre_hook(check_weights, with_module=True)
+        self._register_load_state_dict_pre_hook(take_weights, with_module=True)
         self._freeze()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:

@@ -1,14 +1,20 @@
 import errno
+import io
 import os
+import pickle
+import re
+import shutil
+from argparse import Namespace
 
+import numpy as np
 import pytest
 import torch
 from mmengine.fileio import get_file_backend, join_path
 from mmengine.logging import HistoryBuffer
-from mmengine.runner import save_checkpoint
+from mmengine.runner import CheckpointLoader, save_checkpoint
 
 from mmreplk import AtomicLocalBackend
-from mmreplk.engine import read_checkpoint
+from mmreplk.engine import allow_pickles, read_checkpoint
 
 ARGS = dict(backend='mmreplk.atomic_local')
 
@@ -49,3 +55,120 @@ def test_permissions_follow_the_umask(tmp_path):
     finally:
         os.umask(before)
     assert (tmp_path / 'x').stat().st_mode & 0o777 == 0o640
+
+
+class Hostile:
+    """What executes when it is unpickled, by leaving a file."""
+
+    def __init__(self, trace):
+        self.trace = str(trace)
+
+    def __reduce__(self):
+        return open, (self.trace, 'w')
+
+
+def written(path, content):
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    return path
+
+
+def whole():
+    buffer = io.BytesIO()
+    torch.save(dict(state_dict=dict(w=torch.ones(1000))), buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.compat
+@pytest.mark.parametrize('mmap', [False, True])
+@pytest.mark.parametrize(('content', 'words'), [
+    (b'', "x.pth' is empty$"),
+    (b'\n<!DOCTYPE html><html><body>Sign in</body></html>', "x.pth' is a web page, not weights"),
+    (b'version https://git-lfs.github.com/spec/v1\noid sha256:0', "x.pth' is a pointer of Git LFS"),
+    (b'not a checkpoint', "x.pth' is no checkpoint of PyTorch: it begins with b'not a checkpoint'$"),
+    (whole()[:3000], r"x.pth' is damaged or cut short \(.*\)$"),
+    (pickle.dumps(dict(w=1))[:-3], r"x.pth' is damaged or cut short \(.*\)$"),
+    ([torch.ones(1)], "x.pth' holds one list, not a dict of tensors$"),
+], ids=lambda value: None if isinstance(value, bytes) else str(value)[:20])  # yapf: disable
+def test_what_cannot_be_read_is_one_sentence(tmp_path, content, words, mmap):
+    with pytest.raises(ValueError, match=words) as caught:
+        read_checkpoint(written(tmp_path / 'x.pth', content), mmap=mmap)
+    assert '\n' not in str(caught.value)
+
+
+def test_a_missing_file_and_a_folder(tmp_path):
+    with pytest.raises(ValueError, match="none.pth' does not exist"):
+        read_checkpoint(tmp_path / 'none.pth')
+    with pytest.raises(ValueError, match='cannot be read: Is a directory'):
+        read_checkpoint(tmp_path)
+
+
+@pytest.mark.compat
+@pytest.mark.parametrize('old', [False, True])
+def test_nothing_is_executed_unless_trusted(tmp_path, old):
+    path, trace = tmp_path / 'x.pth', tmp_path / 'executed'
+    torch.save(dict(w=torch.ones(1), payload=Hostile(trace)), path, _use_new_zipfile_serialization=not old)
+    with pytest.raises(ValueError, match=r'holds (_?io|builtins)\S*open, which is no plain value.*--trust-checkpoint'):
+        read_checkpoint(path, mmap=True)
+    assert not trace.exists()
+    assert torch.equal(read_checkpoint(path, trusted=True)['w'], torch.ones(1)) and trace.exists()
+
+
+class Reduced:
+    """Pickles as a call of ``function``, and the setting of ``state`` where there is one."""
+
+    def __init__(self, function, arguments, *state):
+        self.reduced = (function, arguments, *state)
+
+    def __reduce__(self):
+        return self.reduced
+
+
+@pytest.mark.compat
+def test_attributes_do_not_lead_to_eval(tmp_path):
+    path, trace = tmp_path / 'x.pth', tmp_path / 'executed'
+    # Every step uses types that MMEngine's checkpoints hold: from a method to its builtins, to eval, to a call of it.
+    builtins = Reduced(getattr, (Reduced(getattr, (HistoryBuffer, '__init__')), '__builtins__'))
+    evaluate = Reduced(getattr, (Reduced(Namespace, (), builtins), 'eval'))
+    holder = Reduced(Namespace, (), dict(victim=Reduced(Namespace, (), dict(__setstate__=evaluate))))
+    call = Reduced(getattr, (holder, 'victim'), f'open({str(trace)!r}, "w")')
+    torch.save(dict(payload=call), path)
+    with pytest.raises(ValueError, match='holds builtins.getattr, which is no plain value'):
+        read_checkpoint(path)
+    assert not trace.exists()
+    read_checkpoint(path, trusted=True)
+    assert trace.exists()
+
+
+@pytest.mark.compat
+def test_every_reader_of_the_process_is_restricted(tmp_path, monkeypatch):
+    for name in ('TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'):
+        monkeypatch.setenv(name, '0')
+    path, trace = tmp_path / 'x.pth', tmp_path / 'executed'
+    torch.save(dict(payload=Hostile(trace)), path)
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+    (tmp_path / 'checkpoints').mkdir()
+    shutil.copy(path, tmp_path / 'checkpoints')
+    allow_pickles(False)
+    for source in (str(path), 'https://example.org/x.pth'):
+        with pytest.raises(pickle.UnpicklingError):
+            CheckpointLoader.load_checkpoint(source)
+    assert not trace.exists()
+    allow_pickles(True)
+    CheckpointLoader.load_checkpoint(str(path))
+    assert trace.exists()
+
+
+@pytest.mark.compat
+def test_old_and_official_files_need_no_trust(tmp_path):
+    saved = dict(model=dict(w=torch.ones(2)), args=Namespace(lr=1e-3, layers=[2, 2]), loss=np.float64(0.5))
+    path = tmp_path / 'x.pth'
+    for zipped in (True, False):
+        torch.save(saved, path, _use_new_zipfile_serialization=zipped)
+        loaded = read_checkpoint(path, mmap=True)
+        assert loaded['args'] == saved['args'] and torch.equal(loaded['model']['w'], torch.ones(2))
+    content = path.read_bytes()
+    # As the other generation of NumPy names it: the length of the name is no part of the old format.
+    content = re.sub(rb'numpy\._?core\.multiarray', lambda m: {b'numpy._core.multiarray': b'numpy.core.multiarray',
+                     b'numpy.core.multiarray': b'numpy._core.multiarray'}[m[0]], content)  # yapf: disable
+    assert content != path.read_bytes()
+    assert read_checkpoint(written(path, content))['loss'] == 0.5

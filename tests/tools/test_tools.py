@@ -111,7 +111,7 @@ def test_ctrl_c_leaves_the_last_checkpoint_whole(short_options, tmp_path):
     ((REAL, ), "annotations/training' does not exist|images/training' does not exist"),
     (('configs/none.py', ), "config 'configs/none.py' does not exist"),
     ((TINY, '--resume', 'none.pth', '--cfg-options', '{data}'), "checkpoint 'none.pth' does not exist"),
-    ((TINY, '--cfg-options', '{data}', 'model.backbone.depth=50'), "RepLKNet has no argument 'depth'; it takes arch"),
+    ((TINY, '--cfg-options', '{data}', 'model.backbone.depth=50'), "has no argument 'depth'; it takes allow_mismatch"),
     ((TINY, '--cfg-options', '{data}', 'model.backbone.drop_path_rate=2'), r'drop_path_rate must be in .* got 2'),
     ((TINY, '--cfg-options', '{data}', 'train_dataloader.dataset.pipeline.2.scale=(16,16)',
       'train_dataloader.dataset.pipeline.3.crop_size=(16,16)', 'model.data_preprocessor.size=(16,16)'),
@@ -129,7 +129,7 @@ def test_a_checkpoint_of_another_model_is_not_evaluated(trained, data_options, t
     saved = read_checkpoint(trained / 'iter_4.pth')
     for name, edit, words in (
         ('head', lambda s: s.update({'decode_head.conv_seg.weight': torch.ones(11, 64, 1, 1)}), 'conv_seg.weight'),
-        ('backbone', lambda s: s.pop('backbone.stem.0.conv.weight'), 'backbone.stem.0.conv.weight'),
+        ('backbone', lambda s: s.pop('backbone.stem.0.conv.weight'), "the first 'stem.0.conv.weight'"),
     ):
         state = dict(saved['state_dict'])
         edit(state)
