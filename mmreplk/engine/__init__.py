@@ -1,7 +1,8 @@
-from .checkpoints import AtomicLocalBackend, allow_pickles, read_checkpoint
+from .checkpoints import AtomicLocalBackend, allow_pickles, read_checkpoint, write_checkpoint
 from .config import load_config, prepare_testing, prepare_training
 from .console import run
 from .conversion import convert, describe
+from .deployment import reparameterize_checkpoint
 from .layer_decay import RepLKNetLayerDecayConstructor
 from .preflight import check_before_testing, check_before_training, check_data
 from .runner import build_empty_model, build_runner
@@ -9,5 +10,5 @@ from .runner import build_empty_model, build_runner
 __all__ = [
     'AtomicLocalBackend', 'RepLKNetLayerDecayConstructor', 'allow_pickles', 'build_empty_model', 'build_runner',
     'check_before_testing', 'check_before_training', 'check_data', 'convert', 'describe', 'load_config',
-    'prepare_testing', 'prepare_training', 'read_checkpoint', 'run'
+    'prepare_testing', 'prepare_training', 'read_checkpoint', 'reparameterize_checkpoint', 'run', 'write_checkpoint'
 ]

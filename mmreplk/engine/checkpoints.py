@@ -1,5 +1,6 @@
 """Checkpoints that are whole or absent, and that PyTorch can read back."""
 
+import io
 import os
 import pickle
 import re
@@ -70,6 +71,24 @@ def read_checkpoint(path: str | Path, trusted: bool = False, mmap: bool = False)
     if not isinstance(saved, dict):
         raise InputError(f'checkpoint {str(path)!r} holds one {type(saved).__name__}, not a dict of tensors')
     return saved
+
+
+def write_checkpoint(saved: dict, path: str | Path, force: bool = False) -> None:
+    """Writes a checkpoint whole, or not at all.
+
+    Args:
+        saved: What to write.
+        path: The file.
+        force: Replace a file that is there.
+
+    Raises:
+        InputError: If the file is there and ``force`` is not set.
+    """
+    if os.path.exists(path) and not force:
+        raise InputError(f'{str(path)!r} exists; --force replaces it')
+    buffer = io.BytesIO()
+    torch.save(saved, buffer)
+    AtomicLocalBackend().put(buffer.getbuffer(), path)
 
 
 def allow_pickles(allowed: bool) -> None:

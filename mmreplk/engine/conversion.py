@@ -1,7 +1,5 @@
 """Any known checkpoint, described, and as one of ours."""
 
-import io
-import os
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -15,7 +13,7 @@ from ..models import RepLKNet
 from ..models.arch import Arch
 from ..models.sources import Source, find_backbone, form, summarize
 from ..models.weights import fit_weights
-from .checkpoints import AtomicLocalBackend
+from .checkpoints import write_checkpoint
 
 
 def describe(saved: Mapping) -> dict[str, str]:
@@ -25,9 +23,9 @@ def describe(saved: Mapping) -> dict[str, str]:
         InputError: If it holds no whole RepLKNet.
     """
     source = find_backbone(saved)
-    arch, in_channels = _check_whole(source)
+    arch, in_channels = check_whole(source)
     weights = source.weights if source.is_whole_model else source.backbone
-    meta, dropped = _plain(saved.get('meta', {}))
+    meta, dropped = plain_meta(saved.get('meta', {}))
     left_out = {k: v for k, v in source.left_out.items() if k not in weights and k != 'meta'}
     sizes = ', '.join(f'{name} {value}' for name, value in asdict(arch).items())
     return {
@@ -58,16 +56,12 @@ def convert(saved: Mapping, path: str | Path, force: bool = False) -> None:
         InputError: If it holds no whole RepLKNet, or the file is there.
     """
     source = find_backbone(saved)
-    _check_whole(source)
-    if os.path.exists(path) and not force:
-        raise InputError(f'{str(path)!r} exists; --force replaces it')
+    check_whole(source)
     weights = source.weights if source.is_whole_model else source.backbone
-    buffer = io.BytesIO()
-    torch.save(dict(meta=_plain(saved.get('meta', {}))[0], state_dict=weights), buffer)
-    AtomicLocalBackend().put(buffer.getbuffer(), path)
+    write_checkpoint(dict(meta=plain_meta(saved.get('meta', {}))[0], state_dict=weights), path, force)
 
 
-def _check_whole(source: Source) -> tuple[Arch, int]:
+def check_whole(source: Source) -> tuple[Arch, int]:
     """Returns the architecture, and the channels of images, of the RepLKNet that ``source`` holds all tensors of."""
     arch = Arch.of_weights(source.backbone)
     first = source.backbone.get('stem.0.conv.weight')
@@ -88,7 +82,7 @@ def _contents(weights: Mapping[str, Tensor]) -> str:
     return f'{len(weights)} tensors of {count:.1f} million numbers, {", ".join(types)}'
 
 
-def _plain(meta: object) -> tuple[dict, list[str]]:
+def plain_meta(meta: object) -> tuple[dict, list[str]]:
     """Returns the entries of ``meta`` that any program can read, and the names of the others."""
     meta = meta if isinstance(meta, Mapping) else {}
     kept = {name: value for name, value in meta.items() if _is_plain(value)}
