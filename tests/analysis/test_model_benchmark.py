@@ -1,0 +1,44 @@
+import pytest
+import torch
+from mmengine.registry import MODELS
+
+from mmreplk import InputError
+from mmreplk.analysis import model_benchmark
+from mmreplk.analysis.model_benchmark import FORMS, benchmark_model
+from mmreplk.engine import load_config
+from mmreplk.models.large_kernel import LargeKernelConv2d
+
+
+@pytest.mark.parametrize('config', ['upernet_replknet_tiny_miniade20k', 'cascade_mask_rcnn_replknet_tiny_minicoco'])
+def test_every_form_is_timed_alone_and_whole(config):
+    cfg = load_config(f'configs/{config}.py')
+    rows = benchmark_model(cfg, size=(64, 96), rounds=2)
+    assert [(row['part'], row['form']) for row in rows] == [(p, f) for p in ('backbone', 'model') for f in FORMS]
+    for row in rows:
+        assert len(row['raw_ms']) == 2 and min(row['raw_ms']) > 0 and 0 < row['large_kernel_share'] < 1
+        assert row['images_per_s'] == pytest.approx(1000 / row['median_ms'])
+    assert not any('forward' in vars(m) for m in MODELS.build(cfg.model).modules())
+
+
+def test_a_checkpoint_is_what_is_timed():
+    cfg = load_config('configs/upernet_replknet_tiny_miniade20k.py')
+    rows = benchmark_model(cfg, MODELS.build(cfg.model).state_dict(), (64, 64), batch=2, rounds=2)
+    assert len(rows) == 10
+    with pytest.raises(RuntimeError, match='Missing key'):
+        benchmark_model(cfg, dict(), (64, 64))
+
+
+def test_plain_convolutions_compute_the_same():
+    model = MODELS.build(load_config('configs/upernet_replknet_tiny_miniade20k.py').model).backbone.eval()
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = model(x)
+        model_benchmark._use_plain_convolutions(model)
+        assert not any(isinstance(m, LargeKernelConv2d) for m in model.modules())
+        torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_only_replknets_have_these_forms():
+    cfg = load_config('configs/upernet_resnet50_camvid.py')
+    with pytest.raises(InputError, match="the backbone of the model must be a RepLKNet, got 'ResNet"):
+        benchmark_model(cfg)
