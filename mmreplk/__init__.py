@@ -4,14 +4,15 @@ Importing this package registers ``RepLKNet``, ``ReparamHook`` and their compani
 where configs of either framework find them: ``custom_imports = dict(imports=['mmreplk'])``.
 """
 
-from .engine import AtomicLocalBackend
+from .engine import AtomicLocalBackend, CPUAmpOptimWrapper
 from .errors import InputError
-from .hooks import ReparamHook, StrictLoadHook
+from .hooks import ExactResumeHook, NonFiniteHook, ReparamHook, SafeCheckpointHook, StrictLoadHook
 from .models import ReparamLargeKernelConv, RepLKNet, reparameterized
 from .ops import depthwise_conv2d
 from .version import __version__
 
 __all__ = [
-    'AtomicLocalBackend', 'InputError', 'RepLKNet', 'ReparamHook', 'ReparamLargeKernelConv', 'StrictLoadHook',
-    '__version__', 'depthwise_conv2d', 'reparameterized'
+    'AtomicLocalBackend', 'CPUAmpOptimWrapper', 'ExactResumeHook', 'InputError', 'NonFiniteHook', 'RepLKNet',
+    'ReparamHook', 'ReparamLargeKernelConv', 'SafeCheckpointHook', 'StrictLoadHook', '__version__',
+    'depthwise_conv2d', 'reparameterized'
 ]

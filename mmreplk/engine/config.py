@@ -10,6 +10,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
 from ..errors import InputError
+from .resume import find_resumable
 
 
 def load_config(path: str, overrides: dict | None = None, work_dir: str | None = None,
@@ -50,12 +51,16 @@ def load_config(path: str, overrides: dict | None = None, work_dir: str | None =
 
 
 def prepare_training(cfg: Config, args: Namespace) -> None:
-    """Applies ``--amp``, ``--auto-scale-lr`` and ``--resume`` to ``cfg``; InputError if the config forbids one."""
+    """Applies ``--amp``, ``--auto-scale-lr`` and ``--resume`` to ``cfg``.
+
+    Raises:
+        InputError: If the config forbids one, or there are checkpoints to resume from but none is whole.
+    """
     if args.amp:
         wrapper = cfg.optim_wrapper.get('type', 'OptimWrapper')
-        if wrapper not in ('OptimWrapper', 'AmpOptimWrapper'):
+        if wrapper not in ('OptimWrapper', 'AmpOptimWrapper', 'CPUAmpOptimWrapper'):
             raise InputError(f"--amp needs the optimizer wrapper 'OptimWrapper', the config has {wrapper!r}")
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.type = 'AmpOptimWrapper' if torch.cuda.is_available() else 'CPUAmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
@@ -64,6 +69,9 @@ def prepare_training(cfg: Config, args: Namespace) -> None:
     if args.resume is not None:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
+    if cfg.get('resume') and not cfg.get('load_from'):
+        cfg.load_from = find_resumable(cfg.work_dir)
+        cfg.resume = cfg.load_from is not None
 
 
 def prepare_testing(cfg: Config, args: Namespace) -> None:

@@ -1,4 +1,7 @@
+from .exact_resume_hook import ExactResumeHook
+from .non_finite_hook import NonFiniteHook
 from .reparam_hook import ReparamHook
+from .safe_checkpoint_hook import SafeCheckpointHook
 from .strict_load_hook import StrictLoadHook
 
-__all__ = ['ReparamHook', 'StrictLoadHook']
+__all__ = ['ExactResumeHook', 'NonFiniteHook', 'ReparamHook', 'SafeCheckpointHook', 'StrictLoadHook']
