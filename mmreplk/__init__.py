@@ -6,13 +6,20 @@ where configs of either framework find them: ``custom_imports = dict(imports=['m
 
 from .engine import AtomicLocalBackend, CPUAmpOptimWrapper
 from .errors import InputError
-from .hooks import ExactResumeHook, NonFiniteHook, ReparamHook, SafeCheckpointHook, StrictLoadHook
+from .hooks import (
+    CheckDataHook,
+    ExactResumeHook,
+    NonFiniteHook,
+    ReparamHook,
+    SafeCheckpointHook,
+    StrictLoadHook,
+)
 from .models import ReparamLargeKernelConv, RepLKNet, reparameterized
 from .ops import depthwise_conv2d
 from .version import __version__
 
 __all__ = [
-    'AtomicLocalBackend', 'CPUAmpOptimWrapper', 'ExactResumeHook', 'InputError', 'NonFiniteHook', 'RepLKNet',
-    'ReparamHook', 'ReparamLargeKernelConv', 'SafeCheckpointHook', 'StrictLoadHook', '__version__',
+    'AtomicLocalBackend', 'CPUAmpOptimWrapper', 'CheckDataHook', 'ExactResumeHook', 'InputError', 'NonFiniteHook',
+    'RepLKNet', 'ReparamHook', 'ReparamLargeKernelConv', 'SafeCheckpointHook', 'StrictLoadHook', '__version__',
     'depthwise_conv2d', 'reparameterized'
 ]

@@ -11,6 +11,7 @@ default_hooks = dict(
 custom_hooks = [
     dict(type='ReparamHook'),
     dict(type='StrictLoadHook'),
+    dict(type='CheckDataHook'),
     dict(type='ExactResumeHook'),
     dict(type='NonFiniteHook')
 ]

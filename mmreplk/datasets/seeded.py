@@ -17,6 +17,8 @@ from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_dist_info
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
+from .proxy import DatasetProxy
+
 # What keeps the seeds of the data apart from those of the model's iterations.
 DATA, MODEL = 0, 1
 
@@ -36,28 +38,15 @@ def seed_generators(*key: int) -> None:
     torch.manual_seed(int(words[8:10].view(np.uint64)[0]))
 
 
-class SeededDataset(Dataset):
-    """Stands before ``dataset`` and takes a :class:`Draw` for an index; in all else it is ``dataset``."""
+class SeededDataset(DatasetProxy):
+    """Stands before ``dataset`` and takes a :class:`Draw` for an index."""
 
     def __init__(self, dataset: Dataset, seed: int):
-        vars(self).update(_dataset=dataset, _seed=seed)
+        super().__init__(dataset, _seed=seed)
 
     def __getitem__(self, draw: Draw) -> dict:
         seed_generators(self._seed, DATA, draw.epoch, draw.number)
         return self._dataset[draw.index]
-
-    def __len__(self) -> int:
-        return len(self._dataset)
-
-    # Hooks read and replace attributes of a dataset, such as its pipeline.
-
-    def __getattr__(self, name: str) -> object:
-        if name.startswith('__') or '_dataset' not in vars(self):
-            raise AttributeError(name)
-        return getattr(self._dataset, name)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        setattr(self._dataset, name, value)
 
 
 class NumberedBatches:

@@ -1,6 +1,7 @@
 """Configs as the tools need them: read, overridden from the command line, fitted to the machine."""
 
 import copy
+import importlib.util
 import os
 from argparse import Namespace
 from pathlib import Path
@@ -11,6 +12,8 @@ from mmengine.logging import print_log
 
 from ..errors import InputError
 from .resume import find_resumable
+
+FRAMEWORKS = dict(mmseg='MMSegmentation', mmdet='MMDetection')
 
 
 def load_config(path: str, overrides: dict | None = None, work_dir: str | None = None,
@@ -27,7 +30,8 @@ def load_config(path: str, overrides: dict | None = None, work_dir: str | None =
         The config, with ``SyncBN`` as ``BN`` where there is one process or no GPU.
 
     Raises:
-        InputError: If the file is missing or cannot be read, or an override does not fit it.
+        InputError: If the file is missing or cannot be read, an override does not fit it, or the framework that it is
+            for is not installed.
     """
     if not Path(path).is_file():
         raise InputError(f'config {path!r} does not exist')
@@ -39,6 +43,9 @@ def load_config(path: str, overrides: dict | None = None, work_dir: str | None =
         cfg.merge_from_dict(overrides or {})
     except (KeyError, TypeError, IndexError) as error:
         raise InputError(f'--cfg-options do not fit {path}: {error}') from error
+    framework = cfg.get('default_scope')
+    if framework in FRAMEWORKS and importlib.util.find_spec(framework) is None:
+        raise InputError(f'{path} is for {FRAMEWORKS[framework]}, and {framework} is not installed: see requirements/')
     cfg.launcher = launcher
     cfg.work_dir = work_dir or cfg.get('work_dir') or f'./work_dirs/{Path(path).stem}'
     has_gpu = torch.cuda.is_available()
