@@ -249,13 +249,12 @@ RIGHT = {
     'model.backbone.drop_path_rate': [0], 'model.backbone.frozen_stages': [-1, 0, True],
     'model.backbone.arch.small_kernel': [None],
     'model.decode_head.num_classes': [10**6], 'model.data_preprocessor.size': [None],
-    'model.data_preprocessor.mean': [None], 'train_dataloader.batch_size': [True],
-    'train_dataloader.num_workers': [0, True], 'train_dataloader.dataset.pipeline.4.prob': [0, None, True],
-    'optim_wrapper.optimizer.lr': [0, 1.5, 10**6, True], 'optim_wrapper.optimizer.weight_decay': [0, 1.5, 10**6, True],
-    'optim_wrapper.accumulative_counts': [10**6, True], 'param_scheduler.1.power': [0, 1.5, 10**6, -1, True],
-    'train_cfg.max_iters': [0, True], 'train_cfg.val_interval': [10**6, True],
+    'model.data_preprocessor.mean': [None],
+    'train_dataloader.num_workers': [0], 'train_dataloader.dataset.pipeline.4.prob': [0, None, True],
+    'optim_wrapper.optimizer.lr': [0, 1.5, 10**6], 'optim_wrapper.optimizer.weight_decay': [0, 1.5, 10**6],
+    'param_scheduler.1.power': [0, 1.5, 10**6, -1, True], 'train_cfg.val_interval': [10**6],
     'default_hooks.checkpoint.interval': [-1, 10**6, True], 'default_hooks.checkpoint.save_best': [None],
-    'default_hooks.logger.interval': [10**6, True], 'load_from': [None],
+    'default_hooks.logger.interval': [10**6], 'load_from': [None],
     'train_dataloader.dataset.data_prefix.seg_map_path': [None],
 }  # yapf: disable
 

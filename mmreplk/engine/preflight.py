@@ -13,17 +13,19 @@ from mmengine.config import Config
 
 from ..errors import InputError
 from ..models import RepLKNet
+from .schedule import check_schedule
 
 URL_TIMEOUT_SECONDS = 10
 
 
 def check_before_training(cfg: Config) -> None:
-    """Checks the data, the weights and the backbone's arguments that training with ``cfg`` needs.
+    """Checks the data, the weights, the backbone's arguments and the schedule that training with ``cfg`` needs.
 
     Raises:
         InputError: One sentence on what is missing and how to get it.
     """
     _check_backbone(cfg)
+    check_schedule(cfg)
     _check_data(cfg, 'train_dataloader', 'val_dataloader')
     for node in _dicts(cfg.model):
         if node.get('type') == 'Pretrained' and node.get('checkpoint'):
