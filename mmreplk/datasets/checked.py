@@ -3,7 +3,7 @@
 import os
 
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -30,18 +30,21 @@ class CheckedDataset(DatasetProxy):
         super().__init__(dataset, _known=set())
 
     def __getitem__(self, index: int) -> dict:
-        info = self._dataset.get_data_info(index) if hasattr(self._dataset, 'get_data_info') else {}
         try:
             if index not in self._known:
-                _check_files(info)
+                _check_files(self._info(index))
                 self._known.add(index)
             sample = self._dataset[index]
             _check_annotations(sample, self._dataset)
         except Exception as error:
+            info = self._info(index)
             files = ' with '.join(str(info[key]) for key in ('img_path', 'seg_map_path') if info.get(key))
             reason = str(error) if isinstance(error, _Refused) else f'{type(error).__name__}: {error}'
             raise InputError(f'{files or f"sample {index}"} cannot be used: {reason}') from error
         return sample
+
+    def _info(self, index: int) -> dict:
+        return self._dataset.get_data_info(index) if hasattr(self._dataset, 'get_data_info') else {}
 
 
 class _Refused(Exception):
@@ -56,14 +59,18 @@ def _check_files(info: dict) -> None:
             continue
         if not os.path.getsize(path):
             raise _Refused(f'{path} is empty')
-        with Image.open(path) as image:
+        try:
+            image = Image.open(path)
+        except UnidentifiedImageError:  # of a format that the dataset's own loader may know
+            continue
+        with image:
             width, height = image.size
             sizes[key] = (height, width) if image.getexif().get(ORIENTATION) in TURNED else (width, height)
             if key == 'seg_map_path' and image.mode in WIDE_MODES:
                 raise _Refused(f'the label map has {image.mode!r} pixels; labels must be of 8 bits')
     if len(set(sizes.values())) > 1:
-        raise _Refused('the image has {}x{} pixels, the label map {}x{}'.format(*sizes['img_path'],
-                                                                              *sizes['seg_map_path']))
+        (width, height), (label_width, label_height) = sizes.values()
+        raise _Refused(f'the image has {width}x{height} pixels, the label map {label_width}x{label_height}')
 
 
 def _check_annotations(sample: dict, dataset: Dataset) -> None:

@@ -29,7 +29,7 @@ class ExactResumeHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Seeds the data, and validates if the checkpoint was saved right before a validation."""
-        loop, rank = runner.train_loop, get_dist_info()[0]
+        loop, rank, self._batches = runner.train_loop, get_dist_info()[0], None
         # MMEngine seeds each process differently if asked; the order of the data must be common to all.
         self._seed = runner.seed - rank * bool(runner._randomness_cfg.get('diff_rank_seed'))
         if not isinstance(loop, (IterBasedTrainLoop, EpochBasedTrainLoop)) or not _is_seedable(loop.dataloader):
@@ -41,6 +41,7 @@ class ExactResumeHook(Hook):
             sampler.seed = self._seed  # it was built before MMEngine read the seed of the run that goes on
         is_iter_based = isinstance(loop, IterBasedTrainLoop)
         loop.dataloader = seeded(loop.dataloader, self._seed, loop.iter if is_iter_based else 0, is_iter_based)
+        self._batches = loop.dataloader.batch_sampler
         if is_iter_based:
             loop.dataloader_iterator = _ResumedBatches(loop.dataloader, loop)
         if _owes_validation(loop, runner):
@@ -50,7 +51,8 @@ class ExactResumeHook(Hook):
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Lets the data of every epoch differ."""
-        runner.train_loop.dataloader.batch_sampler.epoch = runner.epoch
+        if self._batches is not None:
+            self._batches.epoch = runner.epoch
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
         """Seeds the generators of the model."""
@@ -101,7 +103,8 @@ def _has_own_seed(runner: Runner) -> bool:
 
 
 def _drawn_by(runner: Runner) -> dict[str, int | None]:
-    return dict(processes=runner.world_size, batch_size=runner.train_dataloader.batch_sampler.batch_size)
+    batches = runner.train_dataloader.batch_sampler
+    return dict(processes=runner.world_size, batch_size=getattr(batches, 'batch_size', None))
 
 
 def _owes_validation(loop: IterBasedTrainLoop | EpochBasedTrainLoop, runner: Runner) -> bool:
