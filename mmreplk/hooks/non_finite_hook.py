@@ -61,23 +61,32 @@ class NonFiniteHook(Hook):
             self._inputs = kwargs
 
     def _checked_update_params(self, loss: Tensor, *args, **kwargs) -> None:
-        if not loss.isfinite().all():
-            self._report(f'the loss is {loss.item()}', self._first_layer())
-            for buffer, kept in zip(self._model.buffers(), self._buffers, strict=True):
-                buffer.copy_(kept)
-            self._is_poisoned = True
+        if loss.isfinite().all():
+            self._update_params(loss, *args, **kwargs)
+            return
+        what = f'the loss is {loss.item()}'
+        if self._must_stop():
+            self._report(what, self._first_layer())
+        self._is_poisoned = True
         self._update_params(loss, *args, **kwargs)
+        # Not before the backward pass, which wants the statistics as the forward pass left them.
+        self._report(what, self._first_layer(), was_left_out=True)
+        for buffer, kept in zip(self._model.buffers(), self._buffers, strict=True):
+            buffer.copy_(kept)
 
     def _checked_step(self, **kwargs) -> None:
         scaler = getattr(self._runner.optim_wrapper, 'loss_scaler', None)
         leaves_out = scaler is not None and scaler.is_enabled()
         culprit = None if leaves_out else self._first_parameter()
         if culprit is not None and not self._is_poisoned:
-            self._report(f'the gradient of {culprit} is not finite')
+            self._report(f'the gradient of {culprit} is not finite', was_left_out=not self._must_stop())
         self._skips = self._skips + 1 if culprit is not None or self._is_poisoned else 0
         self._is_poisoned = False
         if culprit is None:
             self._step(**kwargs)
+
+    def _must_stop(self) -> bool:
+        return self.action == 'stop' or self._skips >= self.max_skips
 
     def _first_parameter(self) -> str | None:
         """Returns the name of the first parameter whose gradient is not finite."""
@@ -107,21 +116,21 @@ class NonFiniteHook(Hook):
             return f'{where}, which holds none above 65504: bfloat16 does (optim_wrapper.dtype=bfloat16).'
         return f'{where}.'
 
-    def _report(self, what: str, where: str = '') -> None:
-        """Writes down what happened; InputError unless the step may be left out."""
+    def _report(self, what: str, where: str = '', was_left_out: bool = False) -> None:
+        """Writes down what happened; InputError unless the step was left out."""
         runner, samples = self._runner, self._inputs.get('data_samples') or []
         files = [str(getattr(sample, 'img_path', 'unknown')) for sample in samples]
         path = Path(runner.work_dir, 'non_finite.jsonl')
         record = dict(iteration=runner.iter + 1, process=runner.rank, what=what, where=where, files=files)
         with open(path, 'a') as file:
             file.write(json.dumps(record) + '\n')
-        message = f'{what} in iteration {runner.iter + 1}. {where} The batch, noted in {path}: {", ".join(files)}.'
-        if self.action == 'skip' and self._skips < self.max_skips:
-            runner.logger.error(f'NonFiniteHook: {message} The step is left out.')
+        happened = f'{what} in iteration {runner.iter + 1}. {where} The batch, noted in {path}: {", ".join(files)}.'
+        if was_left_out:
+            runner.logger.error(f'NonFiniteHook: {happened} The step is left out.')
             return
         last = runner.message_hub.get_info('last_ckpt')
         goes_on = f'{last} is the last checkpoint.' if last else 'No checkpoint had been saved.'
         skipped = f' after {self._skips} steps in a row that were left out' if self._skips else ''
-        raise InputError(f'training stops{skipped} with the weights as they were: {message} {goes_on} Look at these '
+        raise InputError(f'training stops{skipped} with the weights as they were: {happened} {goes_on} Look at these '
                          'files, lower the learning rate, or go on without such batches by '
                          "NonFiniteHook(action='skip').")
