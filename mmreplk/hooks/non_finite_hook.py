@@ -124,7 +124,8 @@ class NonFiniteHook(Hook):
         record = dict(iteration=runner.iter + 1, process=runner.rank, what=what, where=where, files=files)
         with open(path, 'a') as file:
             file.write(json.dumps(record) + '\n')
-        happened = f'{what} in iteration {runner.iter + 1}. {where} The batch, noted in {path}: {", ".join(files)}.'
+        batch = f'The batch, noted in {path}: {", ".join(files)}.'
+        happened = ' '.join(filter(None, [f'{what} in iteration {runner.iter + 1}.', where, batch]))
         if was_left_out:
             runner.logger.error(f'NonFiniteHook: {happened} The step is left out.')
             return

@@ -37,7 +37,7 @@ class Toy(BaseModel):
         x = torch.stack(inputs) if isinstance(inputs, list) else inputs
         if mode != 'loss':
             return [self.head(self.norm(x))]
-        self.count += 1
+        self.count += torch.is_grad_enabled()  # not where the hook looks for the cause
         if self.count in self.poisoned:
             x = x * self.poison
         return dict(loss=self.head(nn.functional.dropout(self.norm(x))).square().mean())
