@@ -7,6 +7,7 @@ traceback is counted apart. The table that it prints is also written to WORK_DIR
 
 import argparse
 import collections
+import contextlib
 import json
 import os
 import pickle
@@ -102,8 +103,9 @@ class Case:
             done, status = os.waitpid(child, os.WNOHANG)
             code = os.waitstatus_to_exitcode(status) if done else None
             time.sleep(.01)
-        if code is None:
+        with contextlib.suppress(ProcessLookupError):  # with the workers that it may have left
             os.killpg(child, signal.SIGKILL)
+        if code is None:
             os.waitpid(child, 0)
         said = output.read_text(errors='replace').strip()
         if self.marker.exists():

@@ -43,15 +43,15 @@ class Toy(BaseModel):
         return dict(loss=self.head(nn.functional.dropout(self.norm(x))).square().mean())
 
 
-class Worst(BaseMetric):
+class Rising(BaseMetric):
     """A metric that rises with every evaluation, so that each is the best."""
 
     def process(self, data_batch, data_samples):
         self.results.append(float(data_samples[0].sum()))
 
     def compute_metrics(self, results):
-        Worst.score = getattr(Worst, 'score', 0) + 1
-        return dict(score=Worst.score)
+        Rising.score = getattr(Rising, 'score', 0) + 1
+        return dict(score=Rising.score)
 
 
 class Interrupted(BaseException):
@@ -101,7 +101,7 @@ def make_runner(work_dir, *hooks, model=None, by_epoch=False, end=6, val_interva
         val_dataloader=dict(
             num_workers=0, dataset=Noisy(), batch_size=4, sampler=dict(type='DefaultSampler', shuffle=False)),
         val_cfg=dict(type='ValLoop'),
-        val_evaluator=[Worst()],
+        val_evaluator=[Rising()],
         param_scheduler=dict(type='PolyLR', by_epoch=by_epoch, end=end),
         custom_hooks=list(hooks),
         default_hooks=dict(
