@@ -16,7 +16,7 @@ model = dict(
     backbone=dict(norm_cfg=dict(type='GlooSyncBN'), drop_path_rate=0.0,
                   arch=dict(channels=[8, 16, 16, 16])),
     decode_head=dict(norm_cfg=dict(type='GlooSyncBN'), dropout_ratio=0.0, in_channels=[8, 16, 16, 16], channels=16))
-optim_wrapper = dict(optimizer=dict(_delete_=True, type='SGD', lr=0.1, momentum=0.9))
+optim_wrapper = dict(optimizer=dict(_delete_=True, type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4))
 param_scheduler = []
 randomness = dict(seed=0)
 custom_hooks = [dict(type='ReparamHook'), dict(type='ExactResumeHook'), dict(type='NonFiniteHook'), {hook}]
