@@ -14,7 +14,7 @@ def make_wrapper(**options):
 
 @pytest.mark.parametrize(('dtype', 'is_scaled'), [('bfloat16', False), ('float16', True)])
 def test_what_it_computes_in(dtype, is_scaled):
-    model, wrapper = make_wrapper(dtype=dtype)
+    model, wrapper = make_wrapper(dtype=dtype, loss_scale=8)
     before = model.weight.detach().clone()
     with wrapper.optim_context(model):
         out = model(torch.ones(1, 2))
