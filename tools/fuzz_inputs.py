@@ -201,7 +201,7 @@ DAMAGE = {
     'label map with flipped bytes': ('annotations', flip_bytes, True),
     'image is text': ('images', lambda path, rng: path.write_text('not a picture'), False),
     'label map is text': ('annotations', lambda path, rng: path.write_text('not a picture'), False),
-    'image is a directory': ('images', to_directory, False),
+    'image is a directory': ('images', to_directory, True),  # is not listed either
     'labels out of range': ('annotations', out_of_range, False),
     'label map of another size': ('annotations', other_size, False),
     'image of another size': ('images', other_size, False),

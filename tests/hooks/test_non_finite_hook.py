@@ -72,8 +72,8 @@ def test_a_step_is_left_out(tmp_path, wrapper):
 
 
 def test_a_gradient_that_is_no_number(tmp_path):
-    before, after = Before(2), Before(3)
-    make_runner(tmp_path, NonFiniteHook('skip'), before, after, model=InfiniteGradient(poisoned=[2], poison=1.0)).train()
+    before, after, model = Before(2), Before(3), InfiniteGradient(poisoned=[2], poison=1.0)
+    make_runner(tmp_path, NonFiniteHook('skip'), before, after, model=model).train()
     assert torch.equal(after.state['head.weight'], before.state['head.weight'])
     assert 'the gradient of norm.weight is not finite' in notes(tmp_path)[0]['what']
     with pytest.raises(InputError, match='the gradient of norm.weight is not finite in iteration 3'):
