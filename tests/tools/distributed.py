@@ -47,7 +47,7 @@ class Recorder(Hook):
         self.losses.append(outputs['loss'].item())
 
     def after_val_epoch(self, runner, metrics=None):
-        self.metrics.append(dict(metrics))
+        self.metrics.append({name: float(value) for name, value in metrics.items()})
 
     def after_train(self, runner):
         path = Path(runner.work_dir, f'process_{runner.rank}.json')
