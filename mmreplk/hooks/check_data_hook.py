@@ -14,7 +14,8 @@ class CheckDataHook(Hook):
 
     Files that are missing or broken, image and label map of two sizes, labels out of range and boxes that are no
     numbers end a run with the names of the files, instead of a traceback without them, a device-side assertion, or
-    silence.
+    silence. Where MMEngine has begun to iterate before training does (OpenMMLab's, by iterations), training data are
+    checked only together with ``ExactResumeHook``, which begins again.
     """
 
     # Before ExactResumeHook, which numbers what the dataset is asked for.

@@ -5,7 +5,7 @@ from mmengine.structures import BaseDataElement, InstanceData, PixelData
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from mmreplk import CheckDataHook, InputError
+from mmreplk import CheckDataHook, ExactResumeHook, InputError
 from mmreplk.datasets.checked import CheckedDataset
 from tests.hooks.toy import make_runner
 
@@ -90,7 +90,7 @@ def test_boxes_must_be_finite():
 def test_the_hook_checks_training_and_validation(tmp_path):
     broken = Pairs(tmp_path, labels(9))
     for loader in ('train', 'val'):
-        runner = make_runner(tmp_path, CheckDataHook())
+        runner = make_runner(tmp_path, CheckDataHook(), ExactResumeHook())
         getattr(runner, f'_{loader}_dataloader')['dataset'] = broken
         with pytest.raises(InputError, match='labels.png cannot be used: it has labels 9'):
             runner.val() if loader == 'val' else runner.train()
