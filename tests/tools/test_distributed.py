@@ -15,8 +15,10 @@ custom_imports = dict(imports=['mmreplk', 'tests.tools.distributed'])
 model = dict(
     backbone=dict(norm_cfg=dict(type='GlooSyncBN'), drop_path_rate=0.0,
                   arch=dict(channels=[8, 16, 16, 16])),
-    decode_head=dict(norm_cfg=dict(type='GlooSyncBN'), dropout_ratio=0.0, in_channels=[8, 16, 16, 16], channels=16))
-optim_wrapper = dict(optimizer=dict(_delete_=True, type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4))
+    # Without pooling to 1x1, whose BatchNorm over four values a batch magnifies rounding a thousandfold each step.
+    decode_head=dict(pool_scales=(2, 3, 6), norm_cfg=dict(type='GlooSyncBN'), dropout_ratio=0.0,
+                     in_channels=[8, 16, 16, 16], channels=16))
+optim_wrapper = dict(optimizer=dict(_delete_=True, type='SGD', lr=0.003, momentum=0.9, weight_decay=1e-4))
 param_scheduler = []
 randomness = dict(seed=0)
 custom_hooks = [dict(type='ReparamHook'), dict(type='ExactResumeHook'), dict(type='NonFiniteHook'), {hook}]
@@ -43,7 +45,7 @@ def options(short_options):
 
 
 def test_processes_share_the_work_of_one(tmp_path, options):
-    """The same samples, crops and flips, in shares: the same mean loss in every iteration, the same metrics."""
+    """The same samples, crops and flips, in shares: the same mean loss in every iteration, all but the same metrics."""
     losses, metrics = {}, {}
     for processes in (1, 2, 4):
         folder = tmp_path / str(processes)
@@ -57,8 +59,9 @@ def test_processes_share_the_work_of_one(tmp_path, options):
         assert len(metrics[processes]) == 2 and all(r['metrics'] == metrics[processes] for r in records)
     for processes in (2, 4):
         assert losses[processes] == pytest.approx(losses[1], abs=1e-5), losses
-        assert metrics[processes] == metrics[1]
-    assert losses[1][-1] < losses[1][0] - 0.1, 'it learns, so updates are compared too'
+        for one, other in zip(metrics[1], metrics[processes], strict=True):  # in percent; rounding moves single pixels
+            assert other == pytest.approx(one, abs=0.05)
+    assert losses[1][-1] < losses[1][0] - 1e-3, 'it learns, so updates are compared too'
 
 
 @pytest.mark.parametrize(('by', 'words'), [
