@@ -4,14 +4,23 @@ Importing this package registers ``RepLKNet``, ``ReparamHook`` and their compani
 where configs of either framework find them: ``custom_imports = dict(imports=['mmreplk'])``.
 """
 
-from .engine import AtomicLocalBackend, RepLKNetLayerDecayConstructor
+from .engine import AtomicLocalBackend, CPUAmpOptimWrapper, RepLKNetLayerDecayConstructor
 from .errors import InputError
-from .hooks import BackboneWeightsHook, ReparamHook, StrictLoadHook
+from .hooks import (
+    BackboneWeightsHook,
+    CheckDataHook,
+    ExactResumeHook,
+    NonFiniteHook,
+    ReparamHook,
+    SafeCheckpointHook,
+    StrictLoadHook,
+)
 from .models import ReparamLargeKernelConv, RepLKNet, reparameterized
 from .ops import depthwise_conv2d
 from .version import __version__
 
 __all__ = [
-    'AtomicLocalBackend', 'BackboneWeightsHook', 'InputError', 'RepLKNet', 'RepLKNetLayerDecayConstructor',
-    'ReparamHook', 'ReparamLargeKernelConv', 'StrictLoadHook', '__version__', 'depthwise_conv2d', 'reparameterized'
+    'AtomicLocalBackend', 'BackboneWeightsHook', 'CPUAmpOptimWrapper', 'CheckDataHook', 'ExactResumeHook', 'InputError',
+    'NonFiniteHook', 'RepLKNet', 'RepLKNetLayerDecayConstructor', 'ReparamHook', 'ReparamLargeKernelConv',
+    'SafeCheckpointHook', 'StrictLoadHook', '__version__', 'depthwise_conv2d', 'reparameterized'
 ]

@@ -6,10 +6,16 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    # At least two are kept: MMEngine removes the oldest before it writes the newest.
-    checkpoint=dict(type='CheckpointHook', max_keep_ckpts=2, backend_args=dict(backend='mmreplk.atomic_local')),
+    checkpoint=dict(type='SafeCheckpointHook', max_keep_ckpts=2, backend_args=dict(backend='mmreplk.atomic_local')),
     sampler_seed=dict(type='DistSamplerSeedHook'))
-custom_hooks = [dict(type='ReparamHook'), dict(type='BackboneWeightsHook'), dict(type='StrictLoadHook')]
+custom_hooks = [
+    dict(type='ReparamHook'),
+    dict(type='BackboneWeightsHook'),
+    dict(type='StrictLoadHook'),
+    dict(type='CheckDataHook'),
+    dict(type='ExactResumeHook'),
+    dict(type='NonFiniteHook')
+]
 vis_backends = [dict(type='LocalVisBackend')]
 log_level = 'INFO'
 load_from = None

@@ -1,3 +1,4 @@
+from .amp import CPUAmpOptimWrapper
 from .checkpoints import AtomicLocalBackend, allow_pickles, read_checkpoint, write_checkpoint
 from .config import load_config, prepare_testing, prepare_training
 from .console import run
@@ -5,10 +6,12 @@ from .conversion import convert, describe
 from .deployment import reparameterize_checkpoint
 from .layer_decay import RepLKNetLayerDecayConstructor
 from .preflight import check_before_testing, check_before_training, check_data
+from .resume import find_resumable, is_whole
 from .runner import build_empty_model, build_runner
 
 __all__ = [
-    'AtomicLocalBackend', 'RepLKNetLayerDecayConstructor', 'allow_pickles', 'build_empty_model', 'build_runner',
-    'check_before_testing', 'check_before_training', 'check_data', 'convert', 'describe', 'load_config',
-    'prepare_testing', 'prepare_training', 'read_checkpoint', 'reparameterize_checkpoint', 'run', 'write_checkpoint'
+    'AtomicLocalBackend', 'CPUAmpOptimWrapper', 'RepLKNetLayerDecayConstructor', 'allow_pickles', 'build_empty_model',
+    'build_runner', 'check_before_testing', 'check_before_training', 'check_data', 'convert', 'describe',
+    'find_resumable', 'is_whole', 'load_config', 'prepare_testing', 'prepare_training', 'read_checkpoint',
+    'reparameterize_checkpoint', 'run', 'write_checkpoint'
 ]

@@ -1,6 +1,7 @@
 """Configs as the tools need them: read, overridden from the command line, fitted to the machine."""
 
 import copy
+import importlib.util
 import os
 from argparse import Namespace
 from pathlib import Path
@@ -10,6 +11,9 @@ from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
 from ..errors import InputError
+from .resume import find_resumable
+
+FRAMEWORKS = dict(mmseg='MMSegmentation', mmdet='MMDetection')
 
 
 def load_config(path: str, overrides: dict | None = None, work_dir: str | None = None,
@@ -26,7 +30,8 @@ def load_config(path: str, overrides: dict | None = None, work_dir: str | None =
         The config, with ``SyncBN`` as ``BN`` where there is one process or no GPU.
 
     Raises:
-        InputError: If the file is missing or cannot be read, or an override does not fit it.
+        InputError: If the file is missing or cannot be read, an override does not fit it, or the framework that it is
+            for is not installed.
     """
     if not Path(path).is_file():
         raise InputError(f'config {path!r} does not exist')
@@ -38,6 +43,9 @@ def load_config(path: str, overrides: dict | None = None, work_dir: str | None =
         cfg.merge_from_dict(overrides or {})
     except (KeyError, TypeError, IndexError) as error:
         raise InputError(f'--cfg-options do not fit {path}: {error}') from error
+    framework = cfg.get('default_scope')
+    if framework in FRAMEWORKS and importlib.util.find_spec(framework) is None:
+        raise InputError(f'{path} is for {FRAMEWORKS[framework]}, and {framework} is not installed: see requirements/')
     cfg.launcher = launcher
     cfg.work_dir = work_dir or cfg.get('work_dir') or f'./work_dirs/{Path(path).stem}'
     has_gpu = torch.cuda.is_available()
@@ -50,12 +58,16 @@ def load_config(path: str, overrides: dict | None = None, work_dir: str | None =
 
 
 def prepare_training(cfg: Config, args: Namespace) -> None:
-    """Applies ``--amp``, ``--auto-scale-lr`` and ``--resume`` to ``cfg``; InputError if the config forbids one."""
+    """Applies ``--amp``, ``--auto-scale-lr`` and ``--resume`` to ``cfg``.
+
+    Raises:
+        InputError: If the config forbids one, or there are checkpoints to resume from but none is whole.
+    """
     if args.amp:
         wrapper = cfg.optim_wrapper.get('type', 'OptimWrapper')
-        if wrapper not in ('OptimWrapper', 'AmpOptimWrapper'):
+        if wrapper not in ('OptimWrapper', 'AmpOptimWrapper', 'CPUAmpOptimWrapper'):
             raise InputError(f"--amp needs the optimizer wrapper 'OptimWrapper', the config has {wrapper!r}")
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.type = 'AmpOptimWrapper' if torch.cuda.is_available() else 'CPUAmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
@@ -64,6 +76,9 @@ def prepare_training(cfg: Config, args: Namespace) -> None:
     if args.resume is not None:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
+    if cfg.get('resume') and not cfg.get('load_from'):
+        cfg.load_from = find_resumable(cfg.work_dir)
+        cfg.resume = cfg.load_from is not None
 
 
 def prepare_testing(cfg: Config, args: Namespace) -> None:

@@ -21,7 +21,8 @@ def run(command: Callable[[], None], work_dir: Callable[[], str | None] = lambda
     try:
         command()
     except InputError as error:
-        _exit(2, f'error: {error}')
+        # One that was raised by a worker of a data loader comes with the worker's traceback before it.
+        _exit(2, f'error: {str(error).rpartition(f"{InputError.__module__}.{InputError.__name__}: ")[2].strip()}')
     except KeyboardInterrupt:
         _exit(130, f'interrupted. {_last_checkpoint(work_dir())}')
     except OSError as error:

@@ -16,12 +16,13 @@ from ..models import RepLKNet
 from ..models.sources import find_backbone
 from ..models.weights import fit_weights
 from .checkpoints import read_checkpoint
+from .schedule import check_schedule
 
 URL_TIMEOUT_SECONDS = 10
 
 
 def check_before_training(cfg: Config, trusted: bool = False) -> None:
-    """Checks the data, the weights and the backbone's arguments that training with ``cfg`` needs.
+    """Checks the data, the weights, the backbone's arguments and the schedule that training with ``cfg`` needs.
 
     Weights that are to be downloaded are downloaded, to where MMEngine looks for them.
 
@@ -33,6 +34,7 @@ def check_before_training(cfg: Config, trusted: bool = False) -> None:
         InputError: One sentence on what is missing and how to get it.
     """
     _check_backbone(cfg)
+    check_schedule(cfg)
     check_data(cfg, 'train_dataloader', 'val_dataloader')
     for node in _dicts(cfg.model):
         inits = node.get('init_cfg') or []

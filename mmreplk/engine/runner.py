@@ -6,9 +6,21 @@ from mmengine.registry import MODELS, RUNNERS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 
+from ..errors import InputError
+
+SHARDING = ('FSDPStrategy', 'DeepSpeedStrategy', 'ColossalAIStrategy')
+
 
 def build_runner(cfg: Config) -> Runner:
-    """Builds the runner that ``cfg`` describes, a :class:`Runner` unless ``runner_type`` says otherwise."""
+    """Builds the runner that ``cfg`` describes, a :class:`Runner` unless ``runner_type`` says otherwise.
+
+    Raises:
+        InputError: If it would shard the parameters over the processes.
+    """
+    strategy = (cfg.get('strategy') or {}).get('type')
+    if strategy in SHARDING:
+        raise InputError(f'strategy {strategy!r} shards the parameters over the processes, where merging kernels and '
+                         'checking gradients need whole ones; train without a strategy, by DistributedDataParallel')
     if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
         # MMEngine would start the processes by choosing a GPU for each, and wrap the model for one.
         torch.distributed.init_process_group('gloo')

@@ -35,11 +35,14 @@ def test_sync_bn_needs_several_processes_with_gpus(monkeypatch, capfd, launcher,
     assert {cfg.model[part].norm_cfg.type for part in ('backbone', 'decode_head', 'auxiliary_head')} == {expected}
 
 
-def test_training_options():
-    cfg = load_config(CAMVID)
+@pytest.mark.parametrize(('gpu', 'wrapper'), [(True, 'AmpOptimWrapper'), (False, 'CPUAmpOptimWrapper')])
+def test_training_options(monkeypatch, tmp_path, gpu, wrapper):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
+    cfg = load_config(CAMVID, work_dir=str(tmp_path))
+    torch.save(dict(), tmp_path / 'iter_1.pth')
     prepare_training(cfg, training(amp=True, auto_scale_lr=True, resume='auto'))
-    assert cfg.optim_wrapper.type == 'AmpOptimWrapper' and cfg.optim_wrapper.loss_scale == 'dynamic'
-    assert cfg.auto_scale_lr.enable and cfg.resume and cfg.load_from is None
+    assert cfg.optim_wrapper.type == wrapper and cfg.optim_wrapper.loss_scale == 'dynamic'
+    assert cfg.auto_scale_lr.enable and cfg.resume and cfg.load_from == str(tmp_path / 'iter_1.pth')
     prepare_training(cfg, training(resume='a.pth'))
     assert cfg.load_from == 'a.pth'
 

@@ -14,6 +14,8 @@ def failing(error):
 
 @pytest.mark.parametrize(('error', 'code', 'words'), [
     (InputError('x must be y, got z'), 2, 'error: x must be y, got z'),
+    (InputError('Caught InputError in worker 0.\nTraceback:\n  ...\nmmreplk.errors.InputError: a.jpg is broken\n'), 2,
+     'error: a.jpg is broken'),
     (KeyboardInterrupt(), 130, 'interrupted. The last checkpoint, a/iter_5.pth, is whole: go on from it with'),
     (OSError(errno.ENOSPC, 'No space left'), 1, 'error: the disk is full ([Errno 28] No space left). The last'),
 ])

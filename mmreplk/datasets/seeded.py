@@ -1,0 +1,108 @@
+"""Data whose every random choice follows from the run's seed and the number of the draw, not from what came before.
+
+Transforms draw from the global generators of whichever process loads a sample, so with MMEngine alone a sample depends
+on the number of workers and on everything that its worker has loaded since it was started. Here the sample drawn as
+number ``n`` of the run is the same whoever loads it: after a restart, and with any number of workers or processes.
+"""
+
+import copy
+import itertools
+import random
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from mmengine.dataset import InfiniteSampler
+from mmengine.dist import get_dist_info
+from torch.utils.data import BatchSampler, DataLoader, Dataset
+
+from .proxy import DatasetProxy
+
+# What keeps the seeds of the data apart from those of the model's iterations.
+DATA, MODEL = 0, 1
+
+
+class Draw(NamedTuple):
+    """One sample to load: the epoch, the number of the draw in it over all processes, the index in the dataset."""
+    epoch: int
+    number: int
+    index: int
+
+
+def seed_generators(*key: int) -> None:
+    """Seeds Python's, NumPy's and PyTorch's global generators with what is mixed from ``key``."""
+    words = np.random.SeedSequence(key).generate_state(12)
+    random.seed(words[:4].tobytes())
+    np.random.seed(words[4:8])
+    torch.manual_seed(int(words[8:10].view(np.uint64)[0]))
+
+
+class SeededDataset(DatasetProxy):
+    """Stands before ``dataset`` and takes a :class:`Draw` for an index."""
+
+    def __init__(self, dataset: Dataset, seed: int):
+        super().__init__(dataset, _seed=seed)
+
+    def __getitem__(self, draw: Draw) -> dict:
+        seed_generators(self._seed, DATA, draw.epoch, draw.number)
+        return self._dataset[draw.index]
+
+
+class NumberedBatches:
+    """A batch sampler that yields the batches of another as :class:`Draw` objects.
+
+    Args:
+        batches: Any batch sampler.
+        start: How many batches of this process to pass over.
+        endless: Begin another epoch where ``batches`` ends, as an iteration-based loop needs.
+    """
+
+    def __init__(self, batches: BatchSampler, start: int = 0, endless: bool = False):
+        self.batches, self.start, self.endless, self.epoch = batches, start, endless, 0
+
+    @property
+    def sampler(self) -> object:
+        """The sampler below, where MMEngine's hooks look for it."""
+        return self.batches.sampler
+
+    @property
+    def batch_size(self) -> int | None:
+        return getattr(self.batches, 'batch_size', None)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        return itertools.islice(self._draws(), self.start, None)
+
+    def _draws(self) -> Iterator[list[Draw]]:
+        rank, processes = get_dist_info()
+        for epoch in itertools.count() if self.endless else (self.epoch, ):
+            if self.endless and hasattr(self.sampler, 'set_epoch'):
+                self.sampler.set_epoch(epoch)
+            numbers = itertools.count(rank, processes)
+            for batch in self.batches:
+                yield [Draw(epoch, next(numbers), index) for index in batch]
+
+
+def seeded(loader: DataLoader, seed: int, start: int = 0, endless: bool = False) -> DataLoader:
+    """Returns ``loader`` with a :class:`SeededDataset` and :class:`NumberedBatches`, at its beginning.
+
+    Args:
+        loader: Loads from a map-style dataset by a batch sampler; it is not to be used any more.
+        seed: The run's, the same in all processes.
+        start: How many batches of this process to pass over, without loading them.
+        endless: Whether the batches never end.
+    """
+    sampler = loader.batch_sampler.sampler
+    if isinstance(sampler, InfiniteSampler):
+        # It goes on where it was, even for a new iterator, and OpenMMLab's loop has begun to draw from it.
+        sampler.indices = sampler._indices_of_rank()
+    loader = copy.copy(loader)
+    # A loader refuses new ones because of iterators that run: this one has none.
+    vars(loader).update(
+        dataset=SeededDataset(loader.dataset, seed),
+        batch_sampler=NumberedBatches(loader.batch_sampler, start, endless),
+        _iterator=None)
+    return loader

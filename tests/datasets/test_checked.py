@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+import torch
+from mmengine.structures import BaseDataElement, InstanceData, PixelData
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from mmreplk import CheckDataHook, ExactResumeHook, InputError
+from mmreplk.datasets.checked import CheckedDataset
+from tests.hooks.toy import make_runner
+
+pytestmark = pytest.mark.compat
+
+
+class Pairs:
+    """Images and label maps in files, loaded as MMSegmentation does; three classes."""
+    metainfo = dict(classes=('a', 'b', 'c'))
+    ignore_index = 255
+
+    def __init__(self, folder, labels, size=(6, 4), mode=np.uint8):
+        self.info = dict(img_path=str(folder / 'image.png'), seg_map_path=str(folder / 'labels.png'))
+        Image.fromarray(np.zeros((*size, 3), np.uint8)).save(self.info['img_path'])
+        Image.fromarray(np.asarray(labels, mode)).save(self.info['seg_map_path'])
+
+    def __len__(self):
+        return 1
+
+    def get_data_info(self, index):
+        return dict(self.info)
+
+    def __getitem__(self, index):
+        with Image.open(self.info['seg_map_path']) as image:
+            labels = torch.from_numpy(np.array(image).astype(np.uint8)).long()
+        labels = labels.permute(2, 0, 1) if labels.ndim == 3 else labels[None]
+        return dict(inputs=torch.zeros(3), data_samples=BaseDataElement(gt_sem_seg=PixelData(data=labels)))
+
+
+def labels(value, shape=(6, 4)):
+    out = np.zeros(shape, np.int64)
+    out[1, 1] = value
+    return out
+
+
+def test_labels_of_the_classes_and_ignored_ones(tmp_path):
+    for value in (0, 2, 255):
+        dataset = CheckedDataset(Pairs(tmp_path, labels(value)))
+        assert dataset[0]['data_samples'].gt_sem_seg.data.max() == value and len(dataset) == 1
+        assert dataset.metainfo == Pairs.metainfo
+
+
+@pytest.mark.parametrize(('options', 'words'), [
+    (dict(labels=labels(3)), 'it has labels 3 .*there are 3 classes, 0 to 2, and 255 is ignored'),
+    (dict(labels=np.arange(24).reshape(6, 4)), r'labels 3, 4, 5, 6, 7, \.\.\.'),
+    (dict(labels=labels(258), mode=np.uint16), "'I;16' pixels; labels must be of 8 bits"),
+    (dict(labels=labels(1, (6, 4, 3))), r'shape \(3, 6, 4\); it must hold one label a pixel, not colours'),
+    (dict(labels=labels(1), size=(6, 5)), 'the image has 5x6 pixels, the label map 4x6'),
+])
+def test_wrong_labels_are_refused_by_name(tmp_path, options, words):
+    with pytest.raises(InputError, match=f'image.png with .*labels.png cannot be used: .*{words}'):
+        CheckedDataset(Pairs(tmp_path, **options))[0]
+
+
+@pytest.mark.parametrize(('damage', 'words'), [
+    (lambda path: path.write_bytes(b''), 'labels.png is empty'),
+    (lambda path: path.write_text('text'), 'UnidentifiedImageError: cannot identify image file'),
+    (lambda path: path.write_bytes(path.read_bytes()[:-30]), 'OSError|SyntaxError'),
+    (lambda path: path.unlink(), 'FileNotFoundError'),
+    (lambda path: Image.new('L', (14000, 14000)).save(path), 'DecompressionBombError'),
+], ids=['empty', 'text', 'truncated', 'missing', 'huge'])  # yapf: disable
+def test_broken_files_are_refused_by_name(tmp_path, damage, words):
+    dataset = CheckedDataset(Pairs(tmp_path, labels(1)))
+    damage(tmp_path / 'labels.png')
+    with pytest.raises(InputError, match=f'image.png with .*labels.png cannot be used: .*({words})'):
+        dataset[0]
+
+
+def test_the_name_comes_out_of_a_worker(tmp_path):
+    loader = DataLoader(CheckedDataset(Pairs(tmp_path, labels(9))), num_workers=1, collate_fn=list)
+    with pytest.raises(InputError, match='labels.png cannot be used: it has labels 9'):
+        next(iter(loader))
+
+
+def test_boxes_must_be_finite():
+    boxes = torch.tensor([[0., 0, 1, 1], [0, 0, float('nan'), 1]])
+    sample = dict(data_samples=BaseDataElement(gt_instances=InstanceData(bboxes=boxes)))
+    with pytest.raises(InputError, match='sample 0 cannot be used: boxes must be finite'):
+        CheckedDataset([sample])[0]
+
+
+def test_the_hook_checks_training_and_validation(tmp_path):
+    broken = Pairs(tmp_path, labels(9))
+    for loader in ('train', 'val'):
+        runner = make_runner(tmp_path, CheckDataHook(), ExactResumeHook())
+        getattr(runner, f'_{loader}_dataloader')['dataset'] = broken
+        with pytest.raises(InputError, match='labels.png cannot be used: it has labels 9'):
+            runner.val() if loader == 'val' else runner.train()
