@@ -1,18 +1,23 @@
 """Times the large-kernel depthwise convolution against its rivals, after checking that each is right.
 
 ``useful`` counts the taps that fall inside the map; ``share`` is of the matrix multiplication rate measured in the same
-run. ``--grid`` compares with PyTorch over a grid of shapes, and prints the least of the ratios.
+run. ``--grid`` compares with PyTorch over a grid of shapes, and prints the least of the ratios. ``--rival`` adds any
+function of input ``(N, C, H, W)`` and filter ``(C, 1, K, K)`` that can be imported, such as another library's kernel.
 """
 
 import argparse
+import importlib
 import itertools
 import json
+import re
 from pathlib import Path
 
 import torch
 
+from mmreplk import InputError
 from mmreplk.analysis import environment
-from mmreplk.analysis.op_benchmark import RIVALS, Case, benchmark, roofs
+from mmreplk.analysis.op_benchmark import RIVALS, Case, Rival, benchmark, roofs
+from mmreplk.engine import run
 
 # RepLKNet-31B's four stages on 512x512 images, without the batch.
 STAGES = [(128, 128, 31), (256, 64, 29), (512, 32, 27), (1024, 16, 13)]
@@ -27,6 +32,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], default='float32')
     parser.add_argument('--batch', type=int, nargs='*', default=[1], help='batch sizes of the stages of RepLKNet-31B')
     parser.add_argument('--case', nargs='+', default=[], help='more cases, as N,C,H,K')
+    parser.add_argument('--rival', nargs='+', default=[], metavar='NAME=MODULE:FUNCTION', help='more rivals')
     parser.add_argument('--grid', action='store_true', help='a grid of shapes against PyTorch')
     parser.add_argument('--rounds', type=int, default=10, help='how often each is timed')
     parser.add_argument('--json', help='file for the raw figures')
@@ -39,23 +45,34 @@ def main(args: argparse.Namespace) -> None:
     torch.backends.cudnn.benchmark = True
     dtype, device = getattr(torch, args.dtype), args.device
     report = dict(environment=environment(device), roofs=roofs(dtype, device), results=[])
+    rivals = RIVALS | dict(map(imported, args.rival))
     cases = [Case(n, *stage) for n in args.batch for stage in STAGES]
     cases += [Case(*map(int, case.split(','))) for case in args.case]
     columns = ('N,C,H=W,K', 'pass', 'rival', 'median ms', '20 %', '80 %', 'useful TFLOP/s', 'share', 'peak MiB')
     print(f'| {" | ".join(columns)} |\n' + '| --- ' * len(columns) + '|')
     for case in cases:
-        for row in benchmark(case, dtype, device, rounds=args.rounds):
+        for row in benchmark(case, dtype, device, rivals=rivals, rounds=args.rounds):
             report['results'].append(row)
             print_row(row, report['roofs']['gemm_tflops'])
     if args.grid:
         report['grid'] = grid(dtype, device, args.rounds)
     if args.plot:
-        rows = [row for k in KERNEL_SIZES for row in benchmark(Case(1, 128, 64, k), dtype, device, ['forward'])]
+        rows = [row for k in KERNEL_SIZES for row in benchmark(Case(1, 128, 64, k), dtype, device, ['forward'], rivals)]
         report['kernel_sizes'] = rows
         plot(rows, args.plot)
     if args.json:
         Path(args.json).parent.mkdir(parents=True, exist_ok=True)
         Path(args.json).write_text(json.dumps(report) + '\n')
+
+
+def imported(rival: str) -> tuple[str, Rival]:
+    """Returns the name and the function that ``NAME=MODULE:FUNCTION`` says."""
+    match = re.fullmatch(r'(.+?)=([\w.]+):(\w+)', rival)
+    try:
+        return match[1], getattr(importlib.import_module(match[2]), match[3])
+    except (TypeError, ImportError, AttributeError) as error:
+        raise InputError(f'--rival must be NAME=MODULE:FUNCTION of something that can be imported, got {rival!r} '
+                         f'({error})') from error
 
 
 def grid(dtype: torch.dtype, device: str, rounds: int) -> list[dict]:
@@ -65,7 +82,8 @@ def grid(dtype: torch.dtype, device: str, rounds: int) -> list[dict]:
         case = Case(*values)
         if case.useful_flop > GRID_LIMIT:
             continue
-        rows = benchmark(case, dtype, device, ['forward', 'forward+backward'], ['mmreplk', 'torch'], rounds)
+        two = {name: RIVALS[name] for name in ('mmreplk', 'torch')}
+        rows = benchmark(case, dtype, device, ['forward', 'forward+backward'], two, rounds)
         times = {(row['what'], row['rival']): row['median_ms'] for row in rows}
         ratios += [dict(**case._asdict(), what=what, ratio=times[what, 'torch'] / times[what, 'mmreplk'])
                    for what in ('forward', 'forward+backward')]  # yapf: disable
@@ -96,7 +114,7 @@ def plot(rows: list[dict], path: str) -> None:
     matplotlib.use('Agg')
     from matplotlib import pyplot
     figure, axes = pyplot.subplots(figsize=(7, 4.2), layout='constrained')
-    for name in RIVALS:
+    for name in dict.fromkeys(row['rival'] for row in rows):
         own = [row for row in rows if row['rival'] == name and 'what' in row]
         axes.plot([row['k'] for row in own], [row['median_ms'] for row in own], 'o-', label=name)
     axes.set(xlabel='kernel size', ylabel='forward of {n}x{c}x{h}x{h}, ms'.format(**rows[0]), yscale='log',
@@ -106,4 +124,5 @@ def plot(rows: list[dict], path: str) -> None:
 
 
 if __name__ == '__main__':
-    main(parse_args())
+    arguments = parse_args()
+    run(lambda: main(arguments))

@@ -46,7 +46,8 @@ def _fft(x: Tensor, weight: Tensor) -> Tensor:
     return out[..., kh // 2:kh // 2 + h, kw // 2:kw // 2 + w].to(x.dtype)
 
 
-RIVALS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+Rival = Callable[[Tensor, Tensor], Tensor]
+RIVALS: dict[str, Rival] = {
     'mmreplk': depthwise_conv2d,
     'torch': _torch,
     'torch channels_last': _channels_last,
@@ -55,7 +56,7 @@ RIVALS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def benchmark(case: Case, dtype: torch.dtype, device: str, passes: Sequence[str] = PASSES,
-              rivals: Sequence[str] = tuple(RIVALS), rounds: int = 10) -> list[dict[str, Any]]:
+              rivals: dict[str, Rival] = RIVALS, rounds: int = 10) -> list[dict[str, Any]]:
     """Times rivals in turns, after comparing each with float64; one that is wrong is not timed.
 
     Args:
@@ -63,7 +64,7 @@ def benchmark(case: Case, dtype: torch.dtype, device: str, passes: Sequence[str]
         dtype: Of input, filter and gradient.
         device: ``'cuda'`` or ``'cpu'``.
         passes: Some of PASSES. The gradients are timed without the forward that they follow.
-        rivals: Some of RIVALS.
+        rivals: Functions of input and filter by name, such as RIVALS.
         rounds: How often each is timed.
 
     Returns:
@@ -74,13 +75,13 @@ def benchmark(case: Case, dtype: torch.dtype, device: str, passes: Sequence[str]
     x = torch.randn(case.n, case.c, case.h, case.h, device=device, dtype=dtype)
     weight = torch.randn(case.c, 1, case.k, case.k, device=device, dtype=dtype) / case.k
     grad = torch.randn_like(x)
-    errors = {name: _error(RIVALS[name], x, weight, grad) for name in rivals}
+    errors = {name: _error(rival, x, weight, grad) for name, rival in rivals.items()}
     right = [name for name in rivals if errors[name] <= TOLERANCE[dtype]]
     rows = [dict(**case._asdict(), dtype=str(dtype), rival=name, error=errors[name]) for name in rivals
             if name not in right]  # yapf: disable
     for what in passes:
         flop = case.useful_flop * (3 if what == 'forward+backward' else 1)
-        work = {name: _work(what, RIVALS[name], x, weight, grad) for name in right}
+        work = {name: _work(what, rivals[name], x, weight, grad) for name in right}
         peaks = {name: _peak_mib(function, device) for name, function in work.items()}
         for name, times in time_in_turns(work, device, rounds).items():
             low, median, high = statistics.quantiles(times, n=10)[1::3]
@@ -113,7 +114,7 @@ def _peak_mib(function: Callable[[], object], device: str) -> float | None:
     return (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
-def _error(rival: Callable, x: Tensor, weight: Tensor, grad: Tensor) -> float:
+def _error(rival: Rival, x: Tensor, weight: Tensor, grad: Tensor) -> float:
     """Compares all three passes with float64, on two images and four channels, which do not depend on the others."""
     x, weight, grad = x[:2, :4].clone().requires_grad_(), weight[:4].clone().requires_grad_(), grad[:2, :4]
     out = rival(x, weight)
@@ -124,7 +125,7 @@ def _error(rival: Callable, x: Tensor, weight: Tensor, grad: Tensor) -> float:
     return max(((a.double() - e).abs().max() / e.abs().max()).item() for a, e in zip(actual, expected, strict=True))
 
 
-def _work(what: str, rival: Callable, x: Tensor, weight: Tensor, grad: Tensor) -> Callable[[], object]:
+def _work(what: str, rival: Rival, x: Tensor, weight: Tensor, grad: Tensor) -> Callable[[], object]:
     x, weight = x.detach().requires_grad_(what != 'grad_weight'), weight.detach().requires_grad_(what != 'grad_input')
     leaves = [t for t in (x, weight) if t.requires_grad]
     if what == 'forward':
