@@ -10,6 +10,7 @@ import importlib
 import itertools
 import json
 import re
+import statistics
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from mmreplk.engine import run
 STAGES = [(128, 128, 31), (256, 64, 29), (512, 32, 27), (1024, 16, 13)]
 KERNEL_SIZES = (3, 5, 7, 9, 13, 17, 21, 25, 31, 39, 51)
 GRID = dict(n=(1, 8), c=(16, 128, 1024), h=(7, 16, 33, 64, 128, 256), k=(3, 5, 7, 9, 11, 13, 15, 21, 31, 51))
+SLOW = 0.95  # what of PyTorch's speed is to be reached everywhere
 GRID_LIMIT = 2e9  # useful operations; larger cases take PyTorch more than a few seconds
 
 
@@ -80,21 +82,39 @@ def grid(dtype: torch.dtype, device: str, rounds: int) -> list[dict]:
     ratios = []
     for values in itertools.product(*GRID.values()):
         case = Case(*values)
-        if case.useful_flop > GRID_LIMIT:
-            continue
-        two = {name: RIVALS[name] for name in ('mmreplk', 'torch')}
-        rows = benchmark(case, dtype, device, ['forward', 'forward+backward'], two, rounds)
-        times = {(row['what'], row['rival']): row['median_ms'] for row in rows}
-        ratios += [dict(**case._asdict(), what=what, ratio=times[what, 'torch'] / times[what, 'mmreplk'])
-                   for what in ('forward', 'forward+backward')]  # yapf: disable
+        if case.useful_flop <= GRID_LIMIT:
+            ratios += [dict(**case._asdict(), what=what, ratio=ratio(case, what, dtype, device, rounds))
+                       for what in ('forward', 'forward+backward')]  # yapf: disable
+    repeat_slow(ratios, dtype, device, rounds)
+    print_grid(ratios)
+    return ratios
+
+
+def ratio(case: Case, what: str, dtype: torch.dtype, device: str, rounds: int) -> float:
+    """Returns PyTorch's time over ours."""
+    two = {name: RIVALS[name] for name in ('mmreplk', 'torch')}
+    ours, theirs = (row['median_ms'] for row in benchmark(case, dtype, device, [what], two, rounds))
+    return theirs / ours
+
+
+def repeat_slow(ratios: list[dict], dtype: torch.dtype, device: str, rounds: int) -> None:
+    """Measures again what came out slow, four times and longer: another program may have run meanwhile."""
+    for row in ratios:
+        if row['ratio'] < SLOW:
+            case = Case(*(row[name] for name in Case._fields))
+            row['repeated'] = [ratio(case, row['what'], dtype, device, 3 * rounds) for _ in range(4)]
+            row['first_ratio'], row['ratio'] = row['ratio'], statistics.median(row['repeated'])
+
+
+def print_grid(ratios: list[dict]) -> None:
     for what in ('forward', 'forward+backward'):
         own = sorted((row for row in ratios if row['what'] == what), key=lambda row: row['ratio'])
-        least, most, slower = own[0]['ratio'], own[-1]['ratio'], sum(row['ratio'] < .95 for row in own)
-        print(f'\n{what}: PyTorch takes {least:.2f} to {most:.2f} times as long; below 0.95 in {slower} of {len(own)} '
-              'shapes. The least:')
+        least, most, slow = own[0]['ratio'], own[-1]['ratio'], sum(row['ratio'] < SLOW for row in own)
+        repeated = sum('repeated' in row for row in own)
+        print(f'\n{what}: PyTorch takes {least:.2f} to {most:.2f} times as long; below {SLOW} in {slow} of {len(own)} '
+              f'shapes, of which {repeated} were measured again. The least:')
         for row in own[:8]:
             print('  {n},{c},{h},{k}: {ratio:.2f}'.format(**row))
-    return ratios
 
 
 def print_row(row: dict, gemm_tflops: float) -> None:

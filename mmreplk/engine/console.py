@@ -1,11 +1,15 @@
 """How a command ends: a result, or one sentence and an exit code."""
 
 import errno
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import InputError
+
+REPEAT_SECONDS = 5  # after which Ctrl-C comes again
 
 
 def run(command: Callable[[], None], work_dir: Callable[[], str | None] = lambda: None) -> None:
@@ -19,7 +23,8 @@ def run(command: Callable[[], None], work_dir: Callable[[], str | None] = lambda
         SystemExit: With 2 for input that cannot be used, 1 for a full disk, 130 for Ctrl-C.
     """
     try:
-        command()
+        with _insistent_interrupt():
+            command()
     except InputError as error:
         # One that was raised by a worker of a data loader comes with the worker's traceback before it.
         _exit(2, f'error: {str(error).rpartition(f"{InputError.__module__}.{InputError.__name__}: ")[2].strip()}')
@@ -29,6 +34,33 @@ def run(command: Callable[[], None], work_dir: Callable[[], str | None] = lambda
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         _exit(1, f'error: the disk is full ({error}). {_last_checkpoint(work_dir())}')
+
+
+@contextmanager
+def _insistent_interrupt() -> Iterator[None]:
+    """Lets Ctrl-C end what it interrupts even if that catches everything, as MMEngine does while it formats configs."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler or not hasattr(signal, 'setitimer'):
+        yield
+        return
+    came = False
+
+    def interrupt(*_) -> None:
+        nonlocal came
+        came = True
+        signal.setitimer(signal.ITIMER_REAL, REPEAT_SECONDS)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGALRM)}
+    try:
+        yield
+    except Exception as error:
+        if came:
+            raise KeyboardInterrupt from error  # somebody made another error of it
+        raise
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _exit(code: int, message: str) -> None:

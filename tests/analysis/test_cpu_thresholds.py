@@ -17,7 +17,7 @@ def test_work_from_which_nine_of_ten_are_faster(monkeypatch, crossing, expected)
     monkeypatch.setattr(cpu, 'SMALLEST_GRAD_WEIGHT', 5)
     monkeypatch.setattr(cpu_thresholds, '_work_ratio', lambda n, c, h, k, trains: 1 + (n * c * (h * k)**2 - crossing))
     measured = cpu_thresholds.measure_work(trains=True)
-    assert measured == expected or expected <= measured <= 1.5 * expected
+    assert measured == expected or expected <= measured <= 2 * expected
 
 
 @pytest.mark.skipif(not cpu.IS_SUPPORTED, reason='this CPU has no fast path')

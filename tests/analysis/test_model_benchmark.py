@@ -1,12 +1,17 @@
 import pytest
 import torch
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, init_default_scope
 
 from mmreplk import InputError
 from mmreplk.analysis import model_benchmark
 from mmreplk.analysis.model_benchmark import FORMS, benchmark_model
 from mmreplk.engine import load_config
 from mmreplk.models.large_kernel import LargeKernelConv2d
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    init_default_scope('mmseg')
 
 
 @pytest.mark.parametrize('config', ['upernet_replknet_tiny_miniade20k', 'cascade_mask_rcnn_replknet_tiny_minicoco'])
@@ -24,7 +29,7 @@ def test_a_checkpoint_is_what_is_timed():
     cfg = load_config('configs/upernet_replknet_tiny_miniade20k.py')
     rows = benchmark_model(cfg, MODELS.build(cfg.model).state_dict(), (64, 64), batch=2, rounds=2)
     assert len(rows) == 10
-    with pytest.raises(RuntimeError, match='Missing key'):
+    with pytest.raises(InputError, match='do not fit this RepLKNet'):
         benchmark_model(cfg, dict(), (64, 64))
 
 

@@ -1,9 +1,12 @@
+import contextlib
 import errno
+import signal
+import time
 
 import pytest
 
 from mmreplk import InputError
-from mmreplk.engine import run
+from mmreplk.engine import console, run
 
 
 def failing(error):
@@ -26,6 +29,43 @@ def test_what_a_user_can_mend_is_one_line(tmp_path, capsys, error, code, words):
     assert ending.value.code == code
     printed = capsys.readouterr().err
     assert printed.startswith(words) and printed.count('\n') == 1
+
+
+@pytest.fixture
+def own_interrupts():
+    """Tests in the background of a shell are born deaf to Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_that_becomes_another_error_is_one(own_interrupts, capsys):
+
+    def command():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except:  # noqa: E722
+            raise SyntaxError from None
+
+    with pytest.raises(SystemExit) as ending:
+        run(command)
+    assert ending.value.code == 130 and capsys.readouterr().err.startswith('interrupted. ')
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupt_that_is_swallowed_comes_again(own_interrupts, monkeypatch):
+    monkeypatch.setattr(console, 'REPEAT_SECONDS', 0.1)
+
+    def command():
+        with contextlib.suppress(BaseException):
+            signal.raise_signal(signal.SIGINT)
+        time.sleep(20)
+
+    begin = time.time()
+    with pytest.raises(SystemExit) as ending:
+        run(command)
+    assert ending.value.code == 130 and time.time() - begin < 10
+    time.sleep(.2)  # and not once more
 
 
 def test_without_a_checkpoint(tmp_path, capsys):

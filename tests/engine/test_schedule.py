@@ -7,10 +7,13 @@ from mmreplk.engine import build_runner, check_before_training, load_config
 from mmreplk.engine.schedule import check_schedule
 
 CONFIGS = sorted((Path(__file__).parents[2] / 'configs').glob('*.py'))
+REAL = 'configs/upernet_replknet31b_ade20k.py'
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_our_own(path):
+    if 'convnext' in path.stem:
+        pytest.importorskip('mmpretrain', reason='ConvNeXt is a backbone of mmpretrain')
     check_schedule(load_config(str(path)))
 
 
@@ -24,16 +27,16 @@ def test_our_own(path):
     ('optim_wrapper.accumulative_counts', 3, 'interval must be a multiple of .*accumulative_counts, 3, .*got 16000'),
 ])
 def test_what_is_wrong_is_named(key, value, words):
-    cfg = load_config(str(CONFIGS[0]), {key: value})
+    cfg = load_config(REAL, {key: value})
     with pytest.raises(InputError, match=words):
         check_before_training(cfg)
 
 
 def test_gradients_may_accumulate_up_to_a_checkpoint():
-    check_schedule(load_config(str(CONFIGS[0]), {'optim_wrapper.accumulative_counts': 4}))
+    check_schedule(load_config(REAL, {'optim_wrapper.accumulative_counts': 4}))
 
 
 def test_sharded_parameters_are_refused():
-    cfg = load_config(str(CONFIGS[0]), {'runner_type': 'FlexibleRunner', 'strategy': dict(type='FSDPStrategy')})
+    cfg = load_config(REAL, {'runner_type': 'FlexibleRunner', 'strategy': dict(type='FSDPStrategy')})
     with pytest.raises(InputError, match="strategy 'FSDPStrategy' shards the parameters"):
         build_runner(cfg)

@@ -77,7 +77,7 @@ def config(tmp_path_factory):
 def test_a_detector_trains_and_is_evaluated_merged(config, tmp_path):
     result = tool('train.py', config, '--work-dir', tmp_path)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr
-    assert 'evaluating with 4 re-parameterized' in result.stdout
+    assert 'evaluating with 4 large-kernel layers merged' in result.stdout
     metrics = []
     for extra in ((), ('--tta', )):
         result = tool('test.py', config, tmp_path / 'epoch_1.pth', '--work-dir', tmp_path, '--out',
@@ -112,7 +112,7 @@ def masks(tmp_path_factory):
 
 def test_masks_are_evaluated_merged_and_drawn(masks, tmp_path):
     options, work_dir, log = masks
-    assert 'evaluating with 6 re-parameterized' in log and len(re.findall(r'coco/segm_mAP_50: ', log)) == 1
+    assert 'evaluating with 6 large-kernel layers merged' in log and len(re.findall(r'coco/segm_mAP_50: ', log)) == 1
     predictions, sheet = tmp_path / 'out.pkl', tmp_path / 'sheet.png'
     result = tool('test.py', MASKS, work_dir / 'iter_2.pth', '--work-dir', tmp_path, '--out', predictions,
                   '--cfg-options', *options)

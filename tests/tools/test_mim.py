@@ -26,7 +26,7 @@ def test_segmentor(short_options, tmp_path):
     norms = [f'model.{part}.norm_cfg.type=BN' for part in ('backbone', 'decode_head')]
     result = train('mmseg', TINY, tmp_path, [*short_options, *norms])
     assert result.returncode == 0 and 'mIoU: ' in result.stdout, result.stdout[-2000:] + result.stderr[-2000:]
-    assert 'evaluating with 6 re-parameterized' in result.stdout
+    assert 'evaluating with 6 large-kernel layers merged' in result.stdout
 
 
 @pytest.mark.compat

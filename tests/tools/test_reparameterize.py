@@ -26,7 +26,7 @@ def test_a_deploy_checkpoint_evaluates_to_the_same(trained, data_options, tmp_pa
         actual, log = miou(out, '--work-dir', tmp_path, '--cfg-options', *data_options, *deploy)
         assert actual == expected
         # What is left to fold is the head's.
-        assert f'evaluating with 0 large-kernel layers merged and {10 if options else 47} BatchNorms folded' in log
+        assert f'evaluating with 0 large-kernel layers merged and {12 if options else 58} BatchNorms folded' in log
     again = tool('reparameterize.py', checkpoint, out)
     assert again.returncode == 2 and '--force replaces it' in again.stderr
 

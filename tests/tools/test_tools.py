@@ -21,7 +21,7 @@ def miou(output):
 @pytest.mark.compat
 def test_training_evaluates_merged_and_saves_in_training_form(trained):
     log = next(trained.glob('*/*.log')).read_text()
-    assert 'ReparamHook: evaluating with 6 re-parameterized large-kernel layers.' in log
+    assert 'ReparamHook: evaluating with 6 large-kernel layers merged and ' in log
     assert log.count('aAcc: ') == 2
     assert {p.name for p in trained.glob('*.pth')} >= {'iter_2.pth', 'iter_4.pth'} and not list(trained.glob('*.part'))
     state = read_checkpoint(trained / 'iter_4.pth')['state_dict']
@@ -66,7 +66,7 @@ def test_the_real_config_trains_evaluates_and_saves(data_options, tmp_path):
         'train_dataloader.batch_size=2', 'train_cfg.max_iters=2', 'train_cfg.val_interval=2',
         'default_hooks.logger.interval=1')  # yapf: disable
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr
-    assert 'evaluating with 24 re-parameterized' in result.stdout and 0 <= miou(result.stdout) <= 100
+    assert 'evaluating with 24 large-kernel layers merged' in result.stdout and 0 <= miou(result.stdout) <= 100
     assert (tmp_path / 'iter_2.pth').stat().st_size > 4e8
     shutil.rmtree(tmp_path)
 
@@ -75,7 +75,7 @@ def test_two_processes(trained, short_options, data_options, tmp_path):
     result = tool('dist_train.sh', TINY, 2, '--work-dir', tmp_path, '--cfg-options', *short_options,
                   PORT='29611', OMP_NUM_THREADS='1')
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
-    assert result.stdout.count('evaluating with 6 re-parameterized') == 1, 'said by the first process alone'
+    assert result.stdout.count('evaluating with 6 large-kernel layers merged') == 1, 'said by the first process alone'
     result = tool('dist_test.sh', TINY, tmp_path / 'iter_4.pth', 2, '--work-dir', tmp_path, '--cfg-options',
                   *data_options, PORT='29612', OMP_NUM_THREADS='1')
     assert result.returncode == 0, result.stderr[-2000:]
