@@ -38,8 +38,8 @@ def read_history(work_dir: str | Path) -> History:
     configs = sorted(work_dir.glob('*.py'), key=lambda path: path.stat().st_mtime)
     logged = sorted(path for path in work_dir.glob('*/vis_data/scalars.json') if _has_training(path))
     if not configs or not logged:
-        raise InputError(f'{str(work_dir)!r} holds no training run: a config (*.py) and */vis_data/scalars.json, which '
-                         'MMEngine writes, were expected')
+        raise InputError(f'{str(work_dir)!r} holds no training run: a config (*.py) and a */vis_data/scalars.json with '
+                         'losses, which MMEngine writes, were expected')
     training, validation = {}, {}
     for path in logged:
         _add(path, training, validation)

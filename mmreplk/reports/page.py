@@ -22,7 +22,8 @@ h1 { margin-bottom: 0 } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc }
 .curves svg { width: 100%; height: auto } figure { margin: 1rem 0 } img { max-width: 100%; height: auto }
 table { border-collapse: collapse; font-size: .9rem } th, td { text-align: left; padding: .2rem .8rem .2rem 0;
         vertical-align: top } td.number { text-align: right; font-variant-numeric: tabular-nums }
-code, pre { font-size: .85rem; overflow-wrap: anywhere } pre { white-space: pre-wrap }
+code, pre { font-size: .85rem; overflow-wrap: anywhere } td:first-child code { white-space: nowrap }
+pre { white-space: pre-wrap }
 .bar { display: inline-block; height: .7rem; background: #0072b2 } dt { float: left; clear: left; width: 11rem;
 color: #555 } dd { margin-left: 11rem } @media (max-width: 45rem) { .curves { grid-template-columns: 1fr } }
 """

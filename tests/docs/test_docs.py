@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmengine.registry import VISUALIZERS, init_default_scope
 
 from mmreplk.analysis import benchmark_tables
 from mmreplk.engine import build_empty_model
@@ -45,3 +46,15 @@ def test_configs_of_own_datasets(number, tmp_path):
         assert all(head.num_classes == len(loader.dataset.metainfo.classes) for head in heads)
     assert cfg.train_dataloader.dataset.pipeline[0].type == 'LoadImageFromFile'
     build_empty_model(cfg)
+
+
+def test_tensorboard_is_a_line_of_a_config(tmp_path):
+    line = re.findall(r'^visualizer = .*TensorboardVisBackend.*$', (ROOT / 'docs/reports.md').read_text(), re.M)[0]
+    path = tmp_path / 'mine.py'
+    path.write_text(f"_base_ = '{ROOT}/configs/upernet_replknet_tiny_camvid.py'\n{line}\n")
+    cfg = Config.fromfile(path)
+    init_default_scope('mmseg')
+    visualizer = VISUALIZERS.build(dict(cfg.visualizer, save_dir=str(tmp_path), name='tensorboard'))
+    visualizer.add_scalars(dict(loss=1.0), step=1)
+    visualizer.close()
+    assert list(tmp_path.rglob('events.out.tfevents.*')) and list(tmp_path.rglob('scalars.json'))

@@ -5,7 +5,6 @@ import re
 import pytest
 
 from tests.tools.conftest import tool
-from tests.tools.test_detection import masks  # noqa: F401  a fixture
 
 
 @pytest.mark.compat
@@ -22,7 +21,7 @@ def test_report_of_a_segmentor(trained, data_options, tmp_path):
     assert '<code>train_cfg.max_iters</code>' in text and 'PyTorch' in text
 
 
-def test_report_of_a_detector(masks, tmp_path):  # noqa: F811
+def test_report_of_a_detector(masks, tmp_path):
     options, work_dir, log = masks
     page = tmp_path / 'report.html'
     result = tool('report.py', work_dir, '--out', page, '--cfg-options', *options)
