@@ -36,5 +36,3 @@ def test_report_of_a_detector(masks, tmp_path):
 def test_a_report_of_curves_alone(trained, tmp_path):
     result = tool('report.py', trained, '--out', tmp_path / 'report.html', '--no-examples')
     assert result.returncode == 0 and 'data:image' not in (tmp_path / 'report.html').read_text()
-    result = tool('report.py', tmp_path)
-    assert result.returncode == 2 and 'holds no training run' in result.stderr
