@@ -123,13 +123,13 @@ def grid(precision: str, device: str, rounds: int) -> list[dict]:
 
 
 def compared(case: Case, passes: Sequence[str], precision: str, device: str, rounds: int) -> dict[str, float]:
-    """Returns, for each of ``passes``, PyTorch's time over ours; none if one of the two is wrong, which is printed."""
+    """Returns, for each of ``passes``, PyTorch's time over ours; none if either is not timed, which is printed."""
     two = {name: RIVALS[name] for name in ('mmreplk', 'torch')}
     rows = benchmark(case, precision, device, passes, two, rounds)
-    wrong = [row for row in rows if 'what' not in row]
-    for row in wrong:
+    untimed = [row for row in rows if 'what' not in row]
+    for row in untimed:
         print_row(row, {})
-    times = {} if wrong else {(row['what'], row['rival']): row['median_ms'] for row in rows}
+    times = {} if untimed else {(row['what'], row['rival']): row['median_ms'] for row in rows}
     return {what: times[what, 'torch'] / times[what, 'mmreplk'] for what in passes if times}
 
 
@@ -156,7 +156,8 @@ def print_grid(ratios: list[dict]) -> None:
 def print_row(row: dict, roofs: dict[str, float]) -> None:
     head = f'| {row["n"]},{row["c"]},{row["h"]},{row["k"]} | {row["precision"]}'
     if 'what' not in row:
-        print(f'{head} | wrong by {row["error"]:.1e}, not timed | {row["rival"]} |', flush=True)
+        why = f'wrong by {row["error"]:.1e}' if 'error' in row else row['raised'].splitlines()[0]
+        print(f'{head} | not timed: {why} | {row["rival"]} |', flush=True)
         return
     flops, bandwidth, peak = row['useful_tflops'], row['least_gb_per_s'], row['peak_mib']
     cells = [

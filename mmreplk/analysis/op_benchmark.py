@@ -1,5 +1,6 @@
 """Timing the large-kernel depthwise convolution against its rivals."""
 
+import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -73,7 +74,7 @@ LAYOUTS = {'torch channels_last': torch.channels_last}  # what a rival is given,
 
 def benchmark(case: Case, precision: str, device: str, passes: Sequence[str] = PASSES,
               rivals: dict[str, Rival] = RIVALS, rounds: int = 10) -> list[dict[str, Any]]:
-    """Times rivals in turns, after comparing each with float64; one that is wrong is not timed.
+    """Times rivals in turns, after comparing each with float64; one that is wrong, or raises, is not timed.
 
     Args:
         case: What to convolve.
@@ -87,7 +88,8 @@ def benchmark(case: Case, precision: str, device: str, passes: Sequence[str] = P
     Returns:
         For each pass and rival, a row of the case, median and 20th and 80th percentile in milliseconds, useful
         TFLOP/s, GB/s of what must be read and written at least, peak extra memory in MiB (None on a CPU), all raw
-        times, and ``error``, the largest over the passes, relative to the largest value.
+        times, and ``error``, the largest over the passes, relative to the largest value. For a rival that is not timed,
+        a row of the case and ``error``, or ``raised``, what it said.
     """
     dtype, _, tolerance = PRECISIONS[precision]
     x = torch.randn(case.n, case.c, case.h, case.h, device=device, dtype=dtype)
@@ -98,9 +100,9 @@ def benchmark(case: Case, precision: str, device: str, passes: Sequence[str] = P
         layout = LAYOUTS.get(name, torch.contiguous_format)
         operands[name] = x.contiguous(memory_format=layout), weight, grad.contiguous(memory_format=layout)
     with _tf32(precision):
-        common = {name: dict(**case._asdict(), precision=precision, rival=name, error=_error(rival, *operands[name]))
+        common = {name: dict(**case._asdict(), precision=precision, rival=name, **_verdict(rival, *operands[name]))
                   for name, rival in rivals.items()}  # yapf: disable
-        right = [name for name in rivals if common[name]['error'] <= tolerance]
+        right = [name for name in rivals if common[name].get('error', math.inf) <= tolerance]
         rows += [common[name] for name in rivals if name not in right]
         for what in passes:
             work = {name: _work(what, rivals[name], *operands[name]) for name in right}
@@ -150,6 +152,13 @@ def _peak_mib(function: Callable[[], object], device: str) -> float | None:
     before = torch.cuda.memory_allocated()
     function()
     return (torch.cuda.max_memory_allocated() - before) / 2**20
+
+
+def _verdict(rival: Rival, x: Tensor, weight: Tensor, grad: Tensor) -> dict[str, float | str]:
+    try:
+        return dict(error=_error(rival, x, weight, grad))
+    except (RuntimeError, TypeError, ValueError) as error:  # Not every library takes every dtype and shape.
+        return dict(raised=f'{type(error).__name__}: {error}')
 
 
 def _error(rival: Rival, x: Tensor, weight: Tensor, grad: Tensor) -> float:
