@@ -7,15 +7,16 @@ PyTorch's weight gradient is slow from 5x5 on. Three ways have no such limits:
   convolution is the transposed convolution with the flipped filter, so every pass can be written as one.
 - oneDNN's forward for channels-last tensors.
 - Fourier transforms, for the largest kernels: with sizes that factor well, no larger than keeps what wraps around out
-  of the part that is kept, and as few channels at a time as stay in the cache. Here a NaN or an infinity spreads over
-  the whole map.
+  of the part that is kept, and as few channels at a time as stay in the cache. Here a NaN, an infinity and the
+  rounding errors of the largest values spread over the whole map.
 
 Shapes: ``x`` and ``grad_output`` ``(N, C, H, W)``, ``weight`` ``(C, 1, KH, KW)``. bfloat16 and float16 are computed in
 float32, because oneDNN accumulates these kernels too coarsely in bfloat16.
 
 Memory at the peak, results included: ``forward`` and ``grad_input`` take at most four times what input and filter take
 in float32, ``grad_weight`` at most four times ``SCRATCH`` padded pixels in float32, or ``CHANNEL_BLOCK`` padded maps a
-thread where these are more.
+thread where these are more. Fourier transforms take eight times ``FFT_SCRATCH`` transformed pixels beside that, or one
+channel of the batch or a map a thread where these are more.
 """
 
 import functools
@@ -38,7 +39,7 @@ SMALLEST_CHANNELS_LAST = {'AVX512': 21}.get(_INSTRUCTIONS, math.inf)
 SMALLEST_GRAD_WEIGHT = 5 if IS_SUPPORTED else math.inf
 # Products per transformed pixel from which on Fourier transforms, of Intel's library, are the fastest way, by pass.
 SMALLEST_FFT = {'forward': 75, 'grad_weight': 110}
-if not IS_SUPPORTED or not torch.backends.mkl.is_available():
+if not torch.backends.mkl.is_available():
     SMALLEST_FFT = dict.fromkeys(SMALLEST_FFT, math.inf)
 # N * C * H * W * KH * KW from which on what is gained outweighs what calling an operator of our own costs, by whether
 # gradients are wanted.
