@@ -11,6 +11,7 @@ from .hooks import (
     CheckDataHook,
     ExactResumeHook,
     NonFiniteHook,
+    PeakMemoryHook,
     ReparamHook,
     SafeCheckpointHook,
     StrictLoadHook,
@@ -21,6 +22,7 @@ from .version import __version__
 
 __all__ = [
     'AtomicLocalBackend', 'BackboneWeightsHook', 'CPUAmpOptimWrapper', 'CheckDataHook', 'ExactResumeHook', 'InputError',
-    'NonFiniteHook', 'RepLKNet', 'RepLKNetLayerDecayConstructor', 'ReparamHook', 'ReparamLargeKernelConv',
-    'SafeCheckpointHook', 'StrictLoadHook', '__version__', 'depthwise_conv2d', 'reparameterized'
+    'NonFiniteHook', 'PeakMemoryHook', 'RepLKNet', 'RepLKNetLayerDecayConstructor', 'ReparamHook',
+    'ReparamLargeKernelConv', 'SafeCheckpointHook', 'StrictLoadHook', '__version__', 'depthwise_conv2d',
+    'reparameterized'
 ]

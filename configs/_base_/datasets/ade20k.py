@@ -1,5 +1,5 @@
 _base_ = 'segmentation.py'
-dataset_type = 'ADE20KDataset'
+dataset_type = 'ADE20KDataset'  # whose files number the classes from 1 on; transforms ask the dataset
 data_root = 'data/ade/ADEChallengeData2016'
 data_hint = ('Download http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip and unpack it into '
              'data/ade, or make a small stand-in with "python tools/make_mini_dataset.py ade20k data/mini_ade20k" and '
@@ -9,7 +9,7 @@ data_counts = dict(train=20210, val=2000)  # for tools/check_dataset.py
 crop_size = (512, 512)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', reduce_zero_label=True),
+    dict(type='LoadAnnotations'),
     dict(type='RandomResize', scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
@@ -20,7 +20,7 @@ test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(2048, 512), keep_ratio=True),
     # The ground truth stays at its own size: predictions are resized to it.
-    dict(type='LoadAnnotations', reduce_zero_label=True),
+    dict(type='LoadAnnotations'),
     dict(type='PackSegInputs')
 ]
 tta_pipeline = [
@@ -33,7 +33,7 @@ tta_pipeline = [
         ], [
             dict(type='RandomFlip', prob=0., direction='horizontal'),
             dict(type='RandomFlip', prob=1., direction='horizontal')
-        ], [dict(type='LoadAnnotations', reduce_zero_label=True)], [dict(type='PackSegInputs')]])
+        ], [dict(type='LoadAnnotations')], [dict(type='PackSegInputs')]])
 ]
 train_dataloader = dict(
     batch_size=4,
