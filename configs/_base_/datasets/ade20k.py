@@ -1,9 +1,10 @@
+_base_ = 'segmentation.py'
 dataset_type = 'ADE20KDataset'  # whose files number the classes from 1 on; transforms ask the dataset
 data_root = 'data/ade/ADEChallengeData2016'
 data_hint = ('Download http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip and unpack it into '
-             'data/ade, or make a small stand-in with "python tools/make_mini_ade20k.py data/mini_ade20k" and name it '
-             'with --cfg-options train_dataloader.dataset.data_root=data/mini_ade20k, the same for val_dataloader and '
-             'test_dataloader.')
+             'data/ade, or make a small stand-in with "python tools/make_mini_dataset.py ade20k data/mini_ade20k" and '
+             'name it with --cfg-options train_dataloader.dataset.data_root=data/mini_ade20k, the same for '
+             'val_dataloader and test_dataloader.')
 data_counts = dict(train=20210, val=2000)  # for tools/check_dataset.py
 crop_size = (512, 512)
 train_pipeline = [
@@ -36,24 +37,15 @@ tta_pipeline = [
 ]
 train_dataloader = dict(
     batch_size=4,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
         data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
         pipeline=train_pipeline))
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
         data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
         pipeline=test_pipeline))
 test_dataloader = val_dataloader
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator
