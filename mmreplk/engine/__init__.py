@@ -7,11 +7,11 @@ from .deployment import reparameterize_checkpoint
 from .layer_decay import RepLKNetLayerDecayConstructor
 from .preflight import check_before_testing, check_before_training, check_data
 from .resume import find_resumable, is_whole
-from .runner import build_empty_model, build_runner
+from .runner import build_empty_model, build_runner, close_runner
 
 __all__ = [
     'AtomicLocalBackend', 'CPUAmpOptimWrapper', 'RepLKNetLayerDecayConstructor', 'allow_pickles', 'build_empty_model',
-    'build_runner', 'check_before_testing', 'check_before_training', 'check_data', 'convert', 'describe',
-    'find_resumable', 'is_whole', 'load_config', 'prepare_testing', 'prepare_training', 'read_checkpoint',
+    'build_runner', 'check_before_testing', 'check_before_training', 'check_data', 'close_runner', 'convert',
+    'describe', 'find_resumable', 'is_whole', 'load_config', 'prepare_testing', 'prepare_training', 'read_checkpoint',
     'reparameterize_checkpoint', 'run', 'write_checkpoint'
 ]
