@@ -47,8 +47,12 @@ def check_split(dataset: Config, sample: int) -> tuple[int, list[str]]:
     """Returns the number of images and what is wrong with them."""
     built = DATASETS.build(dict(dataset, lazy_init=True))
     if 'ann_file' in dataset and built.ann_file.endswith('.json'):
-        count = len(json.loads(Path(built.ann_file).read_text())['images'])
-        return count, list(check_coco(built.ann_file, built.data_prefix['img'], built.metainfo['classes']))
+        try:
+            labels = json.loads(Path(built.ann_file).read_text())
+        except ValueError as error:
+            return 0, [f'{built.ann_file} is not JSON: {error}']
+        problems = check_coco(labels, built.data_prefix['img'], built.metainfo['classes'], sample)
+        return len(labels.get('images', [])), list(problems)
     built.full_init()
     return len(built), list(check_segmentation(built, sample))
 

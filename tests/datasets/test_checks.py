@@ -40,15 +40,29 @@ def test_what_is_wrong_with_labels_is_said(tmp_path):
 
 def test_what_is_wrong_with_annotations_is_said(tmp_path):
     root = make_mini_coco(tmp_path / 'coco', num_train=3, num_val=1)
-    file, images = root / 'annotations/instances_train.json', root / 'train'
-    assert list(check_coco(file, images, ['shape'])) == []
-    labels = json.loads(file.read_text())
-    labels['annotations'][0]['bbox'][2] = 200
-    labels['annotations'][1]['image_id'] = 77
-    file.write_text(json.dumps(labels))
+    labels, images = json.loads((root / 'annotations/instances_train.json').read_text()), root / 'train'
+    assert list(check_coco(labels, images, ['shape'])) == []
+    annotations = labels['annotations']
+    annotations[0]['bbox'][2] = 200
+    annotations[1]['image_id'] = 77
+    annotations[2]['category_id'] = 2
+    annotations[3]['segmentation'] = []
+    annotations[5]['id'] = annotations[4]['id']
+    labels['images'][0]['height'] = 120
     (images / '000002.jpg').unlink()
-    assert list(check_coco(file, images, ['shape', 'person'])) == [
-        f'1 files are missing: {images}/000002.jpg', '1 classes of the config are not categories of the file: person',
+    cut = (images / '000003.jpg').read_bytes()
+    (images / '000003.jpg').write_bytes(cut[:len(cut) // 2])
+    assert list(check_coco(labels, images, ['shape', 'person'])) == [
+        f'1 files are missing: {images}/000002.jpg',
+        f'2 files cannot be read as pictures: {images}/000002.jpg, {images}/000003.jpg',
+        f'1 images are not of the size that the file says (height, width): {images}/000001.jpg (128, 128) for '
+        '(120, 128)',
+        '1 classes of the config are not categories of the file: person',
+        '1 annotations have an id that others have: 5',
         '1 annotations are of images that the file does not list: 2',
+        '1 annotations are of categories that the file does not list: 3',
+        '1 annotations have no mask: 4',
         '1 annotations have boxes that are empty or reach out of their image: 1'
     ]
+    assert list(check_coco([], images, [])) == [
+        "this is not COCO's format: it has no images, annotations, categories"]  # yapf: disable
