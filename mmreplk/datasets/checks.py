@@ -1,6 +1,5 @@
 """Whether a dataset on disk is what a config takes it for."""
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,8 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..errors import InputError
+from .coco_file import LISTED, left_out, listed, missing_classes, read_coco
+
 IGNORED = 255
-LISTED = 3  # how many files of a kind a problem names
 
 
 def check_segmentation(dataset: Sequence, sample: int = 200) -> Iterator[str]:
@@ -24,7 +25,8 @@ def check_segmentation(dataset: Sequence, sample: int = 200) -> Iterator[str]:
     """
     infos = [dataset.get_data_info(i) for i in range(len(dataset))]
     paths = [info[key] for info in infos for key in ('img_path', 'seg_map_path')]
-    yield from _listed('files are missing', [path for path in paths if not os.path.isfile(path)])
+    yield from listed('files are missing', [path for path in paths if not os.path.isfile(path)])
+    yield from without_images(dataset)
     classes = len(dataset.metainfo['classes'])
     # Where zero means unlabelled, files count classes from 1.
     first = int(bool(dataset.reduce_zero_label))
@@ -41,10 +43,29 @@ def check_segmentation(dataset: Sequence, sample: int = 200) -> Iterator[str]:
         allowed = (values < classes + first) | (values == IGNORED)
         if not allowed.all():
             strange[info['seg_map_path']] = values[~allowed].tolist()[:LISTED]
-    yield from _listed('files cannot be read as pictures', unreadable)
-    yield from _listed('label maps are not of the size of their image (height, width[, channels])', misfits)
-    yield from _listed(f'label maps hold labels other than {first} to {classes + first - 1} and {IGNORED}',
+    yield from listed('files cannot be read as pictures', unreadable)
+    yield from listed('label maps are not of the size of their image (height, width[, channels])', misfits)
+    yield from listed(f'label maps hold labels other than {first} to {classes + first - 1} and {IGNORED}',
                        [f'{path} has {values}' for path, values in strange.items()])  # yapf: disable
+
+
+def without_images(dataset: Sequence) -> Iterator[str]:
+    """Yields a sentence if there are label maps whose images are missing, which MMSegmentation passes over.
+
+    Args:
+        dataset: A dataset, or datasets in wrappers; only those of MMSegmentation without a list of images are compared.
+    """
+    inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
+    for child in filter(None, inner):
+        yield from without_images(child)
+    folder = (getattr(dataset, 'data_prefix', None) or {}).get('seg_map_path')
+    suffix = getattr(dataset, 'seg_map_suffix', None)
+    if not folder or not suffix or os.path.isfile(dataset.ann_file) or not os.path.isdir(folder):
+        return
+    maps = [os.path.join(place, name) for place, _, names in os.walk(folder) for name in names if name.endswith(suffix)]
+    if len(maps) > len(dataset):
+        used = {os.path.normpath(dataset.get_data_info(i)['seg_map_path']) for i in range(len(dataset))}
+        yield from listed('label maps have no image and are left out', sorted({*map(os.path.normpath, maps)} - used))
 
 
 def check_coco(annotations: str | Path, images: str | Path, classes: Sequence[str]) -> Iterator[str]:
@@ -56,28 +77,15 @@ def check_coco(annotations: str | Path, images: str | Path, classes: Sequence[st
         classes: The names that the config trains.
 
     Yields:
-        Sentences on what is wrong: missing files, categories that no annotation file has, annotations of unknown
-        images, boxes that are empty or reach out of their image.
+        Sentences on what is wrong: what :func:`mmreplk.datasets.coco_file.read_coco` refuses, missing files, and what
+        MMDetection leaves out.
     """
-    labels = json.loads(Path(annotations).read_text())
-    sizes = {image['id']: (image['width'], image['height']) for image in labels['images']}
+    try:
+        labels = read_coco(annotations)
+    except InputError as error:
+        yield str(error)
+        return
     paths = [os.path.join(images, image['file_name']) for image in labels['images']]
-    yield from _listed('files are missing', [path for path in paths if not os.path.isfile(path)])
-    known = {category['name'] for category in labels['categories']}
-    yield from _listed('classes of the config are not categories of the file', [c for c in classes if c not in known])
-    yield from _listed('annotations are of images that the file does not list',
-                       [a['id'] for a in labels['annotations'] if a['image_id'] not in sizes])  # yapf: disable
-    outside = []
-    for annotation in labels['annotations']:
-        x, y, width, height = annotation['bbox']
-        right, bottom = sizes.get(annotation['image_id'], (np.inf, np.inf))
-        # Boxes are rounded to hundredths.
-        if min(width, height) <= 0 or min(x, y) < -1 or x + width > right + 1 or y + height > bottom + 1:
-            outside.append(annotation['id'])
-    yield from _listed('annotations have boxes that are empty or reach out of their image', outside)
-
-
-def _listed(what: str, items: list) -> Iterator[str]:
-    if items:
-        more = ', ...' if len(items) > LISTED else ''
-        yield f'{len(items)} {what}: {", ".join(map(str, items[:LISTED]))}{more}'
+    yield from listed('files are missing', [path for path in paths if not os.path.isfile(path)])
+    yield from missing_classes(labels, classes)
+    yield from left_out(labels, classes)

@@ -1,6 +1,7 @@
 from .amp import CPUAmpOptimWrapper
 from .checkpoints import AtomicLocalBackend, allow_pickles, read_checkpoint, write_checkpoint
 from .config import load_config, prepare_testing, prepare_training
+from .config_errors import config_errors
 from .console import run
 from .conversion import convert, describe
 from .deployment import reparameterize_checkpoint
@@ -11,7 +12,7 @@ from .runner import build_empty_model, build_runner
 
 __all__ = [
     'AtomicLocalBackend', 'CPUAmpOptimWrapper', 'RepLKNetLayerDecayConstructor', 'allow_pickles', 'build_empty_model',
-    'build_runner', 'check_before_testing', 'check_before_training', 'check_data', 'convert', 'describe',
-    'find_resumable', 'is_whole', 'load_config', 'prepare_testing', 'prepare_training', 'read_checkpoint',
+    'build_runner', 'check_before_testing', 'check_before_training', 'check_data', 'config_errors', 'convert',
+    'describe', 'find_resumable', 'is_whole', 'load_config', 'prepare_testing', 'prepare_training', 'read_checkpoint',
     'reparameterize_checkpoint', 'run', 'write_checkpoint'
 ]

@@ -1,10 +1,12 @@
 import json
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
 from mmreplk.datasets import check_coco, make_mini_ade20k, make_mini_coco
+from mmreplk.datasets.checks import without_images
 from tests.tools.conftest import TINY, tool
 
 
@@ -36,6 +38,31 @@ def test_what_is_wrong_with_labels_is_said(tmp_path):
                     'ADE_train_00000003.png (64, 128) for (128, 128)', '2 files cannot be read as pictures: ',
                     'ADE_train_00000004.png'):  # yapf: disable
         assert problem in result.stdout, problem
+
+
+class Segmentation:
+    """Lists the images of a folder, as MMSegmentation does."""
+    seg_map_suffix, ann_file = '.png', ''
+
+    def __init__(self, root):
+        self.data_prefix = dict(img_path=str(root / 'images/training'), seg_map_path=str(root / 'annotations/training'))
+        self.names = sorted(path.stem for path in (root / 'images/training').iterdir())
+
+    def __len__(self):
+        return len(self.names)
+
+    def get_data_info(self, i):
+        return dict(seg_map_path=f'{self.data_prefix["seg_map_path"]}/{self.names[i]}.png')
+
+
+def test_label_maps_without_images_are_said(tmp_path):
+    root = make_mini_ade20k(tmp_path / 'ade', num_train=3, num_val=1, size=64)
+    assert not list(without_images(Segmentation(root)))
+    (root / 'images/training/ADE_train_00000002.jpg').unlink()
+    wrapped = SimpleNamespace(datasets=[SimpleNamespace(dataset=Segmentation(root))])
+    assert list(without_images(wrapped)) == [
+        f'1 label maps have no image and are left out: {root}/annotations/training/ADE_train_00000002.png'
+    ]
 
 
 def test_what_is_wrong_with_annotations_is_said(tmp_path):
