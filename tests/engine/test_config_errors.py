@@ -113,7 +113,8 @@ def test_a_sound_config_trains(cfg, tmp_path):
     ({'val_evaluator': dict(type='DumpResults', out_file_path='x.txt')}, '^val_evaluator cannot be used: ValueError'),
     # In the first iteration, and in the first validation.
     ({'optim_wrapper.clip_grad': dict(max_norm='x')}, '^optim_wrapper cannot be used: .* with .*clip_grad='),
-    ({'log_processor': dict(window_size=(1, ), by_epoch=False)}, '^the config cannot be used: AssertionError: .*window size'),
+    ({'log_processor': dict(window_size=(1, ), by_epoch=False)},
+     '^the config cannot be used: AssertionError: .*window size'),
     ({'val_evaluator': dict(type='DumpResults', out_file_path='/dev/null/x.pkl')}, '^val_evaluator cannot be used: '),
 ])  # yapf: disable
 def test_the_part_of_the_config_is_named(cfg, options, words):
