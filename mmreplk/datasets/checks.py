@@ -25,13 +25,15 @@ def check_segmentation(dataset: Sequence, sample: int = 200) -> Iterator[str]:
     """
     infos = [dataset.get_data_info(i) for i in range(len(dataset))]
     paths = [info[key] for info in infos for key in ('img_path', 'seg_map_path')]
-    yield from listed('files are missing', [path for path in paths if not os.path.isfile(path)])
+    missing = {path for path in paths if not os.path.isfile(path)}
+    yield from listed('files are missing', [path for path in paths if path in missing])
     yield from without_images(dataset)
     classes = len(dataset.metainfo['classes'])
     # Where zero means unlabelled, files count classes from 1.
     first = int(bool(dataset.reduce_zero_label))
     unreadable, misfits, strange = [], [], {}
-    for info in _spread(infos, sample):
+    present = [info for info in infos if missing.isdisjoint([info['img_path'], info['seg_map_path']])]
+    for info in _spread(present, sample):
         image, labels = _read(info['img_path']), _read(info['seg_map_path'])
         if image is None or labels is None:
             unreadable += [info[key] for key, read in (('img_path', image), ('seg_map_path', labels)) if read is None]
@@ -82,9 +84,11 @@ def check_coco(labels: dict, images: str | Path, classes: Sequence[str], sample:
     """
     sizes = {image['id']: (image['width'], image['height']) for image in labels['images']}
     paths = {os.path.join(images, image['file_name']): sizes[image['id']] for image in labels['images']}
-    yield from listed('files are missing', [path for path in paths if not os.path.isfile(path)])
+    missing = [path for path in paths if not os.path.isfile(path)]
+    yield from listed('files are missing', missing)
     unreadable, misfits = [], []
-    for path, (width, height) in _spread(list(paths.items()), sample):
+    for path in _spread(sorted(paths.keys() - missing), sample):
+        width, height = paths[path]
         image = _read(path)
         if image is None:
             unreadable.append(path)
