@@ -1,5 +1,5 @@
 from .large_kernel import ReparamLargeKernelConv
-from .merging import reparameterized
+from .merging import reparameterize, reparameterized
 from .replknet import RepLKNet
 
-__all__ = ['RepLKNet', 'ReparamLargeKernelConv', 'reparameterized']
+__all__ = ['RepLKNet', 'ReparamLargeKernelConv', 'reparameterize', 'reparameterized']
