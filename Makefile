@@ -1,6 +1,7 @@
 # make demo                  the main job on data that it makes itself
 # make demo-det              the same for a detector with boxes and masks
 # make test                  the tests; STACK=openmmlab for OpenMMLab's own distributions
+# make docs                  the documentation as a site, in build/site
 # make test TORCH=torch==... another PyTorch, for example a CUDA build
 STACK ?= onedl
 PYTHON ?= python3
@@ -9,7 +10,7 @@ TESTS ?= tests
 VENV := .venv$(if $(filter onedl,$(STACK)),,-$(STACK))
 BIN := $(VENV)/bin
 
-.PHONY: demo demo-det test lint setup clean
+.PHONY: demo demo-det test docs lint setup clean
 
 demo: setup
 	$(BIN)/python tools/demo.py
@@ -19,6 +20,9 @@ demo-det: setup
 
 test: setup
 	$(BIN)/python -m pytest $(TESTS)
+
+docs: setup
+	$(BIN)/sphinx-build -W --keep-going -q docs build/site
 
 lint: setup
 	$(BIN)/ruff check .

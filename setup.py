@@ -1,10 +1,26 @@
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 version: dict[str, str] = {}
 exec((ROOT / 'mmreplk' / 'version.py').read_text(), version)
+
+
+class BuildWithConfigs(build_py):
+    """Adds what MIM looks for in an installed package, in ``.mim``: configs, tools and the index of models."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            mim = Path(self.build_lib, 'mmreplk', '.mim')
+            for folder in ('configs', 'tools'):
+                shutil.copytree(
+                    ROOT / folder, mim / folder, ignore=shutil.ignore_patterns('__pycache__'), dirs_exist_ok=True)
+            shutil.copy(ROOT / 'model-index.yml', mim)
+
 
 setup(
     name='mmreplk',
@@ -13,8 +29,11 @@ setup(
     long_description=(ROOT / 'README.md').read_text(),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
+    cmdclass=dict(build_py=BuildWithConfigs),
     packages=find_packages(include=['mmreplk', 'mmreplk.*']),
+    package_data={'mmreplk.inference': ['page.css']},
     python_requires='>=3.10',
     # Neither torch nor a distribution of MMCV: a user has one of several of each, and pip would add another.
     install_requires=['numpy'],
+    extras_require={'serve': ['gradio>=6.31,<7']},
 )

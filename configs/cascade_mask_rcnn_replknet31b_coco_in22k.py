@@ -6,15 +6,10 @@
 # 1 GPU x 4 images x 36 epochs, 8 iterations to a step:
 #   python tools/train.py configs/cascade_mask_rcnn_replknet31b_coco_in22k.py --cfg-options
 #   optim_wrapper.accumulative_counts=8 param_scheduler.0.end=4000
-_base_ = [
-    '_base_/models/cascade_mask_rcnn_replknet31b.py', '_base_/datasets/coco_instance.py',
-    '_base_/schedules/adamw_3x.py'
-]
+_base_ = 'cascade_mask_rcnn_replknet31b_coco.py'
 model = dict(
     backbone=dict(
         drop_path_rate=0.4,
         init_cfg=dict(
-            type='Pretrained',
             checkpoint='https://download.openmmlab.com/mmclassification/v0/replknet/'
-            'RepLKNet-31B_ImageNet-22K-to-1K_224_20221024-f68d7698.pth',
-            prefix='backbone.')))
+            'RepLKNet-31B_ImageNet-22K-to-1K_224_20221024-f68d7698.pth')))

@@ -6,17 +6,12 @@
 # 1 GPU x 4 images x 36 epochs, 8 iterations to a step:
 #   python tools/train.py configs/cascade_mask_rcnn_replknet31l_coco_in22k.py --cfg-options
 #   optim_wrapper.accumulative_counts=8 param_scheduler.0.end=4000
-_base_ = [
-    '_base_/models/cascade_mask_rcnn_replknet31b.py', '_base_/datasets/coco_instance.py',
-    '_base_/schedules/adamw_3x.py'
-]
+_base_ = 'cascade_mask_rcnn_replknet31b_coco.py'
 model = dict(
     backbone=dict(
         arch='31L',
         drop_path_rate=0.7,
         init_cfg=dict(
-            type='Pretrained',
             checkpoint='https://download.openmmlab.com/mmclassification/v0/replknet/'
-            'RepLKNet-31L_ImageNet-22K-to-1K_384_20221024-6f8ee74d.pth',
-            prefix='backbone.')),
+            'RepLKNet-31L_ImageNet-22K-to-1K_384_20221024-6f8ee74d.pth')),
     neck=dict(in_channels=[192, 384, 768, 1536]))

@@ -6,10 +6,7 @@
 # 1 GPU x 4 images x 36 epochs, 8 iterations to a step:
 #   python tools/train.py configs/cascade_mask_rcnn_replknetxl_coco.py --cfg-options
 #   optim_wrapper.accumulative_counts=8 param_scheduler.0.end=4000
-_base_ = [
-    '_base_/models/cascade_mask_rcnn_replknet31b.py', '_base_/datasets/coco_instance.py',
-    '_base_/schedules/adamw_3x.py'
-]
+_base_ = 'cascade_mask_rcnn_replknet31b_coco.py'
 model = dict(
     # As in its pre-training.
     data_preprocessor=dict(mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5]),
@@ -17,8 +14,6 @@ model = dict(
         arch='XL',
         drop_path_rate=0.5,
         init_cfg=dict(
-            type='Pretrained',
             checkpoint='https://download.openmmlab.com/mmclassification/v0/replknet/'
-            'RepLKNet-XL_MegData73M_ImageNet1K_20221024-664f2980.pth',
-            prefix='backbone.')),
+            'RepLKNet-XL_MegData73M_ImageNet1K_20221024-664f2980.pth')),
     neck=dict(in_channels=[256, 512, 1024, 2048]))

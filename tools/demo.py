@@ -22,15 +22,15 @@ ROOT = Path(__file__).resolve().parents[1]
 
 class Demo(NamedTuple):
     config: str
-    drawing: tuple[str, str]  # the tool that draws the dataset, and where
+    dataset: tuple[str, str]  # kind, as tools/make_mini_dataset.py has it, and folder
     work_dir: str
     predictions: str  # in the work dir
     metrics: dict[str, str]  # what to print, by name in the log
 
 
-SEGMENTATION = Demo('configs/upernet_replknet_tiny_miniade20k.py', ('tools/make_mini_ade20k.py', 'data/mini_ade20k'),
+SEGMENTATION = Demo('configs/upernet_replknet_tiny_miniade20k.py', ('ade20k', 'data/mini_ade20k'),
                     'work_dirs/demo', 'predictions', {'mIoU': 'mIoU over the classes present'})
-DETECTION = Demo('configs/cascade_mask_rcnn_replknet_tiny_minicoco.py', ('tools/make_mini_coco.py', 'data/mini_coco'),
+DETECTION = Demo('configs/cascade_mask_rcnn_replknet_tiny_minicoco.py', ('coco', 'data/mini_coco'),
                  'work_dirs/demo-det', 'predictions.pkl', {
                      'bbox_mAP': 'box AP', 'bbox_mAP_50': 'box AP50', 'segm_mAP': 'mask AP', 'segm_mAP_50': 'mask AP50'
                  })  # yapf: disable
@@ -41,7 +41,7 @@ PROGRESS = re.compile(r'Iter\((?P<job>\w+)\) \[ *(?P<done>\d+)/(?P<all>\d+)\]'
 def main(demo: Demo) -> None:
     warnings.simplefilter('ignore')
     start = time.time()
-    command(*demo.drawing)
+    command('tools/make_mini_dataset.py', *demo.dataset)
     command('tools/train.py', demo.config, '--work-dir', demo.work_dir)
     checkpoint = Path(ROOT, demo.work_dir, 'last_checkpoint').read_text().strip()
     predictions, picture = f'{demo.work_dir}/{demo.predictions}', f'{demo.work_dir}/predictions.png'
@@ -70,8 +70,9 @@ def command(*arguments: str) -> str:
             loss = f', loss {match["loss"]}, {match["eta"]} left' if match['eta'] else ''
             print(f'\r  {match["job"]} {match["done"]}/{match["all"]}{loss}    ', end='', flush=True)
     print()
-    if process.wait():
-        sys.exit(''.join(lines[-30:]) + f'error: {arguments[0]} failed, see above')
+    code = process.wait()
+    if code:
+        sys.exit(''.join(lines[-30:]) + f'error: {arguments[0]} failed with exit code {code}, see above')
     return ''.join(lines)
 
 

@@ -15,6 +15,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'), help='image in pixels; default 512 2048 for '
                         'a segmentor, 800 1280 for a detector')  # yapf: disable
+    parser.add_argument('--merged', action='store_true', help='as ReparamHook evaluates, not as it is trained')
     parser.add_argument('--json', help='file for the figures')
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, help='override config values, as key=value or key="[a,b]"')
@@ -24,7 +25,10 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     cfg = load_config(args.config, args.cfg_options)
     shape = args.shape or ([800, 1280] if cfg.get('default_scope') == 'mmdet' else [512, 2048])
-    figures = count_flops(build_empty_model(cfg), tuple(shape))
+    model = build_empty_model(cfg)
+    if args.merged:
+        model.backbone.reparameterize(fuse_bn=True)
+    figures = count_flops(model, tuple(shape))
     for name, part in dict(figures['parts'], total=figures).items():
         print(f'{name:<16}{part["params"] / 1e6:>10.2f} M parameters{part["flops"] / 1e9:>12.2f} G multiply-adds')
     print(f'image of {shape[0]}x{shape[1]} pixels, height x width')

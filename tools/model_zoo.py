@@ -12,7 +12,7 @@ from mmreplk.engine import build_empty_model, load_config, run
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = '<!-- table: tools/model_zoo.py -->\n', '<!-- end of table -->\n'
-HEADER = ('config', 'parameters (M): published, counted', 'multiply-adds (G): published, counted',
+HEADER = ('config', 'parameters (M): published, merged, as trained', 'multiply-adds (G): published, as trained',
           'at (height x width)', "the paper's result", 'reproduced here')
 
 
@@ -21,10 +21,12 @@ def main() -> None:
     figures, rows = {}, []
     for model in models:
         meta = model['Metadata']
-        shape = meta['FLOPs Image (height, width)']
-        own = count_flops(build_empty_model(load_config(str(ROOT / model['Config']))), tuple(shape))
-        figures[model['Name']] = own
-        rows.append(row(model, own))
+        shape = tuple(map(int, meta['FLOPs Resolution'].split('x')))
+        empty = build_empty_model(load_config(str(ROOT / model['Config'])))
+        own = count_flops(empty, shape)
+        empty.backbone.reparameterize(fuse_bn=True)
+        figures[model['Name']] = own | dict(merged=count_flops(empty, shape))
+        rows.append(row(model, figures[model['Name']]))
         print(' | '.join(rows[-1]), flush=True)
     (ROOT / 'docs/model_zoo.json').write_text(json.dumps(figures, indent=1) + '\n')
     page = ROOT / 'docs/model_zoo.md'
@@ -37,12 +39,12 @@ def main() -> None:
 def row(model: dict, own: dict) -> list[str]:
     meta = model['Metadata']
     params, flops = meta['Published Parameters (M)'], meta['Published FLOPs (G)']
-    counted = own['flops'] / 1e9
+    merged, trained, counted = own['merged']['params'] / 1e6, own['params'] / 1e6, own['flops'] / 1e9
     results = [f'{name} {value}' for result in model['Results'] for name, value in result['Metrics'].items()]
     return [
-        f'[{model["Name"]}](../{model["Config"]})', f'{params}, {own["params"] / 1e6:.1f}',
+        f'[{model["Name"]}](../{model["Config"]})', f'{params}, {merged:.1f}, {trained:.1f}',
         f'{flops}, {counted:.0f} ({100 * (counted / flops - 1):+.1f} %)', 'x'.join(map(str, own['shape'])),
-        ', '.join(results), ''
+        f'{", ".join(results)} ([weights]({model["Official Weights"]}))', ''
     ]
 
 

@@ -14,7 +14,8 @@ custom_hooks = [
     dict(type='StrictLoadHook'),
     dict(type='CheckDataHook'),
     dict(type='ExactResumeHook'),
-    dict(type='NonFiniteHook')
+    dict(type='NonFiniteHook'),
+    dict(type='PeakMemoryHook')
 ]
 vis_backends = [dict(type='LocalVisBackend')]
 log_level = 'INFO'

@@ -27,9 +27,6 @@ def contact_sheet(dataset: Sequence, predictions: str | Path, count: int = 6) ->
     Raises:
         InputError: If a prediction is missing or does not fit its image.
     """
-    colours = np.zeros((256, 3), np.uint8)
-    palette = np.array(dataset.metainfo['palette'], np.uint8)[:, ::-1]
-    colours[:len(palette)] = palette
     rows = []
     for i in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int):
         info = dataset.get_data_info(int(i))
@@ -41,9 +38,25 @@ def contact_sheet(dataset: Sequence, predictions: str | Path, count: int = 6) ->
         if info.get('reduce_zero_label'):
             # Files hold 0 for unlabelled and classes from 1 on; the subtraction wraps 0 around to 255.
             truth, predicted = truth - np.uint8(1), predicted - np.uint8(1)
-        predicted[truth == 255] = 255
-        rows.append(_join([image, colours[truth], colours[predicted]], axis=1))
+        rows.append(label_row(image, truth, predicted, dataset.metainfo['palette']))
     return _join(rows, axis=0)
+
+
+def label_row(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray, palette: Sequence) -> np.ndarray:
+    """Draws an image, its true labels and the predicted ones side by side.
+
+    Args:
+        image: ``(H, W, 3)``, uint8, BGR.
+        truth: ``(H, W)``, uint8, 255 where unlabelled, which is black in both maps.
+        predicted: As ``truth``.
+        palette: The classes' colours, RGB.
+
+    Returns:
+        The row, ``(H, W', 3)``, uint8, BGR.
+    """
+    colours = np.zeros((256, 3), np.uint8)
+    colours[:len(palette)] = np.array(palette, np.uint8)[:, ::-1]
+    return _join([image, colours[truth], colours[np.where(truth == 255, 255, predicted)]], axis=1)
 
 
 def instance_sheet(dataset: Sequence, predictions: str | Path, count: int = 6, score: float = 0.5) -> np.ndarray:
@@ -71,25 +84,48 @@ def instance_sheet(dataset: Sequence, predictions: str | Path, count: int = 6, s
             raise InputError(f'{predictions} has no masks for {info["img_path"]}')
         image = cv2.imread(info['img_path'])
         kept = [mask for mask, s in zip(own['masks'], own['scores'], strict=True) if s >= score]
-        truth = [instance['mask'] for instance in info['instances']]
-        rows.append(_join([image, _paint(image, truth), _paint(image, kept)], axis=1))
+        rows.append(instance_row(image, [instance['mask'] for instance in info['instances']], kept))
     return _join(rows, axis=0)
 
 
-def _paint(image: np.ndarray, masks: list) -> np.ndarray:
-    """Lays masks over an image, each polygons or run lengths as COCO's format has them."""
-    from pycocotools import mask as coco  # comes with MMDetection
+def instance_row(image: np.ndarray, truth: Sequence, predicted: Sequence) -> np.ndarray:
+    """Draws an image, its true instances and the predicted ones side by side, each instance in a colour of its own.
+
+    Args:
+        image: ``(H, W, 3)``, uint8, BGR.
+        truth: Masks, each polygons or run lengths as COCO's format has them or a boolean array ``(H, W)``; or boxes,
+            each an array ``(4,)`` of left, top, right and bottom in pixels.
+        predicted: As ``truth``.
+
+    Returns:
+        The row, ``(H, W', 3)``, uint8, BGR.
+    """
+    return _join([image, _paint(image, truth), _paint(image, predicted)], axis=1)
+
+
+def _paint(image: np.ndarray, instances: Sequence) -> np.ndarray:
     painted = image.copy()
-    for number, mask in enumerate(masks):
-        if isinstance(mask, list):
-            mask = coco.merge(coco.frPyObjects(mask, *image.shape[:2]))
-        elif isinstance(mask['counts'], list):
-            mask = coco.frPyObjects(mask, *image.shape[:2])
-        inside = coco.decode(mask).astype(bool)
+    for number, instance in enumerate(instances):
         hue = np.uint8([[[number * 67 % 180, 200, 255]]])
         colour = cv2.cvtColor(hue, cv2.COLOR_HSV2BGR)[0, 0]
-        painted[inside] = (0.5 * painted[inside] + 0.5 * colour).astype(np.uint8)
+        if isinstance(instance, np.ndarray) and instance.shape == (4, ):
+            left, top, right, bottom = (int(edge) for edge in instance.round())
+            cv2.rectangle(painted, (left, top), (right, bottom), colour.tolist(), 2)
+        else:
+            inside = _decode(instance, image.shape[:2])
+            painted[inside] = (0.5 * painted[inside] + 0.5 * colour).astype(np.uint8)
     return painted
+
+
+def _decode(mask: list | dict | np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    from pycocotools import mask as coco  # comes with MMDetection
+    if isinstance(mask, np.ndarray):
+        return mask.astype(bool)
+    if isinstance(mask, list):
+        mask = coco.merge(coco.frPyObjects(mask, *size))
+    elif isinstance(mask['counts'], list):
+        mask = coco.frPyObjects(mask, *size)
+    return coco.decode(mask).astype(bool)
 
 
 def _join(parts: list[np.ndarray], axis: int) -> np.ndarray:

@@ -1,7 +1,8 @@
 """A small dataset of boxes and masks in COCO's format that anyone can make in seconds.
 
-Discs, boxes and triangles lie on a striped ground and over one another, each with stripes of a kind drawn at random: no
-colour or texture tells a shape from the ground, only its outline does. All are of one category.
+Bright discs, boxes and triangles lie on a dark ground and over one another, everything with stripes of a kind drawn at
+random: brightness tells shapes from the ground, but only outlines and textures tell them from one another. All are of
+one category.
 """
 
 import json
@@ -16,6 +17,7 @@ from .drawing import draw_once, stripes
 CATEGORY = 'shape'
 _LEAST_VISIBLE = 40  # pixels; shapes that others leave less of are not annotated
 _TEXTURES = 1000
+_GROUND, _SHAPES = (0.4, 0), (0.5, 127)  # what stripes are multiplied by, and what is added
 
 
 def make_mini_coco(root: str | Path, num_train: int = 300, num_val: int = 40, size: int = 128, seed: int = 0) -> Path:
@@ -53,21 +55,26 @@ def make_mini_coco(root: str | Path, num_train: int = 300, num_val: int = 40, si
             labels = dict(images=images, annotations=annotations, categories=[dict(id=1, name=CATEGORY)])
             (folder / 'annotations' / f'instances_{split}.json').write_text(json.dumps(labels))
 
-    recipe = dict(version=1, num_train=num_train, num_val=num_val, size=size, seed=seed)
+    recipe = dict(version=2, num_train=num_train, num_val=num_val, size=size, seed=seed)
     return draw_once(Path(root), 'mini COCO', 'mini_coco.json', recipe, draw)
 
 
 def _draw(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[np.ndarray]]:
     """Returns a picture ``(size, size, 3)``, uint8, BGR, and what of each shape is visible, ``(size, size)``, bool."""
-    image = stripes(rng, int(rng.integers(_TEXTURES)), size)
+    image = _texture(rng, size, *_GROUND)
     owner = np.zeros((size, size), np.uint8)  # number of the topmost shape, 0 for the ground
     count = int(rng.integers(3, 9))
     for number in range(1, count + 1):
         cv2.fillPoly(owner, [_outline(rng, size)], number)
-        image[owner == number] = stripes(rng, int(rng.integers(_TEXTURES)), size)[owner == number]
+        image[owner == number] = _texture(rng, size, *_SHAPES)[owner == number]
     image = image * rng.uniform(.85, 1.15) + rng.normal(0, 6, image.shape)
     masks = [owner == number for number in range(1, count + 1)]
     return image.clip(0, 255).astype(np.uint8), [mask for mask in masks if mask.sum() >= _LEAST_VISIBLE]
+
+
+def _texture(rng: np.random.Generator, size: int, contrast: float, brightness: float) -> np.ndarray:
+    """Returns stripes ``(size, size, 3)`` of a kind drawn at random."""
+    return contrast * stripes(rng, int(rng.integers(_TEXTURES)), size) + brightness
 
 
 def _outline(rng: np.random.Generator, size: int) -> np.ndarray:

@@ -1,9 +1,14 @@
 import json
 
 import pytest
+import torch
+from mmengine.analysis import FlopAnalyzer
+from mmengine.registry import MODELS
+from torch import nn
 
 from mmreplk.analysis import count_flops
 from mmreplk.engine import build_empty_model, load_config
+from mmreplk.ops import depthwise_conv2d
 from tests.tools.conftest import ROOT, TINY, tool
 
 
@@ -13,6 +18,11 @@ def count(small_kernel, *sizes, shape=(64, 128)):
         'model.backbone.arch.small_kernel': small_kernel
     })
     return count_flops(build_empty_model(cfg), shape)
+
+
+def traced(model, image):
+    """What MMEngine's analysis, and with it the frameworks' own ``get_flops.py``, makes of a model."""
+    return FlopAnalyzer(model.eval(), image).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
 
 
 def test_large_kernels_count_their_taps():
@@ -26,6 +36,36 @@ def test_large_kernels_count_their_taps():
     assert large['parts'].keys() == {'backbone', 'decode_head'}
     assert large['parts']['backbone']['params'] - plain['parts']['backbone']['params'] == sum(
         n * c * (k * k - 9) for n, c, k in zip((1, 1, 3, 1), (32, 64, 128, 256), (31, 29, 27, 13), strict=True))
+
+
+@pytest.mark.compat
+def test_mmengines_analysis_counts_the_operator_as_a_convolution():
+
+    class Depthwise(nn.Conv2d):
+
+        def forward(self, x):
+            return depthwise_conv2d(x, self.weight, self.bias)
+
+    layer = Depthwise(16, 16, 31, padding=15, groups=16)
+    x = torch.rand(2, 16, 64, 48)
+    with torch.no_grad():
+        counted = traced(layer, x).by_operator()
+    layer.__class__ = nn.Conv2d
+    assert counted == traced(layer, x).by_operator() == dict(conv=2 * 16 * 64 * 48 * 31 * 31)
+
+
+@pytest.mark.compat
+def test_mmengines_analysis_agrees():
+    """But for what it counts beside convolutions: norms, pooling, interpolation."""
+    pytest.importorskip('mmseg')
+    cfg = load_config(str(ROOT / TINY))
+    empty, model = build_empty_model(cfg), MODELS.build(cfg.model)
+    for form in ('two branches', 'merged'):
+        counted = traced(model, torch.rand(1, 3, 64, 128)).by_operator()
+        assert counted['conv'] == count_flops(empty, (64, 128))['flops'], form
+        assert set(counted) == {'conv', 'batch_norm', 'adaptive_avg_pool2d', 'upsample_bilinear2d'}
+        for one in (empty, model):
+            one.backbone.reparameterize(fuse_bn=True)
 
 
 def test_a_wrong_shape_is_named():

@@ -35,7 +35,7 @@ def test_what_is_wrong_with_labels_is_said(tmp_path):
     assert 'val: 2 images, as they should be' in result.stdout
     for problem in ('6 images, expected 7', '1 files are missing: ', 'ADE_train_00000001.png\n',
                     '1 label maps hold labels other than 1 to 150 and 255: ', 'ADE_train_00000002.png has [151]',
-                    'ADE_train_00000003.png (64, 128) for (128, 128)', '2 files cannot be read as pictures: ',
+                    'ADE_train_00000003.png (64, 128) for (128, 128)', '1 files cannot be read as pictures: ',
                     'ADE_train_00000004.png'):  # yapf: disable
         assert problem in result.stdout, problem
 
@@ -67,15 +67,25 @@ def test_label_maps_without_images_are_said(tmp_path):
 
 def test_what_is_wrong_with_annotations_is_said(tmp_path):
     root = make_mini_coco(tmp_path / 'coco', num_train=3, num_val=1)
-    file, images = root / 'annotations/instances_train.json', root / 'train'
-    assert list(check_coco(file, images, ['shape'])) == []
-    labels = json.loads(file.read_text())
-    labels['annotations'][0]['bbox'][2] = 200
-    labels['annotations'][1]['image_id'] = 77
-    file.write_text(json.dumps(labels))
+    labels, images = json.loads((root / 'annotations/instances_train.json').read_text()), root / 'train'
+    assert list(check_coco(labels, images, ['shape'])) == []
+    annotations = labels['annotations']
+    annotations[0]['bbox'][2] = 200
+    annotations[1]['image_id'] = 77
+    annotations[2]['category_id'] = 2
+    annotations[3]['segmentation'] = []
+    labels['images'][0]['height'] = 120
     (images / '000002.jpg').unlink()
-    assert list(check_coco(file, images, ['shape', 'person'])) == [
-        f'1 files are missing: {images}/000002.jpg', '1 classes of the config are not categories of the file: person',
+    cut = (images / '000003.jpg').read_bytes()
+    (images / '000003.jpg').write_bytes(cut[:len(cut) // 2])
+    assert list(check_coco(labels, images, ['shape', 'person'])) == [
+        f'1 files are missing: {images}/000002.jpg',
+        f'1 files cannot be read as pictures: {images}/000003.jpg',
+        f'1 images are not of the size that the file says (height, width): {images}/000001.jpg (128, 128) for '
+        '(120, 128)',
+        '1 classes of the config are not categories of the file: person',
+        '1 annotations have no mask: 4',
         '1 annotations are of images that the file does not list: 2',
+        '1 annotations are of categories that the file does not list: 3',
         '1 annotations have boxes that are empty or reach out of their image: 1'
     ]

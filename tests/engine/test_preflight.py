@@ -47,7 +47,7 @@ def test_missing_and_empty_data(cfg, tmp_path):
     with pytest.raises(ValueError, match='for val_dataloader is missing: .*annotations/validation. is empty'):
         check_before_training(cfg)
     (tmp_path / SPLITS[3]).rmdir()
-    with pytest.raises(ValueError, match='annotations/validation. does not exist. Download http.*make_mini_ade20k'):
+    with pytest.raises(ValueError, match='annotations/validation. does not exist. Download http.*make_mini_dataset'):
         check_before_training(cfg)
 
 

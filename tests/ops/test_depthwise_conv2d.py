@@ -60,6 +60,31 @@ def test_three_passes_agree_with_the_reference(shape, dtype):
     assert_close(bias.grad, gd.sum((0, 2, 3)), n * h * w)
 
 
+# Transforms are as inexact as the whole filter is large, however little of it meets a map of one pixel.
+@pytest.mark.parametrize('shape', [*(s for s in SHAPES if s[2] > 1), (3, 40, 33, 70, 51, 51)], ids=str)
+@pytest.mark.parametrize('way', ['direct', 'fft'])
+def test_both_ways_on_a_cpu_agree_with_the_reference(monkeypatch, shape, way):
+    monkeypatch.setattr(cpu, 'SMALLEST_FFT', dict.fromkeys(cpu.SMALLEST_FFT, 0 if way == 'fft' else math.inf))
+    if way == 'fft':
+        monkeypatch.setattr(cpu, 'LARGEST_FORWARD', 0)
+        monkeypatch.setattr(cpu, 'FFT_SCRATCH', 5e4)
+    n, _, h, w, kh, kw = shape
+    x, weight, bias = (t.detach() for t in make(shape))
+    grad = torch.randn_like(x)
+    xd, wd, gd = x.double(), weight.double(), grad.double()
+    assert_close(cpu.forward(x, weight, bias), reference.forward(xd, wd, bias.double()), kh * kw)
+    assert_close(cpu.grad_input(grad, weight), reference.grad_input(gd, wd), kh * kw)
+    assert_close(cpu.grad_weight(x, grad, (kh, kw)), reference.grad_weight(xd, gd, (kh, kw)), n * h * w)
+
+
+def test_transforms_are_as_short_as_they_may_be():
+    assert [cpu._fft_length(*case) for case in ((128, 31, 2), (64, 29, 1), (64, 29, 2), (9, 51, 1), (1, 31, 2))] == \
+        [144, 80, 80, 54, 32]
+    # Of the three rows and columns of taps, the first and the last output of four meet two.
+    assert cpu.products_per_pixel('forward', (1, 7, 4, 4), (3, 3)) == 10**2 / (3 * 5 * 6)
+    assert cpu.products_per_pixel('grad_weight', (8, 7, 32, 32), (31, 31)) == 8 * 1024 * 961 / (17 * 48 * 48)
+
+
 def test_reference_is_the_convolution_and_its_gradients():
     x, weight, bias = make((2, 3, 6, 7, 5, 3), torch.float64)
     out = F.conv2d(x, weight, bias, padding=(2, 1), groups=3)
@@ -162,7 +187,7 @@ def test_second_derivative_is_refused():
 @pytest.mark.parametrize('requires_grad', [False, True])
 def test_opcheck(requires_grad, relu):
     inputs = [t.requires_grad_(requires_grad) for t in make((2, 3, 9, 10, 7, 7))]
-    torch.library.opcheck(torch.ops.mmreplk.depthwise_conv2d.default, (*inputs, relu))
+    torch.library.opcheck(torch.ops.mmreplk.depthwise_conv2d.default, (*inputs, relu, False))
 
 
 @pytest.mark.parametrize('size', [3, 31])

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from mmreplk.datasets import make_mini_ade20k
+from mmreplk.datasets import make_mini_ade20k, make_mini_coco
 
 ROOT = Path(__file__).parents[2]
 TINY = 'configs/upernet_replknet_tiny_miniade20k.py'
+MASKS = 'configs/cascade_mask_rcnn_replknet_tiny_minicoco.py'
 REAL = 'configs/upernet_replknet31b_ade20k.py'
 
 
@@ -45,3 +46,20 @@ def trained(tmp_path_factory, short_options):
     result = tool('train.py', TINY, '--work-dir', work_dir, '--cfg-options', *short_options)
     assert result.returncode == 0, result.stdout + result.stderr
     return work_dir
+
+
+@pytest.fixture(scope='session')
+def masks(tmp_path_factory):
+    """Options and work dir of a short training of the config with masks."""
+    root = make_mini_coco(tmp_path_factory.mktemp('coco') / 'mini', num_train=8, num_val=2, size=96)
+    options = [f'{name}_dataloader.dataset.data_root={root}/' for name in ('train', 'val', 'test')]
+    options += [f'{name}_evaluator.ann_file={root}/annotations/instances_val.json' for name in ('val', 'test')]
+    options += ['train_dataloader.batch_size=2', 'train_cfg.max_iters=2', 'train_cfg.val_interval=2',
+                'param_scheduler.0.end=1', 'param_scheduler.1.begin=1', 'param_scheduler.1.end=2',
+                'default_hooks.checkpoint.interval=2', 'default_hooks.logger.interval=1',
+                'model.test_cfg.rcnn.score_thr=0.0',
+                'model.test_cfg.rcnn.max_per_img=10']  # yapf: disable
+    work_dir = tmp_path_factory.mktemp('masks')
+    result = tool('train.py', MASKS, '--work-dir', work_dir, '--cfg-options', *options)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr
+    return options, work_dir, result.stdout

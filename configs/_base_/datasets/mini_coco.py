@@ -1,7 +1,7 @@
-# Drawn by tools/make_mini_coco.py, in COCO's format.
-_base_ = 'coco_instance.py'
+# Drawn by tools/make_mini_dataset.py, in COCO's format.
+_base_ = 'coco_small.py'
 data_root = 'data/mini_coco/'
-data_hint = 'Make it with "python tools/make_mini_coco.py data/mini_coco".'
+data_hint = 'Make it with "python tools/make_mini_dataset.py coco data/mini_coco".'
 data_counts = dict(train=300, val=40)
 metainfo = dict(classes=('shape', ), palette=[(220, 20, 60)])
 train_pipeline = [
@@ -26,24 +26,9 @@ tta_pipeline = [
                     [dict(type='PackDetInputs')]])
 ]  # yapf: disable
 train_dataloader = dict(
-    batch_size=8,
-    num_workers=1,
-    sampler=dict(_delete_=True, type='InfiniteSampler', shuffle=True),
-    batch_sampler=None,
-    dataset=dict(
-        data_root=data_root,
-        metainfo=metainfo,
-        ann_file='annotations/instances_train.json',
-        data_prefix=dict(img='train/'),
-        pipeline=train_pipeline))
+    num_workers=1, dataset=dict(data_root=data_root, metainfo=metainfo, pipeline=train_pipeline))
 val_dataloader = dict(
-    num_workers=1,
-    dataset=dict(
-        data_root=data_root,
-        metainfo=metainfo,
-        ann_file='annotations/instances_val.json',
-        data_prefix=dict(img='val/'),
-        pipeline=test_pipeline))
+    num_workers=1, dataset=dict(data_root=data_root, metainfo=metainfo, pipeline=test_pipeline))
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val.json')
 test_evaluator = val_evaluator

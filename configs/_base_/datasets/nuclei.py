@@ -1,6 +1,6 @@
 # Data Science Bowl 2018, stage 1, in COCO's format (docs/nuclei.md). Nuclei are 5 to 50 pixels wide, half of them below
 # 20: everything is seen at twice its size.
-_base_ = 'coco_instance.py'
+_base_ = 'coco_small.py'
 data_root = 'data/nuclei/'
 data_hint = ('Lay it out as data/nuclei/{train,val,test}/*.jpg and '
              'data/nuclei/annotations/instances_{train,val,test}.json (docs/nuclei.md).')
@@ -32,25 +32,8 @@ tta_pipeline = [
                     [dict(type='LoadAnnotations', with_bbox=True)],
                     [dict(type='PackDetInputs')]])
 ]  # yapf: disable
-train_dataloader = dict(
-    batch_size=8,
-    num_workers=2,
-    sampler=dict(_delete_=True, type='InfiniteSampler', shuffle=True),
-    batch_sampler=None,
-    dataset=dict(
-        data_root=data_root,
-        metainfo=metainfo,
-        ann_file='annotations/instances_train.json',
-        data_prefix=dict(img='train/'),
-        pipeline=train_pipeline))
-val_dataloader = dict(
-    num_workers=2,
-    dataset=dict(
-        data_root=data_root,
-        metainfo=metainfo,
-        ann_file='annotations/instances_val.json',
-        data_prefix=dict(img='val/'),
-        pipeline=test_pipeline))
+train_dataloader = dict(dataset=dict(data_root=data_root, metainfo=metainfo, pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(data_root=data_root, metainfo=metainfo, pipeline=test_pipeline))
 test_dataloader = dict(
     val_dataloader,
     dataset=dict(

@@ -1,0 +1,60 @@
+"""What the documentation says is so."""
+
+import re
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import VISUALIZERS, init_default_scope
+
+from mmreplk.analysis import benchmark_tables
+from mmreplk.engine import build_empty_model
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+def test_commands_exist(page):
+    """Every tool that a page names is there, and takes the options that the page gives it."""
+    text = page.read_text().replace('\\\n', ' ')
+    for line in text.splitlines():
+        for command in re.findall(r'(?:^|`|\$ |python )(tools/\w+\.(?:py|sh)[^`|#]*)', line):
+            tool, *words = command.split()
+            source = (ROOT / tool).read_text()
+            source += (ROOT / 'tools/train.py').read_text() if tool.endswith('.sh') else ''
+            for word in words:
+                if word.startswith('--'):
+                    assert f"'{word.split('=')[0]}'" in source, f'{page.name}: {tool} has no {word}'
+
+
+def test_benchmarks_are_those_of_the_files():
+    page = (ROOT / 'docs/benchmarks.md').read_text()
+    assert page.endswith(benchmark_tables(ROOT / 'docs/benchmarks')), 'run tools/benchmark_page.py'
+
+
+@pytest.mark.parametrize('number', [0, 1], ids=['segmentation', 'detection'])
+def test_configs_of_own_datasets(number, tmp_path):
+    text = re.findall(r'```python\n(.*?)```', (ROOT / 'docs/own_dataset.md').read_text(), re.DOTALL)[number]
+    path = tmp_path / 'mine.py'
+    path.write_text(text.replace("_base_ = '", f"_base_ = '{ROOT}/configs/"))
+    cfg = Config.fromfile(path)
+    heads = [cfg.model.roi_head.mask_head, *cfg.model.roi_head.bbox_head] if number else [
+        cfg.model.decode_head, cfg.model.auxiliary_head]  # yapf: disable
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        assert loader.dataset.data_root.startswith('data/mine')
+        assert all(head.num_classes == len(loader.dataset.metainfo.classes) for head in heads)
+    assert cfg.train_dataloader.dataset.pipeline[0].type == 'LoadImageFromFile'
+    build_empty_model(cfg)
+
+
+def test_tensorboard_is_a_line_of_a_config(tmp_path):
+    line = re.findall(r'^visualizer = .*TensorboardVisBackend.*$', (ROOT / 'docs/reports.md').read_text(), re.M)[0]
+    path = tmp_path / 'mine.py'
+    path.write_text(f"_base_ = '{ROOT}/configs/upernet_replknet_tiny_camvid.py'\n{line}\n")
+    cfg = Config.fromfile(path)
+    init_default_scope('mmseg')
+    visualizer = VISUALIZERS.build(dict(cfg.visualizer, save_dir=str(tmp_path), name='tensorboard'))
+    visualizer.add_scalars(dict(loss=1.0), step=1)
+    visualizer.close()
+    assert list(tmp_path.rglob('events.out.tfevents.*')) and list(tmp_path.rglob('scalars.json'))
