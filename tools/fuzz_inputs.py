@@ -15,6 +15,8 @@ from pathlib import Path
 
 from fuzzing import checkpoints, coco, configs, sandbox, segmentation
 
+from mmreplk.engine import run
+
 KINDS = dict(checkpoints=checkpoints, segmentation=segmentation, coco=coco, configs=configs)
 
 
@@ -25,7 +27,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0, help='default %(default)s')
     parser.add_argument('--only', type=int, nargs='+', help='the cases of these numbers')
     parser.add_argument('--work-dir', default='work_dirs/fuzz', help='is emptied; default %(default)s')
-    parser.add_argument('--json', help='write the figures to this file')
+    parser.add_argument('--json', help='write the figures into this file, beside those of other kinds')
     return parser.parse_args()
 
 
@@ -33,7 +35,7 @@ def main(args: argparse.Namespace) -> None:
     start = time.time()
     sandbox.warm_up()
     box = sandbox.Sandbox(Path(args.work_dir).resolve())
-    tallies, wrong = {}, []
+    figures, wrong = {}, []
     for kind, module in KINDS.items():
         count = getattr(args, kind)
         if not count:
@@ -48,15 +50,22 @@ def main(args: argparse.Namespace) -> None:
             if outcome not in sandbox.RIGHT:
                 wrong.append(f'{kind} {number}: {case.name}: {outcome}')
                 print(f'{wrong[-1]}: {said[-300:]}', flush=True)
-        tallies[kind] = dict(
-            outcomes=sum(tally.values(), collections.Counter()),
-            damage={name: dict(outcomes) for name, outcomes in sorted(tally.items())})
-        print(f'{kind}: ' + ', '.join(f'{outcome} {n}' for outcome, n in tallies[kind]['outcomes'].items()), flush=True)
+        figures[kind] = dict(
+            seed=args.seed,
+            outcomes=dict(sum(tally.values(), collections.Counter())),
+            damage={name: counted(outcomes) for name, outcomes in sorted(tally.items())})
+        print(f'{kind}: {counted(figures[kind]["outcomes"])}', flush=True)
     print(f'{time.time() - start:.0f} s; what each said is in {box.work_dir / "cases.txt"}')
     if args.json:
-        Path(args.json).write_text(json.dumps(dict(seed=args.seed, wrong=wrong, **tallies), indent=1) + '\n')
+        before = json.loads(Path(args.json).read_text()) if Path(args.json).is_file() else {}
+        Path(args.json).write_text(json.dumps({**before, **figures}, indent=1) + '\n')
     sys.exit(1 if wrong else 0)
 
 
+def counted(outcomes: dict[str, int]) -> str:
+    return ', '.join(f'{outcome} {count}' for outcome, count in sorted(outcomes.items()))
+
+
 if __name__ == '__main__':
-    main(parse_args())
+    arguments = parse_args()
+    run(lambda: main(arguments))

@@ -23,6 +23,10 @@ def _is(*types: type) -> Callable[[object], bool]:
     return lambda value: isinstance(value, types)
 
 
+def _is_size(value: object) -> bool:
+    return value is None or _are(value, lambda side: is_count(side, 1))
+
+
 def _are(pair: object, is_right: Callable[[object], bool]) -> bool:
     return isinstance(pair, (list, tuple)) and len(pair) == 2 and all(map(is_right, pair))
 
@@ -36,8 +40,7 @@ _MAYBE_DICT = 'a dict or None', _is(dict, type(None))
 _NAME = 'a string', _is(str)
 _MAYBE_NAME = 'a string or None', _is(str, type(None))
 _FLAG = 'True or False', _is(bool)
-_SIZE = ('a pair of positive integers or None',
-         lambda value: value is None or _are(value, lambda side: is_count(side, 1)))  # yapf: disable
+_SIZE = 'a pair of positive integers or None', _is_size
 _RATIOS = 'a pair of positive numbers', lambda value: _are(value, lambda ratio: _is_measure(ratio) and ratio > 0)
 _NUMBER = 'a number', lambda value: isinstance(value, (int, float)) and not isinstance(value, bool)
 _LEVEL = 'a name such as INFO', lambda value: isinstance(value, str) and isinstance(logging.getLevelName(value), int)

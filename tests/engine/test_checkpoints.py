@@ -114,6 +114,16 @@ def test_what_the_checksums_contradict_is_not_read(tmp_path, mmap):
         read_checkpoint(written(tmp_path / 'x.pth', bytes(content)), mmap=mmap)
 
 
+@pytest.mark.skipif(not hasattr(torch.serialization, 'set_crc32_options'), reason='PyTorch always writes checksums')
+def test_an_archive_without_checksums_is_read(tmp_path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(dict(w=torch.ones(1000)), tmp_path / 'x.pth')
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert read_checkpoint(tmp_path / 'x.pth')['w'].sum() == 1000
+
+
 def test_a_compressed_archive_is_read_unless_it_unpacks_a_thousandfold(tmp_path):
     with zipfile.ZipFile(io.BytesIO(whole())) as archive, \
             zipfile.ZipFile(tmp_path / 'x.pth', 'w', zipfile.ZIP_DEFLATED) as compressed:

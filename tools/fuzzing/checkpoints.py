@@ -1,7 +1,6 @@
 """Checkpoints that are not what training saved, given to every tool that reads one."""
 
 import shutil
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -266,7 +265,7 @@ def prepare(box: Sandbox) -> Callable[[int, Random], Case]:
     options = [*SMALL, *workers(0), *roots(data)]
     code, said = box.run(box.train(CONFIG, *options))
     if code:
-        sys.exit(f'error: the network to try with could not be trained: {said[-2000:]}')
+        raise RuntimeError(f'the network to try with could not be trained: {said[-2000:]}')
     whole = box.work_dir / 'whole.pth'
     shutil.copy(box.run_dir / 'iter_1.pth', whole)
     path = box.work_dir / 'mutilated.pth'

@@ -106,7 +106,7 @@ def prepare(box: Sandbox) -> Callable[[int, Random], Case]:
         # Each key takes its values in an order of its own.
         value = Random(key).sample(WRONG, len(WRONG))[number // len(keys) % len(WRONG)]
         named = (key, key.rpartition('.')[2], f'got {value!r}', "'wrong'", *part_types(config, key))
-        return Case(f'{key}={written(value)}', box.train(config, *sound[config], f'{key}={written(value)}'), named,
+        return Case(key, box.train(config, *sound[config], f'{key}={written(value)}'), named,
                     lambda said: UNKNOWABLE if is_meant(key, value) else SILENT)  # yapf: disable
 
     return make
