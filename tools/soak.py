@@ -139,8 +139,8 @@ def plot(samples: list[dict], path: str) -> None:
     for axes, names in zip(rows, panels, strict=True):
         for name in names:
             axes.plot(minutes, [sample[name] for sample in samples], label=LABELS[name])
-        axes.set_ylim(bottom=0)
-        axes.legend(loc='lower right')
+        axes.set_ylim(0, 1.4 * max(sample[name] for sample in samples for name in names))
+        axes.legend(loc='upper left', ncols=3)
     rows[-1].set_xlabel('minutes')
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
