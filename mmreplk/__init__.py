@@ -16,13 +16,13 @@ from .hooks import (
     SafeCheckpointHook,
     StrictLoadHook,
 )
-from .models import ReparamLargeKernelConv, RepLKNet, reparameterized
+from .models import LargeKernelMobileNetV2, ReparamLargeKernelConv, RepLKNet, reparameterized
 from .ops import depthwise_conv2d
 from .version import __version__
 
 __all__ = [
     'AtomicLocalBackend', 'BackboneWeightsHook', 'CPUAmpOptimWrapper', 'CheckDataHook', 'ExactResumeHook', 'InputError',
-    'NonFiniteHook', 'PeakMemoryHook', 'RepLKNet', 'RepLKNetLayerDecayConstructor', 'ReparamHook',
-    'ReparamLargeKernelConv', 'SafeCheckpointHook', 'StrictLoadHook', '__version__', 'depthwise_conv2d',
+    'LargeKernelMobileNetV2', 'NonFiniteHook', 'PeakMemoryHook', 'RepLKNet', 'RepLKNetLayerDecayConstructor',
+    'ReparamHook', 'ReparamLargeKernelConv', 'SafeCheckpointHook', 'StrictLoadHook', '__version__', 'depthwise_conv2d',
     'reparameterized'
 ]

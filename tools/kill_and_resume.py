@@ -6,6 +6,7 @@ import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -80,10 +81,10 @@ class Training:
         self.work_dir, self.log = work_dir, work_dir / 'output.txt'
         head = [sys.executable, str(ROOT / 'tools/train.py'), str(config)] if processes == 1 else \
             [str(ROOT / 'tools/dist_train.sh'), str(config), str(processes)]
+        environment = dict(os.environ, PYTHON=sys.executable, PORT=str(free_port()))
         with open(self.log, 'w') as output:
             self.process = subprocess.Popen([*head, '--work-dir', str(work_dir), '--resume'], stdout=output,
-                                            stderr=subprocess.STDOUT, cwd=ROOT,
-                                            env=dict(os.environ, PYTHON=sys.executable))  # yapf: disable
+                                            stderr=subprocess.STDOUT, cwd=ROOT, env=environment)  # yapf: disable
 
     def wait(self) -> None:
         """Waits for the end; RuntimeError if it is not a good one."""
@@ -150,6 +151,13 @@ def after(seconds: float, has_begun: Callable[[], object]) -> Callable[[], bool]
         return bool(since) and time.monotonic() - since[0] >= seconds
 
     return has_come
+
+
+def free_port() -> int:
+    """Returns a port for the processes to meet at; that of killed ones may stay taken for a while."""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        return free.getsockname()[1]
 
 
 def descendants(pid: int) -> list[int]:

@@ -1,6 +1,7 @@
 """Measures the thresholds of mmreplk/ops/cpu.py on this machine and shows them beside those in use.
 
-ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 measures, with AVX-512, what a CPU without it would take.
+With AVX-512, ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 measures what a CPU without
+it would take.
 """
 
 import argparse
@@ -8,7 +9,7 @@ import argparse
 import torch
 
 from mmreplk import InputError
-from mmreplk.analysis.cpu_thresholds import measure_kernel_sizes, measure_work
+from mmreplk.analysis.cpu_thresholds import measure_fft, measure_kernel_sizes, measure_work
 from mmreplk.engine import run
 from mmreplk.ops import cpu
 
@@ -21,6 +22,8 @@ def main() -> None:
     for name, measured in measure_kernel_sizes().items():
         print(f'{name:<24} {getattr(cpu, name)!s:>10} {measured!s:>10}', flush=True)
     with torch.no_grad():
+        for what, measured in measure_fft().items():
+            print(f'SMALLEST_FFT[{what}]'.ljust(24), f'{cpu.SMALLEST_FFT[what]:>10.0f} {measured:>10.0f}', flush=True)
         forward = measure_work(trains=False)
     for trains, measured in ((False, forward), (True, measure_work(trains=True))):
         print(f'SMALLEST_WORK[{trains}]'.ljust(24), f'{cpu.SMALLEST_WORK[trains]:>10.2g} {measured:>10.2g}', flush=True)

@@ -32,17 +32,17 @@ def benchmark_tables(folder: str | Path) -> str:
 def _operator(report: dict) -> str:
     cases: dict[tuple, dict[tuple, float]] = {}
     for row in report['results']:
-        case = cases.setdefault((row['n'], row['c'], row['h'], row['k'], row['dtype']), {})
+        case = cases.setdefault((row['n'], row['c'], row['h'], row['k'], row['precision']), {})
         if 'what' in row:  # a rival that is wrong was not timed
             case[row['what'], row['rival']] = row['median_ms']
     rivals = [r for r in dict.fromkeys(row['rival'] for row in report['results']) if r not in (OURS, BASELINE)]
-    head = ['N,C,H=W,K', 'dtype', 'pass', 'PyTorch, ms', 'ours, ms', 'ratio', *(f'{rival}, ms' for rival in rivals)]
+    head = ['N,C,H=W,K', 'precision', 'pass', 'PyTorch, ms', 'ours, ms', 'ratio', *(f'{rival}, ms' for rival in rivals)]
     lines = [head, ['---'] * len(head)]
-    for (*shape, dtype), times in cases.items():
+    for (*shape, precision), times in cases.items():
         for what, title in PASSES.items():
             theirs, ours = times.get((what, BASELINE)), times.get((what, OURS))
             ratio = f'{theirs / ours:.1f}' if theirs and ours else '-'
-            lines.append([','.join(map(str, shape)), dtype.removeprefix('torch.'), title, _ms(theirs), _ms(ours), ratio,
+            lines.append([','.join(map(str, shape)), precision, title, _ms(theirs), _ms(ours), ratio,
                           *(_ms(times.get((what, rival))) for rival in rivals)])  # yapf: disable
     return _table(lines) + _grid(report.get('grid', []))
 

@@ -17,11 +17,11 @@ MAPS = ((1, 128, 64), (1, 512, 32), (2, 64, 33))  # N, C, H = W
 ROUNDS = 5
 
 
-def measure_kernel_sizes() -> dict[str, int | None]:
+def measure_kernel_sizes() -> dict[str, float]:
     """Times, over KERNEL_SIZES and on MAPS, the ways that the thresholds on kernel sizes choose from.
 
     Returns:
-        By the name of the threshold, the value that fits this machine; None if there is no such size.
+        By the name of the threshold, the value that fits this machine; infinity if there is no such size.
     """
     forward, channels_last, grad_weight = {}, {}, {}
     for k in KERNEL_SIZES:
@@ -29,7 +29,7 @@ def measure_kernel_sizes() -> dict[str, int | None]:
         forward[k], channels_last[k], grad_weight[k] = map(statistics.geometric_mean, zip(*ratios, strict=True))
     # A forward that oneDNN refuses is several times slower.
     served = [k for k in KERNEL_SIZES if forward[k] > 0.5]
-    return dict(LARGEST_FORWARD=max(served, default=None), SMALLEST_CHANNELS_LAST=_first_lasting(channels_last),
+    return dict(LARGEST_FORWARD=max(served), SMALLEST_CHANNELS_LAST=_first_lasting(channels_last),
                 SMALLEST_GRAD_WEIGHT=_first_lasting(grad_weight))  # yapf: disable
 
 
@@ -49,11 +49,36 @@ def measure_work(trains: bool, shapes: int = 120) -> float:
         work = n * c * h * h * k * k
         if 5e4 < work < 5e6:
             ratios.append((work, _work_ratio(n, c, h, k, trains)))
-    ratios.sort()
-    for i, (work, _) in enumerate(ratios):
-        beyond = [ratio for _, ratio in ratios[i:]]
-        if sum(ratio > 1 for ratio in beyond) >= 0.9 * len(beyond) and ratios[i][1] > 1:
-            return work
+    return _mostly_from(ratios)
+
+
+def measure_fft(shapes: int = 60) -> dict[str, float]:
+    """Times random shapes by Fourier transforms and by oneDNN's kernels.
+
+    Returns:
+        For each pass, the products per transformed pixel from which on transforms are faster in nine of ten shapes;
+        infinity if they are nowhere.
+    """
+    rng = random.Random(0)
+    ratios: dict[str, list[tuple[float, float]]] = {what: [] for what in cpu.SMALLEST_FFT}
+    sizes = [k for k in KERNEL_SIZES if k > cpu.LARGEST_FORWARD]
+    while len(ratios['forward']) < shapes:
+        n, c, h = rng.choice((1, 2, 4)), rng.choice((64, 128, 256)), rng.choice((16, 24, 32, 48, 64, 96))
+        k = rng.choice(sizes)
+        products = {what: cpu.products_per_pixel(what, (n, c, h, h), (k, k)) for what in ratios}
+        if 30 < products['forward'] < 200 and n * c * h * h * k * k < 6e8:
+            for what, ratio in _fft_ratios(n, c, h, k).items():
+                ratios[what].append((products[what], ratio))
+    return {what: _mostly_from(pairs) for what, pairs in ratios.items()}
+
+
+def _mostly_from(ratios: list[tuple[float, float]]) -> float:
+    """Returns the least first value from which on nine of ten second ones are above one, infinity if there is none."""
+    ratios = sorted(ratios)
+    for i, (value, ratio) in enumerate(ratios):
+        beyond = [other > 1 for _, other in ratios[i:]]
+        if ratio > 1 and sum(beyond) >= 0.9 * len(beyond):
+            return value
     return math.inf
 
 
@@ -90,13 +115,22 @@ def _work_ratio(n: int, c: int, h: int, k: int, trains: bool) -> float:
     return times['torch'] / times['cpu']
 
 
+def _fft_ratios(n: int, c: int, h: int, k: int) -> dict[str, float]:
+    x, weight = torch.randn(n, c, h, h), torch.randn(c, 1, k, k)
+    times = _medians(
+        dict(
+            direct=lambda: cpu.direct_forward(x, weight),
+            fft=lambda: cpu.fft_forward(x, weight),
+            direct_grad=lambda: cpu.direct_grad_weight(x, x, (k, k)),
+            fft_grad=lambda: cpu.fft_grad_weight(x, x, (k, k))))
+    return dict(forward=times['direct'] / times['fft'], grad_weight=times['direct_grad'] / times['fft_grad'])
+
+
 def _medians(functions: dict[str, Callable[[], object]]) -> dict[str, float]:
     return {name: statistics.median(times) for name, times in time_in_turns(functions, rounds=ROUNDS).items()}
 
 
-def _first_lasting(ratios: dict[int, float]) -> int | None:
-    """Returns the first size from which on every ratio is above one."""
-    for k in ratios:
-        if all(ratio > 1 for other, ratio in ratios.items() if other >= k):
-            return k
-    return None
+def _first_lasting(ratios: dict[int, float]) -> float:
+    """Returns the first size from which on every ratio is above one, infinity if there is none."""
+    lasting = [k for k in ratios if all(ratio > 1 for other, ratio in ratios.items() if other >= k)]
+    return min(lasting, default=math.inf)

@@ -1,15 +1,12 @@
 """Timing a whole network in each of its forms, and with small kernels for comparison."""
 
 import copy
-import ctypes
 import functools
 import importlib
-import re
 import statistics
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -22,6 +19,7 @@ from ..errors import InputError
 from ..models import ReparamLargeKernelConv, reparameterized
 from ..models.arch import Arch
 from ..models.large_kernel import LargeKernelConv2d
+from .resources import peak_mib
 from .timing import time_in_turns
 
 FORMS = ('plain', 'training', 'merged', 'folded', 'folded 3x3')
@@ -87,7 +85,7 @@ def benchmark_model(cfg: Config,
                     work[form] = functools.partial(model, images)
                 else:
                     work[form] = _whole(model, images, cfg.default_scope, dtype)
-            peaks = {form: _peak_mib(run, device) for form, run in work.items()}
+            peaks = {form: peak_mib(run, device) for form, run in work.items()}
             shares = {form: None if compiled else _large_kernel_share(run, device) for form, run in work.items()}
             for form, times in time_in_turns(work, device, rounds).items():
                 low, median, high = statistics.quantiles(times, n=10)[1::3]
@@ -133,27 +131,6 @@ def _sample(scope: str, size: tuple[int, int]) -> Any:
     sample = structures.SegDataSample() if scope == 'mmseg' else structures.DetDataSample()
     sample.set_metainfo(dict(img_shape=size, ori_shape=size, pad_shape=size, scale_factor=(1., 1.), img_id=0))
     return sample
-
-
-def _peak_mib(function: Callable[[], object], device: str) -> float | None:
-    if device == 'cuda':
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        function()
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    reset = Path('/proc/self/clear_refs')
-    if not reset.exists():
-        return None
-    ctypes.CDLL(None).malloc_trim(0)  # hands back what has been freed
-    reset.write_text('5')  # lets the high-water mark of the process begin anew
-    before = _resident_mib('VmRSS')
-    function()
-    return _resident_mib('VmHWM') - before
-
-
-def _resident_mib(field: str) -> float:
-    return int(re.search(rf'{field}:\s+(\d+) kB', Path('/proc/self/status').read_text())[1]) / 1024
 
 
 def _large_kernel_share(function: Callable[[], object], device: str) -> float:

@@ -1,7 +1,9 @@
 """Timing the large-kernel depthwise convolution against its rivals."""
 
+import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +14,22 @@ from ..ops import depthwise_conv2d, reference
 from .timing import time_in_turns
 
 PASSES = ('forward', 'grad_input', 'grad_weight', 'forward+backward')
-TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}  # of the largest value
+
+
+class Precision(NamedTuple):
+    """How to compute: the dtype of the operands, and whether float32 may be multiplied in TF32 on a GPU."""
+    dtype: torch.dtype
+    tf32: bool
+    tolerance: float  # of the largest value
+
+
+PRECISIONS = {
+    'float32': Precision(torch.float32, False, 1e-4),
+    'tf32': Precision(torch.float32, True, 5e-3),
+    'bfloat16': Precision(torch.bfloat16, False, 2e-2),
+    'float16': Precision(torch.float16, False, 5e-3),
+}
+CHECKED = 2  # images and channels that are compared with float64; none depends on the others
 
 
 class Case(NamedTuple):
@@ -22,20 +39,19 @@ class Case(NamedTuple):
     h: int
     k: int
 
-    @property
-    def useful_flop(self) -> int:
-        """Operations of one pass on the taps that fall inside the map, two for each."""
+    def useful_flop(self, what: str) -> int:
+        """Operations of one of PASSES on the taps that fall inside the map, two for each."""
         half = self.k // 2
         taps = sum(min(self.h - 1, y + half) - max(0, y - half) + 1 for y in range(self.h))
-        return 2 * self.n * self.c * taps**2
+        return 2 * self.n * self.c * taps**2 * (3 if what == 'forward+backward' else 1)
+
+    def least_values(self, what: str) -> int:
+        """Values that one of PASSES cannot but read and write: two maps and a filter."""
+        return (2 * self.n * self.c * self.h**2 + self.c * self.k**2) * (3 if what == 'forward+backward' else 1)
 
 
 def _torch(x: Tensor, weight: Tensor) -> Tensor:
     return F.conv2d(x, weight, padding=(weight.shape[2] // 2, weight.shape[3] // 2), groups=len(weight))
-
-
-def _channels_last(x: Tensor, weight: Tensor) -> Tensor:
-    return _torch(x.to(memory_format=torch.channels_last), weight)
 
 
 def _fft(x: Tensor, weight: Tensor) -> Tensor:
@@ -50,58 +66,82 @@ Rival = Callable[[Tensor, Tensor], Tensor]
 RIVALS: dict[str, Rival] = {
     'mmreplk': depthwise_conv2d,
     'torch': _torch,
-    'torch channels_last': _channels_last,
+    'torch channels_last': _torch,
     'torch.fft': _fft,
 }
+LAYOUTS = {'torch channels_last': torch.channels_last}  # what a rival is given, if not contiguous tensors
 
 
-def benchmark(case: Case, dtype: torch.dtype, device: str, passes: Sequence[str] = PASSES,
+def benchmark(case: Case, precision: str, device: str, passes: Sequence[str] = PASSES,
               rivals: dict[str, Rival] = RIVALS, rounds: int = 10) -> list[dict[str, Any]]:
-    """Times rivals in turns, after comparing each with float64; one that is wrong is not timed.
+    """Times rivals in turns, after comparing each with float64; one that is wrong, or raises, is not timed.
 
     Args:
         case: What to convolve.
-        dtype: Of input, filter and gradient.
+        precision: One of PRECISIONS.
         device: ``'cuda'`` or ``'cpu'``.
-        passes: Some of PASSES. The gradients are timed without the forward that they follow.
+        passes: Some of PASSES. ``'forward'`` is that of inference. The gradients are timed without the forward that
+            they follow, ``'grad_input'`` with a filter that is frozen.
         rivals: Functions of input and filter by name, such as RIVALS.
         rounds: How often each is timed.
 
     Returns:
         For each pass and rival, a row of the case, median and 20th and 80th percentile in milliseconds, useful
-        TFLOP/s, peak extra memory in MiB (None on a CPU), all raw times, and ``error``, the largest over the passes,
-        relative to the largest value.
+        TFLOP/s, GB/s of what must be read and written at least, peak extra memory in MiB (None on a CPU), all raw
+        times, and ``error``, the largest over the passes, relative to the largest value. For a rival that is not timed,
+        a row of the case and ``error``, or ``raised``, what it said.
     """
+    dtype, _, tolerance = PRECISIONS[precision]
     x = torch.randn(case.n, case.c, case.h, case.h, device=device, dtype=dtype)
     weight = torch.randn(case.c, 1, case.k, case.k, device=device, dtype=dtype) / case.k
-    grad = torch.randn_like(x)
-    errors = {name: _error(rival, x, weight, grad) for name, rival in rivals.items()}
-    right = [name for name in rivals if errors[name] <= TOLERANCE[dtype]]
-    rows = [dict(**case._asdict(), dtype=str(dtype), rival=name, error=errors[name]) for name in rivals
-            if name not in right]  # yapf: disable
-    for what in passes:
-        flop = case.useful_flop * (3 if what == 'forward+backward' else 1)
-        work = {name: _work(what, rivals[name], x, weight, grad) for name in right}
-        peaks = {name: _peak_mib(function, device) for name, function in work.items()}
-        for name, times in time_in_turns(work, device, rounds).items():
-            low, median, high = statistics.quantiles(times, n=10)[1::3]
-            rows.append(
-                dict(
-                    **case._asdict(), dtype=str(dtype), rival=name, error=errors[name], what=what, median_ms=median,
-                    percentile20_ms=low, percentile80_ms=high, useful_tflops=flop / median / 1e9, peak_mib=peaks[name],
-                    raw_ms=times))
+    grad, rows = torch.randn_like(x), []
+    operands = {}
+    for name in rivals:
+        layout = LAYOUTS.get(name, torch.contiguous_format)
+        operands[name] = x.contiguous(memory_format=layout), weight, grad.contiguous(memory_format=layout)
+    with _tf32(precision):
+        common = {name: dict(**case._asdict(), precision=precision, rival=name, **_verdict(rival, *operands[name]))
+                  for name, rival in rivals.items()}  # yapf: disable
+        right = [name for name in rivals if common[name].get('error', math.inf) <= tolerance]
+        rows += [common[name] for name in rivals if name not in right]
+        for what in passes:
+            work = {name: _work(what, rivals[name], *operands[name]) for name in right}
+            peaks = {name: _peak_mib(function, device) for name, function in work.items()}
+            for name, times in time_in_turns(work, device, rounds).items():
+                low, median, high = statistics.quantiles(times, n=10)[1::3]
+                rows.append(
+                    dict(
+                        **common[name], what=what, median_ms=median, percentile20_ms=low, percentile80_ms=high,
+                        useful_tflops=case.useful_flop(what) / median / 1e9,
+                        least_gb_per_s=case.least_values(what) * x.itemsize / median / 1e6, peak_mib=peaks[name],
+                        raw_ms=times))
     return rows
 
 
-def roofs(dtype: torch.dtype, device: str) -> dict[str, float]:
+def roofs(precision: str, device: str) -> dict[str, float]:
     """Measures the matrix multiplication rate, in TFLOP/s, and the copy bandwidth, in GB/s, of this very device."""
     size = 8192 if device == 'cuda' else 2048
-    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    a, b = (torch.randn(size, size, device=device, dtype=PRECISIONS[precision].dtype) for _ in range(2))
     source = torch.empty(2**28 if device == 'cuda' else 2**26, device=device, dtype=torch.uint8)
     target = torch.empty_like(source)
-    times = time_in_turns(dict(gemm=lambda: a @ b, copy=lambda: target.copy_(source)), device, 10)
+    with _tf32(precision):
+        times = time_in_turns(dict(gemm=lambda: a @ b, copy=lambda: target.copy_(source)), device, 10)
     return dict(gemm_tflops=2 * size**3 / statistics.median(times['gemm']) / 1e9,
                 copy_gb_per_s=2 * source.numel() / statistics.median(times['copy']) / 1e6)  # yapf: disable
+
+
+@contextmanager
+def _tf32(precision: str) -> Iterator[None]:
+    """Lets PyTorch's convolutions and matrix products multiply float32 as ``precision`` says."""
+    backends = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [backend.allow_tf32 for backend in backends]
+    for backend in backends:
+        backend.allow_tf32 = PRECISIONS[precision].tf32
+    try:
+        yield
+    finally:
+        for backend, allowed in zip(backends, before, strict=True):
+            backend.allow_tf32 = allowed
 
 
 def _peak_mib(function: Callable[[], object], device: str) -> float | None:
@@ -114,15 +154,23 @@ def _peak_mib(function: Callable[[], object], device: str) -> float | None:
     return (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
+def _verdict(rival: Rival, x: Tensor, weight: Tensor, grad: Tensor) -> dict[str, float | str]:
+    try:
+        return dict(error=_error(rival, x, weight, grad))
+    except (RuntimeError, TypeError, ValueError) as error:  # Not every library takes every dtype and shape.
+        return dict(raised=f'{type(error).__name__}: {error}')
+
+
 def _error(rival: Rival, x: Tensor, weight: Tensor, grad: Tensor) -> float:
-    """Compares all three passes with float64, on two images and four channels, which do not depend on the others."""
-    x, weight, grad = x[:2, :4].clone().requires_grad_(), weight[:4].clone().requires_grad_(), grad[:2, :4]
-    out = rival(x, weight)
-    actual = (out, *torch.autograd.grad(out, (x, weight), grad))
-    xd, wd, gd = x.detach().double(), weight.detach().double(), grad.double()
-    expected = (reference.forward(xd, wd), reference.grad_input(gd, wd),
-                reference.grad_weight(xd, gd, tuple(weight.shape[-2:])))  # yapf: disable
-    return max(((a.double() - e).abs().max() / e.abs().max()).item() for a, e in zip(actual, expected, strict=True))
+    """Compares all three passes, computed as they will be timed, with float64 on CHECKED images and channels."""
+    leaves = x.detach().requires_grad_(), weight.detach().requires_grad_()
+    out = rival(*leaves)
+    grad_x, grad_weight = torch.autograd.grad(out, leaves, grad)
+    some = slice(CHECKED), slice(CHECKED)
+    xd, wd, gd = x[:, some[1]].double(), weight[some[1]].double(), grad[:, some[1]].double()
+    pairs = [(out[some], reference.forward(xd[some], wd)), (grad_x[some], reference.grad_input(gd[some], wd)),
+             (grad_weight[some[1]], reference.grad_weight(xd, gd, tuple(weight.shape[-2:])))]  # yapf: disable
+    return max(((a.double() - e).abs().max() / e.abs().max()).item() for a, e in pairs)
 
 
 def _work(what: str, rival: Rival, x: Tensor, weight: Tensor, grad: Tensor) -> Callable[[], object]:

@@ -42,6 +42,11 @@ class ExactResumeHook(Hook):
         is_iter_based = isinstance(loop, IterBasedTrainLoop)
         loop.dataloader = seeded(loop.dataloader, self._seed, loop.iter if is_iter_based else 0, is_iter_based)
         self._batches = loop.dataloader.batch_sampler
+        counts = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+        if not is_iter_based and len(loop.dataloader) % counts:
+            runner.logger.warning(f'ExactResumeHook: an epoch of {len(loop.dataloader)} batches ends between steps of '
+                                  f'accumulative_counts={counts}; a run resumed after it lacks the gradients that had '
+                                  'been accumulated.')
         if is_iter_based:
             loop.dataloader_iterator = _ResumedBatches(loop.dataloader, loop)
         if _owes_validation(loop, runner):

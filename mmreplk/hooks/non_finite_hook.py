@@ -1,6 +1,7 @@
 """No weight is ever updated by a loss or a gradient that is not a number."""
 
 import json
+import math
 from pathlib import Path
 
 import torch
@@ -46,6 +47,8 @@ class NonFiniteHook(Hook):
         wrapper, self._runner = runner.optim_wrapper, runner
         if isinstance(wrapper, OptimWrapperDict):
             raise InputError('NonFiniteHook watches one optimizer; remove it from custom_hooks where there are several')
+        if wrapper.update_params == self._checked_update_params:  # since an earlier call of train()
+            return
         self._model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         self._model.register_forward_pre_hook(self._keep_inputs, with_kwargs=True)
         self._update_params, wrapper.update_params = wrapper.update_params, self._checked_update_params
@@ -61,6 +64,8 @@ class NonFiniteHook(Hook):
             self._inputs = kwargs
 
     def _checked_update_params(self, loss: Tensor, *args, **kwargs) -> None:
+        if not isinstance(loss, Tensor):
+            raise InputError(f'the model computes no loss (loss_decode, loss_cls or the like): all add up to {loss!r}')
         if loss.isfinite().all():
             self._update_params(loss, *args, **kwargs)
             return
@@ -68,7 +73,8 @@ class NonFiniteHook(Hook):
         if self._must_stop():
             self._report(what, self._first_layer())
         self._is_poisoned = True
-        self._update_params(loss, *args, **kwargs)
+        # An infinite loss can have finite gradients; NaN ones reach all processes, so that all leave the step out.
+        self._update_params(loss * math.nan, *args, **kwargs)
         # Not before the backward pass, which wants the statistics as the forward pass left them.
         self._report(what, self._first_layer(), was_left_out=True)
         for buffer, kept in zip(self._model.buffers(), self._buffers, strict=True):

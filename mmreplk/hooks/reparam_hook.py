@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import torch
+from mmengine.dist import broadcast
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, Runner
@@ -21,8 +22,8 @@ class ReparamHook(Hook):
     The merged form stands beside the model (see :func:`mmreplk.reparameterized`), so parameters, buffers, optimizer
     state and ``state_dict()`` are the same bits before, during and after an evaluation. The random number generators
     are put back too: a run that validates has exactly the loss curve of one that does not. Works with ``EMAHook``,
-    whose averaged weights are the ones merged, and under DistributedDataParallel, and is harmless where there is
-    nothing to merge.
+    whose averaged weights are the ones merged, and under DistributedDataParallel, where all processes evaluate with the
+    running statistics of the first, which are the ones that are saved. Harmless where there is nothing to merge.
 
     Args:
         fuse_bn: Also fold the BatchNorms of RepLKNets and of MMCV's ``ConvModule`` in heads and necks.
@@ -57,6 +58,8 @@ class ReparamHook(Hook):
     def before_val_epoch(self, runner: Runner) -> None:
         """Puts the merged form in the place of the model."""
         self._evaluation.close()
+        for buffer in runner.model.buffers():  # without SyncBN they differ
+            broadcast(buffer)
         self._evaluation.enter_context(_preserved_randomness())
         merged = self._evaluation.enter_context(reparameterized(runner.model, self.fuse_bn, self.check))
         if not self._has_reported:

@@ -9,7 +9,7 @@ from mmreplk.ops import cpu
 
 def test_the_first_size_from_which_all_are_faster():
     assert cpu_thresholds._first_lasting({3: .5, 5: 2, 7: .9, 9: 1.1, 11: 3}) == 9
-    assert cpu_thresholds._first_lasting({3: .5, 5: .9}) is None
+    assert cpu_thresholds._first_lasting({3: .5, 5: .9}) == math.inf
 
 
 @pytest.mark.parametrize(('crossing', 'expected'), [(1e6, 1e6), (math.inf, math.inf), (0, 5e4)])

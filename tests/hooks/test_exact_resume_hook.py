@@ -1,12 +1,15 @@
 """Interrupted and resumed runs of MMEngine against runs that were left alone."""
 
+import copy
 import itertools
 
 import pytest
 import torch
 from mmengine.hooks import EMAHook
+from mmengine.model import BaseModel
+from torch import nn
 
-from mmreplk import ExactResumeHook
+from mmreplk import ExactResumeHook, RepLKNet
 from mmreplk.engine import find_resumable, read_checkpoint
 from tests.conftest import assert_same_bits, copied_state
 from tests.hooks.toy import DataSeen, InterruptAt, Interrupted, make_runner
@@ -26,13 +29,18 @@ def train_with_interruption(folder, *hooks, at, resumed=None, **options):
     return make_runner(folder, *hooks, resume=True, load_from=find_resumable(str(folder)), **options)
 
 
-@pytest.mark.parametrize('at', [dict(iteration=3), dict(validation=4)], ids=str)
+ACCUMULATING = dict(optimizer=dict(type='AdamW', lr=1e-2), accumulative_counts=2)
+
+
+@pytest.mark.parametrize(('at', 'wrapper'), [
+    (dict(iteration=3), None), (dict(validation=4), None), (dict(iteration=3), ACCUMULATING),
+], ids=['training', 'validation', 'accumulating'])  # yapf: disable
 @pytest.mark.parametrize('by_epoch', [False, True])
-def test_a_resumed_run_ends_with_the_same_bits(tmp_path, by_epoch, at):
+def test_a_resumed_run_ends_with_the_same_bits(tmp_path, by_epoch, at, wrapper):
     """Workers that load the data are left to tests/tools/test_kill_and_resume.py, where processes end as they do."""
     if by_epoch:  # of two iterations each
         at = {kind: 2 * value for kind, value in at.items()}
-    options = dict(by_epoch=by_epoch)
+    options = dict(by_epoch=by_epoch, optim_wrapper=wrapper)
     expected = train(make_runner(tmp_path / 'alone', ExactResumeHook(), EMAHook(), **options))
     resumed = train_with_interruption(tmp_path / 'killed', ExactResumeHook(), EMAHook(), at=at, **options)
     assert_same_bits(train(resumed), expected)
@@ -89,3 +97,43 @@ def test_two_deterministic_runs_have_the_same_bits(tmp_path):
     assert_same_bits(one, other)
     assert not torch.equal(train(make_runner(tmp_path / 'c', ExactResumeHook(), seed=4))['head.weight'],
                            one['head.weight'])  # yapf: disable
+
+
+def test_an_epoch_that_ends_between_steps_is_said(tmp_path, monkeypatch):
+    wrapper = dict(optimizer=dict(type='AdamW', lr=1e-2), accumulative_counts=3)
+    runner, said = make_runner(tmp_path, ExactResumeHook(), by_epoch=True, end=1, optim_wrapper=wrapper), []
+    monkeypatch.setattr(runner.logger, 'warning', said.append)
+    runner.train()
+    assert any('an epoch of 2 batches ends between steps of accumulative_counts=3' in message for message in said)
+
+
+class Backbone(BaseModel):
+    """A RepLKNet whose BatchNorms do not see the batch, and a Linear, in float64."""
+
+    def __init__(self):
+        super().__init__()
+        arch = dict(large_kernel_sizes=[7, 5], layers=[1, 1], channels=[4, 8], small_kernel=3)
+        self.backbone = RepLKNet(arch, out_indices=[1], drop_path_rate=0., norm_eval=True)
+        self.head = nn.Linear(8, 1)
+        self.double()
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        images = torch.stack(inputs).double().reshape(-1, 3, 1, 1).expand(-1, 3, 16, 16)
+        values = self.head(self.backbone(images)[-1].mean((2, 3)))
+        return dict(loss=values.square().mean()) if mode == 'loss' else [values]
+
+
+def test_accumulated_batches_make_the_steps_of_a_large_one(tmp_path):
+    """Six batches of four samples against twenty-four of one, four to a step, on the same samples."""
+    torch.manual_seed(5)
+    initial, states = Backbone(), []
+    for batch, counts in ((4, 1), (1, 4)):
+        wrapper = dict(optimizer=dict(type='SGD', lr=1e-2, momentum=0.9), accumulative_counts=counts)
+        runner = make_runner(tmp_path / str(batch), ExactResumeHook(), model=copy.deepcopy(initial), end=6 * counts,
+                             val_interval=100, optim_wrapper=wrapper)  # yapf: disable
+        runner._train_dataloader['batch_size'] = batch
+        runner.param_schedulers = None  # which count batches, not steps
+        states.append(train(runner))
+    for name, tensor in states[0].items():
+        torch.testing.assert_close(states[1][name], tensor, rtol=1e-9, atol=1e-9)
+    assert (states[0]['head.bias'] - initial.head.bias).abs() > 1e-3

@@ -39,6 +39,16 @@ class InfiniteGradient(Toy):
         return out
 
 
+class InfiniteLoss(Toy):
+    """The loss is infinite, but its gradient is not: what is added to it is constant."""
+
+    def forward(self, *args, **kwargs):
+        out = super().forward(*args, **kwargs)
+        if self.count in self.poisoned and kwargs.get('mode') == 'loss':
+            out['loss'] = out['loss'] + float('inf')
+        return out
+
+
 def notes(folder):
     return [json.loads(line) for line in (folder / 'non_finite.jsonl').read_text().splitlines()]
 
@@ -60,10 +70,11 @@ def test_a_loss_that_is_no_number_stops_the_training(tmp_path, poison, wrapper):
 
 
 @pytest.mark.parametrize('wrapper', [None, AMP], ids=['float32', 'float16'])
-def test_a_step_is_left_out(tmp_path, wrapper):
+@pytest.mark.parametrize('kind', [Toy, InfiniteLoss])
+def test_a_step_is_left_out(tmp_path, kind, wrapper):
     """The poisoned batch leaves nothing behind: neither in the weights nor in the statistics of the BatchNorm."""
     before, after = Before(2), Before(3)
-    model = Toy(poisoned=[2])
+    model = kind(poisoned=[2]) if kind is Toy else kind(poisoned=[2], poison=1.0)
     make_runner(tmp_path, NonFiniteHook('skip'), before, after, model=model, optim_wrapper=wrapper).train()
     assert_same_bits(after.state, before.state)
     assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
@@ -121,6 +132,14 @@ def test_an_overflow_is_said_to_be_one(tmp_path):
     runner = make_runner(tmp_path, NonFiniteHook(), model=Overflowing(), optim_wrapper=AMP)
     with pytest.raises(InputError, match='come out of head in float16, which holds none above 65504: bfloat16 does'):
         runner.train()
+
+
+def test_training_again_with_the_same_runner(tmp_path):
+    runner = make_runner(tmp_path, NonFiniteHook(), end=2)
+    runner.train()
+    runner.train_loop._max_iters = 4
+    runner.train()
+    assert runner.iter == 4
 
 
 @pytest.mark.parametrize('arguments', [dict(action='hope'), dict(max_skips=0), dict(max_skips=True + .5)])

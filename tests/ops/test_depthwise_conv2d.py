@@ -60,6 +60,31 @@ def test_three_passes_agree_with_the_reference(shape, dtype):
     assert_close(bias.grad, gd.sum((0, 2, 3)), n * h * w)
 
 
+# Transforms are as inexact as the whole filter is large, however little of it meets a map of one pixel.
+@pytest.mark.parametrize('shape', [*(s for s in SHAPES if s[2] > 1), (3, 40, 33, 70, 51, 51)], ids=str)
+@pytest.mark.parametrize('way', ['direct', 'fft'])
+def test_both_ways_on_a_cpu_agree_with_the_reference(monkeypatch, shape, way):
+    monkeypatch.setattr(cpu, 'SMALLEST_FFT', dict.fromkeys(cpu.SMALLEST_FFT, 0 if way == 'fft' else math.inf))
+    if way == 'fft':
+        monkeypatch.setattr(cpu, 'LARGEST_FORWARD', 0)
+        monkeypatch.setattr(cpu, 'FFT_SCRATCH', 5e4)
+    n, _, h, w, kh, kw = shape
+    x, weight, bias = (t.detach() for t in make(shape))
+    grad = torch.randn_like(x)
+    xd, wd, gd = x.double(), weight.double(), grad.double()
+    assert_close(cpu.forward(x, weight, bias), reference.forward(xd, wd, bias.double()), kh * kw)
+    assert_close(cpu.grad_input(grad, weight), reference.grad_input(gd, wd), kh * kw)
+    assert_close(cpu.grad_weight(x, grad, (kh, kw)), reference.grad_weight(xd, gd, (kh, kw)), n * h * w)
+
+
+def test_transforms_are_as_short_as_they_may_be():
+    assert [cpu._fft_length(*case) for case in ((128, 31, 2), (64, 29, 1), (64, 29, 2), (9, 51, 1), (1, 31, 2))] == \
+        [144, 80, 80, 54, 32]
+    # Of the three rows and columns of taps, the first and the last output of four meet two.
+    assert cpu.products_per_pixel('forward', (1, 7, 4, 4), (3, 3)) == 10**2 / (3 * 5 * 6)
+    assert cpu.products_per_pixel('grad_weight', (8, 7, 32, 32), (31, 31)) == 8 * 1024 * 961 / (17 * 48 * 48)
+
+
 def test_reference_is_the_convolution_and_its_gradients():
     x, weight, bias = make((2, 3, 6, 7, 5, 3), torch.float64)
     out = F.conv2d(x, weight, bias, padding=(2, 1), groups=3)
@@ -162,7 +187,7 @@ def test_second_derivative_is_refused():
 @pytest.mark.parametrize('requires_grad', [False, True])
 def test_opcheck(requires_grad, relu):
     inputs = [t.requires_grad_(requires_grad) for t in make((2, 3, 9, 10, 7, 7))]
-    torch.library.opcheck(torch.ops.mmreplk.depthwise_conv2d.default, (*inputs, relu))
+    torch.library.opcheck(torch.ops.mmreplk.depthwise_conv2d.default, (*inputs, relu, False))
 
 
 @pytest.mark.parametrize('size', [3, 31])
@@ -211,6 +236,18 @@ def test_choice_on_a_gpu(monkeypatch, caplog):
         chosen(31, asked='triton')
 
 
+def test_what_is_made_of_a_filter_is_kept_where_no_gradient_of_it_is_wanted(monkeypatch):
+    kept = []
+    monkeypatch.setattr(choice, '_depthwise_conv2d', lambda *arguments: kept.append(arguments[-1]))
+    x, weight, _ = make((1, 2, 20, 20, 31, 31))
+    choice._fast('cpu', x, weight, None, None)
+    choice._fast('cpu', x, weight.detach(), None, None)
+    for mode in torch.no_grad, torch.inference_mode:
+        with mode():
+            choice._fast('cpu', x, weight, None, None)
+    assert kept == [False, True, True, True]
+
+
 def test_vmap():
     x, weight, bias = (t.detach() for t in make((6, 3, 20, 20, 13, 13)))
     out = torch.vmap(lambda x: depthwise_conv2d(x, weight, bias))(x.view(3, 2, 3, 20, 20))
@@ -238,6 +275,7 @@ X, W, B = torch.zeros(1, 3, 8, 8), torch.zeros(3, 1, 7, 7), torch.zeros(3)
     (dict(weight=W[:2]), ValueError, r'weight must have shape \(3, 1, KH, KW\).*got \(2, 1, 7, 7\)'),
     (dict(weight=W.expand(3, 3, 7, 7)), ValueError, r'got \(3, 3, 7, 7\)'),
     (dict(weight=W.double()), TypeError, 'dtype of x, torch.float32, got torch.float64'),
+    (dict(x=X[0].to('meta'), weight=W.double().to('meta'), bias=None), TypeError, 'dtype of x, torch.float32, got'),
     (dict(weight=W.to('meta')), ValueError, 'device of x, cpu, got meta'),
     (dict(bias=B[:2]), ValueError, r'bias must have shape \(3,\), got \(2,\)'),
     (dict(padding=-1), ValueError, 'padding must be .* got -1'),
@@ -246,6 +284,10 @@ X, W, B = torch.zeros(1, 3, 8, 8), torch.zeros(3, 1, 7, 7), torch.zeros(3)
     (dict(weight=W[..., 1:], stride=2), ValueError, r"padding 'same' needs an odd kernel.*got a kernel of \(7, 6\)"),
     (dict(dilation=(1, 2, 3)), ValueError, r'dilation must be .* got \(1, 2, 3\)'),
     (dict(activation='gelu'), ValueError, "activation must be None or 'relu', got 'gelu'"),
+    (dict(activation=''), ValueError, "activation must be None or 'relu', got ''"),
+    (dict(padding=(3, -3)), ValueError, r'padding must be .* got \(3, -3\)'),
+    (dict(bias=[0, 0, 0]), TypeError, 'bias must be a torch.Tensor, got list'),
+    (dict(x=torch.zeros(1, 6, 8, 8)), ValueError, r'weight must have shape \(6, 1, KH, KW\).*got \(3, 1, 7, 7\)'),
     (dict(backend='cuda'), ValueError, "backend 'cuda' cannot compute this: there are 'torch', 'cpu' and 'triton'"),
     (dict(backend='triton'), ValueError, "backend 'triton' cannot compute this: the input is on cpu"),
     (dict(backend='cpu', stride=2), ValueError, "backend 'cpu' cannot compute this: it needs odd kernel sizes, str"),

@@ -38,13 +38,17 @@ class GlooSyncBN(nn.BatchNorm2d):
 
 @HOOKS.register_module()
 class Recorder(Hook):
-    """Writes down the losses and metrics of every process."""
+    """Writes down the losses and metrics of every process, which have different running statistics before each."""
 
     def __init__(self):
         self.losses, self.metrics = [], []
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         self.losses.append(outputs['loss'].item())
+
+    def before_val(self, runner):
+        for buffer in runner.model.buffers():
+            buffer += 10 * runner.rank
 
     def after_val_epoch(self, runner, metrics=None):
         self.metrics.append({name: float(value) for name, value in metrics.items()})

@@ -1,0 +1,56 @@
+"""The pictures of a folder, one after the other, as a network takes them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+
+SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
+
+
+class ImageFolder(Sequence):
+    """Pictures spread evenly over a folder and the folders in it, read and prepared when they are asked for.
+
+    Args:
+        folder: Where the pictures lie.
+        count: How many at most.
+        preprocessor: MMEngine's data preprocessor of the model: normalization and the order of the channels.
+        shape: Height and width that each is resized to, bicubically; None for its own.
+
+    Raises:
+        InputError: If there is no picture in the folder; when one is asked for, if it cannot be read, or has to be
+            padded to something else than ``shape``.
+    """
+
+    def __init__(self, folder: str, count: int, preprocessor: nn.Module, shape: tuple[int, int] | None = None):
+        if count < 1 or (shape is not None and min(shape) < 1):
+            raise InputError(f'the count of images, their height and width must be positive, got {count} and {shape}')
+        found = sorted(path for path in Path(folder).rglob('*') if path.suffix.lower() in SUFFIXES)
+        if not found:
+            raise InputError(f'there is no picture ({", ".join(SUFFIXES)}) in {str(folder)!r}')
+        chosen = np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(int)
+        self.paths = [found[i] for i in chosen]
+        self.preprocessor = preprocessor
+        self.shape = shape
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """Returns the image ``(1, 3, H, W)``, normalized, on the device of the preprocessor."""
+        image = cv2.imread(str(self.paths[index]), cv2.IMREAD_COLOR)
+        if image is None:
+            raise InputError(f'{str(self.paths[index])!r} cannot be read as a picture')
+        if self.shape is not None:
+            image = cv2.resize(image, self.shape[::-1], interpolation=cv2.INTER_CUBIC)
+        pixels = torch.from_numpy(image.transpose(2, 0, 1).copy())
+        prepared = self.preprocessor(dict(inputs=[pixels], data_samples=[]))['inputs']
+        if self.shape is not None and prepared.shape[-2:] != self.shape:
+            raise InputError(f"the config's data_preprocessor pads images of {self.shape} (height, width) to "
+                             f'{tuple(prepared.shape[-2:])}: name a shape that it leaves as it is')
+        return prepared
