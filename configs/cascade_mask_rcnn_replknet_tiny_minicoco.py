@@ -4,7 +4,7 @@ _base_ = [
     '_base_/models/cascade_mask_rcnn_replknet_tiny.py', '_base_/datasets/mini_coco.py',
     '_base_/schedules/adamw_small_detector.py'
 ]
-max_iters = 180
+max_iters = 240
 model = dict(  # 8 shapes at most are in a picture
     test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=200), rcnn=dict(max_per_img=100)))
 param_scheduler = [
