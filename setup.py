@@ -31,7 +31,9 @@ setup(
     license='Apache-2.0',
     cmdclass=dict(build_py=BuildWithConfigs),
     packages=find_packages(include=['mmreplk', 'mmreplk.*']),
+    package_data={'mmreplk.inference': ['page.css']},
     python_requires='>=3.10',
     # Neither torch nor a distribution of MMCV: a user has one of several of each, and pip would add another.
     install_requires=['numpy'],
+    extras_require={'serve': ['gradio>=6.31,<7'], 'export': ['onnx>=1.17', 'onnxruntime>=1.20', 'onnxscript>=0.5']},
 )

@@ -1,14 +1,13 @@
 """Checks the data of a config: the number of images, missing and unreadable files, sizes, labels, boxes."""
 
 import argparse
-import json
-from pathlib import Path
 
 from mmengine.config import Config, DictAction
 from mmengine.registry import DATASETS, init_default_scope
 
 from mmreplk import InputError
 from mmreplk.datasets import check_coco, check_segmentation
+from mmreplk.datasets.coco_file import read_coco
 from mmreplk.engine import check_data, load_config, run
 
 
@@ -48,11 +47,11 @@ def check_split(dataset: Config, sample: int) -> tuple[int, list[str]]:
     built = DATASETS.build(dict(dataset, lazy_init=True))
     if 'ann_file' in dataset and built.ann_file.endswith('.json'):
         try:
-            labels = json.loads(Path(built.ann_file).read_text())
-        except ValueError as error:
-            return 0, [f'{built.ann_file} is not JSON: {error}']
+            labels = read_coco(built.ann_file)
+        except InputError as error:
+            return 0, [str(error)]
         problems = check_coco(labels, built.data_prefix['img'], built.metainfo['classes'], sample)
-        return len(labels.get('images', [])), list(problems)
+        return len(labels['images']), list(problems)
     built.full_init()
     return len(built), list(check_segmentation(built, sample))
 

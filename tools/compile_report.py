@@ -35,11 +35,13 @@ def compiled(case: tuple[int, int, int, int], precision: str) -> list[dict]:
     n, c, h, k = case
     dtype, torch.backends.cudnn.allow_tf32 = PRECISIONS[precision]
     x, weight = (torch.empty(shape, dtype=dtype, device='meta') for shape in [(n, c, h, h), (c, 1, k, k)])
-    launches = offline.launches(kernels.forward, x, weight) + offline.launches(kernels.grad_weight, x, x, (k, k))
-    return [
-        dict(case=case, precision=precision, sm=sm, tile=offline.tile(launch), **offline.inspect(launch, sm)._asdict())
-        for launch in launches for sm in offline.SHARED_LIMIT
-    ]
+    rows = []
+    for sm in offline.SHARED_LIMIT:
+        launches = offline.launches(sm, kernels.forward, x, weight)
+        launches += offline.launches(sm, kernels.grad_weight, x, x, (k, k))
+        rows += [dict(case=case, precision=precision, sm=sm, tile=offline.tile(launch),
+                      **offline.inspect(launch, sm)._asdict()) for launch in launches]  # yapf: disable
+    return sorted(rows, key=lambda row: row['kernel'])
 
 
 def table(rows: list[dict]) -> str:

@@ -70,8 +70,9 @@ def command(*arguments: str) -> str:
             loss = f', loss {match["loss"]}, {match["eta"]} left' if match['eta'] else ''
             print(f'\r  {match["job"]} {match["done"]}/{match["all"]}{loss}    ', end='', flush=True)
     print()
-    if process.wait():
-        sys.exit(''.join(lines[-30:]) + f'error: {arguments[0]} failed, see above')
+    code = process.wait()
+    if code:
+        sys.exit(''.join(lines[-30:]) + f'error: {arguments[0]} failed with exit code {code}, see above')
     return ''.join(lines)
 
 

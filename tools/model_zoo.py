@@ -21,11 +21,11 @@ def main() -> None:
     figures, rows = {}, []
     for model in models:
         meta = model['Metadata']
-        shape = meta['FLOPs Image (height, width)']
+        shape = tuple(map(int, meta['FLOPs Resolution'].split('x')))
         empty = build_empty_model(load_config(str(ROOT / model['Config'])))
-        own = count_flops(empty, tuple(shape))
+        own = count_flops(empty, shape)
         empty.backbone.reparameterize(fuse_bn=True)
-        figures[model['Name']] = own | dict(merged=count_flops(empty, tuple(shape)))
+        figures[model['Name']] = own | dict(merged=count_flops(empty, shape))
         rows.append(row(model, figures[model['Name']]))
         print(' | '.join(rows[-1]), flush=True)
     (ROOT / 'docs/model_zoo.json').write_text(json.dumps(figures, indent=1) + '\n')

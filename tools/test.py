@@ -5,7 +5,15 @@ import os
 
 from mmengine.config import DictAction
 
-from mmreplk.engine import allow_pickles, build_runner, check_before_testing, load_config, prepare_testing, run
+from mmreplk.engine import (
+    allow_pickles,
+    build_runner,
+    check_before_testing,
+    config_errors,
+    load_config,
+    prepare_testing,
+    run,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -35,7 +43,8 @@ def main(args: argparse.Namespace) -> None:
     prepare_testing(cfg, args)
     allow_pickles(args.trust_checkpoint)
     check_before_testing(cfg, args.trust_checkpoint)
-    build_runner(cfg).test()
+    with config_errors(cfg):
+        build_runner(cfg).test()
 
 
 if __name__ == '__main__':

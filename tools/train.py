@@ -5,7 +5,15 @@ import os
 
 from mmengine.config import DictAction
 
-from mmreplk.engine import allow_pickles, build_runner, check_before_training, load_config, prepare_training, run
+from mmreplk.engine import (
+    allow_pickles,
+    build_runner,
+    check_before_training,
+    config_errors,
+    load_config,
+    prepare_training,
+    run,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -35,7 +43,8 @@ def main(args: argparse.Namespace) -> None:
     allow_pickles(args.trust_checkpoint)
     prepare_training(cfg, args)
     check_before_training(cfg, args.trust_checkpoint)
-    build_runner(cfg).train()
+    with config_errors(cfg):
+        build_runner(cfg).train()
 
 
 if __name__ == '__main__':

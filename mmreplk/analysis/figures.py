@@ -100,7 +100,8 @@ def _draw_growth(kernel: Kernel, axis) -> None:
     if kernel.energy_of_large is not None:
         axis.plot(*growth(kernel.energy_of_large), color='#D55E00', linestyle='--', label='large branch alone')
     axis.plot(*growth(even), color='0.6', linestyle=':', label='even')
-    axis.plot([own['radius50'], own['radius90']], [0.5, 0.9], 'o', color='#0072B2', markersize=5)
+    radii = [own['radius50'], own['radius90']]
+    axis.plot(radii, np.interp(radii, *growth(kernel.energy)), 'o', color='#0072B2', markersize=5)
     axis.set(ylim=(0, 1.03), xlim=(0, None), yticks=[0, 0.5, 0.9, 1], ylabel='energy within')
     axis.grid(alpha=0.3)
     axis.legend(fontsize='x-small', loc='lower right')

@@ -9,24 +9,27 @@ import numpy as np
 
 from ..errors import InputError
 
+LEAST_SIZE = 64  # pixels
 
-def draw_once(root: Path, kind: str, stamp: str, recipe: dict, draw: Callable[[Path], None]) -> Path:
+
+def draw_once(root: Path, kind: str, recipe: dict, draw: Callable[[Path], None]) -> Path:
     """Fills ``root`` by ``draw``, all or nothing, unless it was filled by the same recipe before.
 
     Args:
         root: The dataset's folder.
-        kind: What the dataset is called in messages.
-        stamp: Name of the file in ``root`` that keeps the recipe.
-        recipe: Everything that the drawing depends on.
+        kind: What the dataset is called in messages and, in small letters, in the name of the recipe's file.
+        recipe: Everything that the drawing depends on, the ``size`` of a picture among it.
         draw: Draws the dataset into the folder that it is given.
 
     Returns:
         ``root``.
 
     Raises:
-        InputError: If ``root`` holds something else, which is left as it is.
+        InputError: If ``root`` holds something else, which is left as it is, or ``size`` is too small.
     """
-    text = json.dumps(recipe)
+    if recipe['size'] < LEAST_SIZE:
+        raise InputError(f'size must be at least {LEAST_SIZE} pixels, got {recipe["size"]}')
+    stamp, text = f'{kind.lower().replace(" ", "_")}.json', json.dumps(recipe)
     if (root / stamp).is_file() and (root / stamp).read_text() == text:
         return root
     if root.exists() and not (root / stamp).is_file() and any(root.iterdir()):

@@ -11,7 +11,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..errors import InputError
 from .drawing import draw_once, stripes
 
 # Names of the classes that occur, by ADE20K's label: 1 to 150 in the annotation files, 0 for what is not labelled.
@@ -57,8 +56,6 @@ def make_mini_ade20k(root: str | Path, num_train: int = 400, num_val: int = 60, 
     Raises:
         InputError: If ``root`` holds something else, which is left as it is, or ``size`` is too small.
     """
-    if size < 64:
-        raise InputError(f'size must be at least 64 pixels, got {size}')
 
     def draw(folder: Path) -> None:
         rng = np.random.default_rng(seed)
@@ -72,7 +69,7 @@ def make_mini_ade20k(root: str | Path, num_train: int = 400, num_val: int = 60, 
                 cv2.imwrite(str(annotations / f'ADE_{short}_{i:08d}.png'), labels)
 
     recipe = dict(version=1, num_train=num_train, num_val=num_val, size=size, seed=seed)
-    return draw_once(Path(root), 'mini ADE20K', 'mini_ade20k.json', recipe, draw)
+    return draw_once(Path(root), 'mini ADE20K', recipe, draw)
 
 
 def _draw(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..errors import InputError
 from .drawing import draw_once, stripes
 
 CATEGORY = 'shape'
@@ -36,8 +35,6 @@ def make_mini_coco(root: str | Path, num_train: int = 300, num_val: int = 40, si
     Raises:
         InputError: If ``root`` holds something else, which is left as it is, or ``size`` is too small.
     """
-    if size < 64:
-        raise InputError(f'size must be at least 64 pixels, got {size}')
 
     def draw(folder: Path) -> None:
         rng = np.random.default_rng(seed)
@@ -56,7 +53,7 @@ def make_mini_coco(root: str | Path, num_train: int = 300, num_val: int = 40, si
             (folder / 'annotations' / f'instances_{split}.json').write_text(json.dumps(labels))
 
     recipe = dict(version=2, num_train=num_train, num_val=num_val, size=size, seed=seed)
-    return draw_once(Path(root), 'mini COCO', 'mini_coco.json', recipe, draw)
+    return draw_once(Path(root), 'mini COCO', recipe, draw)
 
 
 def _draw(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[np.ndarray]]:

@@ -4,8 +4,11 @@ import io
 import os
 import pickle
 import re
+import stat
 import tempfile
+import zipfile
 from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +28,8 @@ def _statistic(owner: object, name: str) -> object:
 
 
 _statistic.__module__, _statistic.__qualname__ = 'builtins', 'getattr'  # the name under which PyTorch finds it
+_WEIGHTS = '.weight', '.bias', '.running_mean', '.running_var'
+MOST_UNPACKED = 10  # times its size; PyTorch compresses nothing
 _NUMPY = [np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]]  # what pickle rebuilds arrays and scalars with
 # MMEngine keeps its log history in every checkpoint. These are the types that it consists of, so that reading one needs
 # no trust in its sender. The official classification code keeps its command line, a Namespace: unpickling one sets
@@ -47,30 +52,89 @@ def read_checkpoint(path: str | Path, trusted: bool = False, mmap: bool = False)
     Args:
         path: The file.
         trusted: Read any pickle, and so let the file execute what its sender wrote into it.
-        mmap: Read tensors from the disk when they are looked at, which costs nothing where names and shapes suffice.
+        mmap: Leave tensors on the disk until they are looked at, and again afterwards, which saves memory.
 
     Raises:
-        InputError: One sentence on why the file cannot be read: missing, empty, cut short, a web page, or holding other
-            types than tensors, plain values, MMEngine's log history and ``argparse.Namespace`` without being trusted.
+        InputError: One sentence on why the file cannot be read: missing, empty, cut short, not what its checksums say,
+            a web page, holding other types than tensors, plain values, MMEngine's log history and
+            ``argparse.Namespace`` without being trusted, or weights that are not finite.
     """
     # Again, since the onedl fork takes some of them away after every checkpoint that it has read.
     torch.serialization.add_safe_globals(_SAFE_TYPES)
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would never end
+            raise InputError(f'checkpoint {str(path)!r} is not a file')
         with open(path, 'rb') as file:
             begin = file.read(64)
     except OSError as error:
         reason = 'does not exist' if isinstance(error, FileNotFoundError) else f'cannot be read: {error.strerror}'
         raise InputError(f'checkpoint {str(path)!r} {reason}') from error
+    damage = find_damage(path) if begin.startswith(b'PK') else None
+    if damage:
+        raise InputError(f'checkpoint {str(path)!r} is damaged or cut short ({damage})')
     try:
-        # Files of before PyTorch 1.6 are no zip archives, and cannot be mapped.
-        saved = torch.load(path, map_location='cpu', weights_only=not trusted, mmap=mmap and begin.startswith(b'PK'))
+        # Neither files of before PyTorch 1.6, which are no archives, nor compressed ones can be mapped.
+        mmap = mmap and begin.startswith(b'PK') and not _is_compressed(path)
+        saved = torch.load(path, map_location='cpu', weights_only=not trusted, mmap=mmap)
     except MemoryError:
         raise
     except Exception as error:  # a damaged pickle can fail in any way
         raise InputError(f'checkpoint {str(path)!r} {_why_unreadable(begin, error)}') from error
     if not isinstance(saved, dict):
         raise InputError(f'checkpoint {str(path)!r} holds one {type(saved).__name__}, not a dict of tensors')
+    _check_numbers(saved, path)
     return saved
+
+
+def _check_numbers(saved: dict, path: str | Path) -> None:
+    """Refuses tensors with numbers that no sound training saves, and weights that are no numbers."""
+    for name, tensor in _tensors(saved):
+        is_weight = name.endswith(_WEIGHTS)
+        trouble = None
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+            trouble = 'is not a plain tensor with numbers'
+        elif is_weight and not tensor.is_floating_point():
+            trouble = f'has the dtype {tensor.dtype}, weights must have floating-point numbers'
+        elif tensor.is_floating_point() and not (tensor.isfinite() if is_weight else ~tensor.isnan()).all():
+            trouble = 'has numbers that are not finite'
+        if trouble:
+            raise InputError(f'checkpoint {str(path)!r} cannot be used: its {name!r} {trouble}')
+
+
+def _tensors(saved: dict) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yields the tensors in nested dicts and lists, however deep, by their dotted names."""
+    waiting = [('', saved)]
+    while waiting:
+        name, node = waiting.pop()
+        if isinstance(node, torch.Tensor):
+            yield name, node
+        elif isinstance(node, (dict, list, tuple)):
+            pairs = node.items() if isinstance(node, dict) else enumerate(node)
+            waiting += [(f'{name}.{key}' if name else str(key), value) for key, value in pairs]
+
+
+def find_damage(path: str | Path) -> str | None:
+    """Returns what is wrong with a checkpoint's archive, read to its end; None if each part is what its checksum says.
+
+    PyTorch writes checksums, but does not compare them. Nothing in the file is executed, and not more is unpacked than
+    it can hold.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            unpacked = sum(member.file_size for member in members)
+            if unpacked > MOST_UNPACKED * os.path.getsize(path):
+                return f'it would be unpacked to {unpacked} bytes'
+            has_checksums = any(member.CRC for member in members)  # set_crc32_options(False) writes zeros
+            name = archive.testzip() if has_checksums else None
+    except Exception as error:  # what a damaged archive raises depends on the damage
+        return f'{type(error).__name__}: {error}'
+    return f'{name} is not what its checksum says' if name else None
+
+
+def _is_compressed(path: str | Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        return any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist())
 
 
 def write_checkpoint(saved: dict, path: str | Path, force: bool = False) -> None:

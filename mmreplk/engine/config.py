@@ -1,7 +1,9 @@
 """Configs as the tools need them: read, overridden from the command line, fitted to the machine."""
 
 import copy
+import difflib
 import importlib.util
+import inspect
 import os
 from argparse import Namespace
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
+from mmengine.runner import Runner
 
 from ..errors import InputError
 from .resume import find_resumable
@@ -39,6 +42,7 @@ def load_config(path: str, overrides: dict | None = None, work_dir: str | None =
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is a program: anything can go wrong in it
         raise InputError(f'config {path!r} cannot be read: {type(error).__name__}: {error}') from error
+    _refuse_misspelt(path, cfg, overrides or {})
     try:
         cfg.merge_from_dict(overrides or {})
     except (KeyError, TypeError, IndexError) as error:
@@ -148,6 +152,14 @@ def _keep_predictions(cfg: Config, out: str, is_detection: bool) -> None:
         raise InputError(f'--out must end in .pkl or .pickle for a detector, got {out!r}')
     evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
     cfg.test_evaluator = [*evaluators, dict(type='DumpDetResults', out_file_path=out)]
+
+
+def _refuse_misspelt(path: str, cfg: Config, overrides: dict) -> None:
+    """Refuses a new name that is nearly one that is there: MMEngine would add it, and nobody read it."""
+    known = {*cfg, *inspect.signature(Runner).parameters}
+    for name in {key.partition('.')[0] for key in overrides} - known:
+        for meant in difflib.get_close_matches(name, known, 1, .8):
+            raise InputError(f'--cfg-options do not fit {path}: it has no {name!r}; is {meant!r} meant?')
 
 
 def _replace_sync_bn(node: object) -> int:

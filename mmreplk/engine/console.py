@@ -1,13 +1,16 @@
 """How a command ends: a result, or one sentence and an exit code."""
 
-import errno
+import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mmengine.logging import MMLogger
+
 from ..errors import InputError
+from .config_errors import DISK_FULL
 
 REPEAT_SECONDS = 5  # after which Ctrl-C comes again
 
@@ -27,11 +30,13 @@ def run(command: Callable[[], None], work_dir: Callable[[], str | None] = lambda
             command()
     except InputError as error:
         # One that was raised by a worker of a data loader comes with the worker's traceback before it.
-        _exit(2, f'error: {str(error).rpartition(f"{InputError.__module__}.{InputError.__name__}: ")[2].strip()}')
+        sentence = str(error).rpartition(f'{InputError.__module__}.{InputError.__name__}: ')[2].strip()
+        log = _keep_traceback(error)
+        _exit(2, f'error: {sentence}' + (f' (the traceback is in {log})' if log else ''))
     except KeyboardInterrupt:
         _exit(130, f'interrupted. {_last_checkpoint(work_dir())}')
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in DISK_FULL:
             raise
         _exit(1, f'error: the disk is full ({error}). {_last_checkpoint(work_dir())}')
 
@@ -61,6 +66,20 @@ def _insistent_interrupt() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _keep_traceback(error: InputError) -> str | None:
+    """Writes where ``error`` came from into the log of the run, and returns its path; None if there is none.
+
+    Only of an error that stands for another one, which may be a mistake in somebody's code.
+    """
+    files = [handler for handler in MMLogger.get_current_instance().handlers
+             if isinstance(handler, logging.FileHandler)]  # yapf: disable
+    if error.__cause__ is None or not files:
+        return None
+    trace = (type(error), error, error.__traceback__)
+    files[0].handle(logging.LogRecord('mmreplk', logging.ERROR, '', 0, str(error), None, trace))
+    return files[0].baseFilename
 
 
 def _exit(code: int, message: str) -> None:

@@ -1,6 +1,7 @@
 """What can be known to fail before a minute is spent: missing data, weights that cannot be had, misspelt arguments."""
 
 import inspect
+import logging
 import os
 import urllib.error
 import urllib.request
@@ -10,13 +11,17 @@ from urllib.parse import urlparse
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.registry import DATASETS, init_default_scope
 
+from ..datasets.coco_file import left_out, missing_classes, read_coco
 from ..errors import InputError
 from ..models import RepLKNet
 from ..models.sources import find_backbone
 from ..models.weights import fit_weights
 from .checkpoints import read_checkpoint
-from .schedule import check_schedule
+from .fitting import check_channels
+from .values import check_values, is_count
 
 URL_TIMEOUT_SECONDS = 10
 
@@ -33,12 +38,16 @@ def check_before_training(cfg: Config, trusted: bool = False) -> None:
     Raises:
         InputError: One sentence on what is missing and how to get it.
     """
+    check_values(cfg)
     _check_backbone(cfg)
-    check_schedule(cfg)
+    check_channels(cfg)
     check_data(cfg, 'train_dataloader', 'val_dataloader')
+    _check_annotations(cfg, 'train_dataloader', 'val_dataloader')
     for node in _dicts(cfg.model):
         inits = node.get('init_cfg') or []
-        for init in [inits] if isinstance(inits, dict) else inits:
+        for init in [inits] if not isinstance(inits, (list, tuple)) else inits:
+            if not isinstance(init, dict):
+                raise InputError(f'init_cfg must be a dict or a list of dicts, got {inits!r}')
             if init.get('type') == 'Pretrained':
                 _check_weights(init['checkpoint'], node, init.get('prefix'), trusted)
     if cfg.get('load_from'):
@@ -55,9 +64,12 @@ def check_before_testing(cfg: Config, trusted: bool = False) -> None:
     Raises:
         InputError: One sentence on what is missing and how to get it.
     """
+    check_values(cfg)
     _check_backbone(cfg)
+    check_channels(cfg)
     _check_load_from(cfg, trusted)
     check_data(cfg, 'test_dataloader')
+    _check_annotations(cfg, 'test_dataloader')
 
 
 def _check_backbone(cfg: Config) -> None:
@@ -75,7 +87,11 @@ def check_data(cfg: Config, *dataloaders: str) -> None:
     for name in dataloaders:
         for dataset in _leaf_datasets((cfg.get(name) or {}).get('dataset', {})):
             root = dataset.get('data_root') or ''
-            wanted = [dataset.get('ann_file') or '', *(dataset.get('data_prefix') or {}).values()]
+            prefixes = dataset.get('data_prefix') or {}
+            for key, part in prefixes.items():
+                if not isinstance(part, (str, type(None))):
+                    raise InputError(f'{name}.dataset.data_prefix.{key} must be a string or None, got {part!r}')
+            wanted = [dataset.get('ann_file') or '', *prefixes.values()]
             for path in (os.path.join(root, part) for part in wanted if part):
                 if not os.path.exists(path):
                     hint = cfg.get('data_hint', 'Put it there, or say with --cfg-options '
@@ -86,12 +102,42 @@ def check_data(cfg: Config, *dataloaders: str) -> None:
                     raise InputError(f'the data of {dataset.get("type")} for {name} is missing: {path!r} is empty')
 
 
+def _check_annotations(cfg: Config, *dataloaders: str) -> None:
+    """Reads the annotation files of COCO datasets, in one process: what they hold is the same in all."""
+    if os.environ.get('RANK', '0') != '0':
+        return
+    init_default_scope(cfg.get('default_scope') or 'mmengine')
+    for name in dataloaders:
+        for dataset in _leaf_datasets((cfg.get(name) or {}).get('dataset', {})):
+            if dataset.get('type') == 'CocoDataset' and dataset.get('ann_file'):
+                path = os.path.join(dataset.get('data_root') or '', dataset.ann_file)
+                classes = (dataset.get('metainfo') or {}).get('classes')
+                classes = classes or DATASETS.get('CocoDataset').METAINFO['classes']
+                if not isinstance(classes, (list, tuple)):
+                    raise InputError(f'{name}.dataset.metainfo.classes must be a list of names, got {classes!r}')
+                labels = read_coco(path)
+                for sentence in missing_classes(labels, classes):
+                    raise InputError(f'{path} cannot be used: {sentence}')
+                for sentence in left_out(labels, classes):
+                    print_log(f'{path}: {sentence}', logger='current', level=logging.WARNING)
+
+
 def _check_load_from(cfg: Config, trusted: bool) -> None:
     model = cfg.model.get('module', cfg.model)  # test-time augmentation wraps the model
     saved = _check_weights(cfg.load_from, model.get('backbone') or {}, None, trusted)
-    if cfg.get('resume') and saved is not None and 'iter' not in (saved.get('meta') or {}):
-        raise InputError(f'checkpoint {cfg.load_from!r} cannot be resumed from: it does not say after which iteration '
-                         'it was saved. Name it with --cfg-options load_from=... to start from its weights')
+    if not cfg.get('resume') or saved is None:
+        return
+    meta, schedulers = saved.get('meta'), cfg.get('param_scheduler') or []
+    lacking = None
+    if not isinstance(meta, dict) or not is_count(meta.get('iter'), 0) or not is_count(meta.get('epoch', 0), 0):
+        lacking = 'it does not say after which iteration it was saved'
+    elif not isinstance(saved.get('optimizer'), dict) or not isinstance(saved.get('message_hub'), dict):
+        lacking = "it lacks the optimizer's state or the log history, as the best checkpoints do"
+    elif isinstance(schedulers, list) and len(saved.get('param_schedulers') or []) != len(schedulers):
+        lacking = f'it does not hold the states of the {len(schedulers)} entries of param_scheduler'
+    if lacking:
+        raise InputError(f'checkpoint {cfg.load_from!r} cannot be resumed from: {lacking}. Name it with --cfg-options '
+                         'load_from=... to start from its weights')
 
 
 def _check_weights(source: str, module: dict, prefix: str | None, trusted: bool) -> dict | None:
@@ -107,6 +153,9 @@ def _check_weights(source: str, module: dict, prefix: str | None, trusted: bool)
     if path is None:
         return None
     saved = read_checkpoint(path, trusted, mmap=True)
+    strange = [name for name in saved.get('state_dict', saved) or () if not isinstance(name, str)]
+    if strange:
+        raise InputError(f'checkpoint {str(path)!r} cannot be used: it has an entry by the name {strange[0]!r}')
     if module.get('type') == 'RepLKNet':
         arguments = {name: value for name, value in module.items() if name not in ('type', '_scope_', 'init_cfg')}
         with torch.device('meta'):

@@ -1,11 +1,17 @@
 """No run on data that are not what they are taken for."""
 
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from ..datasets.checked import CheckedDataset
+from ..datasets.checks import without_images
+
+_HEADS = ('decode_head', 'auxiliary_head', 'bbox_head')
 
 
 @HOOKS.register_module()
@@ -22,19 +28,36 @@ class CheckDataHook(Hook):
     priority = 'VERY_LOW'
 
     def before_train(self, runner: Runner) -> None:
-        """Checks the data of training."""
-        _check(runner.train_dataloader)
+        """Checks the data of training, its labels also against the classes that the model tells apart."""
+        _check(runner, runner.train_dataloader, _num_classes(runner.model))
 
     def before_val(self, runner: Runner) -> None:
         """Checks the data of validation."""
-        _check(runner.val_dataloader)
+        _check(runner, runner.val_dataloader)
 
     def before_test(self, runner: Runner) -> None:
         """Checks the data of testing."""
-        _check(runner.test_dataloader)
+        _check(runner, runner.test_dataloader)
 
 
-def _check(loader: DataLoader) -> None:
-    if not isinstance(loader.dataset, (CheckedDataset, IterableDataset)):
-        # A loader refuses another dataset because of iterators that run; this one has not begun.
-        vars(loader)['dataset'] = CheckedDataset(loader.dataset)
+def _check(runner: Runner, loader: DataLoader, num_classes: int | None = None) -> None:
+    if isinstance(loader.dataset, (CheckedDataset, IterableDataset)):
+        return
+    if is_main_process():
+        for sentence in without_images(loader.dataset):
+            runner.logger.warning(f'CheckDataHook: {sentence}')
+    # A loader refuses another dataset because of iterators that run; this one has not begun.
+    vars(loader)['dataset'] = CheckedDataset(loader.dataset, num_classes)
+
+
+def _num_classes(model: nn.Module) -> int | None:
+    """Returns how many classes the heads of a segmentor or the box heads of a detector know; None if unknown."""
+    while is_model_wrapper(model):
+        model = model.module
+    heads = [head for part in (model, getattr(model, 'roi_head', None)) for name in _HEADS
+             if (head := getattr(part, name, None)) is not None]  # yapf: disable
+    heads = [one for head in heads for one in (head if isinstance(head, nn.ModuleList) else [head])]
+    # With one output, a segmentor tells two classes apart.
+    counts = [2 if getattr(head, 'out_channels', None) == 1 else head.num_classes for head in heads
+              if isinstance(getattr(head, 'num_classes', None), int)]  # yapf: disable
+    return min(counts, default=None)

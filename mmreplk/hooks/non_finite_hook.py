@@ -64,6 +64,8 @@ class NonFiniteHook(Hook):
             self._inputs = kwargs
 
     def _checked_update_params(self, loss: Tensor, *args, **kwargs) -> None:
+        if not isinstance(loss, Tensor):
+            raise InputError(f'the model computes no loss (loss_decode, loss_cls or the like): all add up to {loss!r}')
         if loss.isfinite().all():
             self._update_params(loss, *args, **kwargs)
             return

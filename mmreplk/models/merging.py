@@ -53,6 +53,22 @@ def reparameterized(model: nn.Module, fuse_bn: bool = True, check: bool = False)
         yield Merged(*(sum(count(module) - count(twin) for module, twin in pairs) for count in (_branched, _norms)))
 
 
+def reparameterize(model: nn.Module, fuse_bn: bool = True) -> Merged:
+    """Puts ``model``, in evaluation mode, into its merged form for good: what :func:`reparameterized` does for a while.
+
+    Args:
+        model: Any model, wrapped or not, that nobody trains on.
+        fuse_bn: Also fold the BatchNorms that :func:`reparameterized` folds.
+
+    Returns:
+        How many large kernels were merged and how many BatchNorms folded.
+    """
+    before = _branched(model), _norms(model)
+    for module in dict.fromkeys(_mergeable(model, fuse_bn)):
+        _merge_in_place(module, fuse_bn)
+    return Merged(before[0] - _branched(model), before[1] - _norms(model))
+
+
 def _mergeable(module: nn.Module, fuse_bn: bool) -> Iterator[nn.Module]:
     """Yields the outermost modules that have a merged form."""
     is_whole = fuse_bn and (isinstance(module, RepLKNet) or _is_conv_bn(module))
@@ -74,14 +90,18 @@ def _is_conv_bn(module: nn.Module) -> bool:
 
 def _merge(module: nn.Module, fuse_bn: bool) -> nn.Module:
     twin = copy.deepcopy(module).eval().requires_grad_(False)
-    if isinstance(twin, RepLKNet):
-        twin.reparameterize(fuse_bn)
-    elif isinstance(twin, ReparamLargeKernelConv):
-        twin.reparameterize()
-    else:
-        twin.conv = biased(twin.conv, *fold_bn(twin.conv, twin.norm))
-        setattr(twin, twin.norm_name, nn.Identity())
+    _merge_in_place(twin, fuse_bn)
     return twin
+
+
+def _merge_in_place(module: nn.Module, fuse_bn: bool) -> None:
+    if isinstance(module, RepLKNet):
+        module.reparameterize(fuse_bn)
+    elif isinstance(module, ReparamLargeKernelConv):
+        module.reparameterize()
+    else:
+        module.conv = biased(module.conv, *fold_bn(module.conv, module.norm))
+        setattr(module, module.norm_name, nn.Identity())
 
 
 def _instead(module: nn.Module, twin: nn.Module, original: Callable, check: bool) -> Callable:

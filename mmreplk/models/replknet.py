@@ -132,14 +132,14 @@ class RepLKNet(BaseModule):
         super().__init__(init_cfg)
         self.arch = arch = Arch.parse(arch)
         num_stages = len(arch.layers)
-        if not isinstance(in_channels, int) or in_channels < 1:
+        if type(in_channels) is not int or in_channels < 1:
             raise InputError(f'in_channels must be a positive integer, got {in_channels!r}')
         if not isinstance(out_indices, Sequence) or not out_indices or sorted(set(out_indices)) != list(out_indices) \
                 or not set(out_indices) <= set(range(num_stages)):
             raise InputError(f'out_indices must be ascending stages from 0 to {num_stages - 1}, got {out_indices!r}')
-        if not 0 <= drop_path_rate < 1:
+        if not isinstance(drop_path_rate, (int, float)) or not 0 <= drop_path_rate < 1:
             raise InputError(f'drop_path_rate must be in [0, 1), got {drop_path_rate!r}')
-        if frozen_stages not in range(-1, num_stages + 1):
+        if type(frozen_stages) is not int or frozen_stages not in range(-1, num_stages + 1):
             raise InputError(f'frozen_stages must be an integer from -1 to {num_stages}, got {frozen_stages!r}')
         if fuse_bn and not deploy:
             raise InputError('fuse_bn=True needs deploy=True, got deploy=False: ReparamHook folds the BatchNorms of a '

@@ -29,8 +29,8 @@ from torch import Tensor
 
 _INSTRUCTIONS = torch.backends.cpu.get_cpu_capability() if torch.backends.mkldnn.is_available() else 'none'
 IS_SUPPORTED = _INSTRUCTIONS in ('AVX2', 'AVX512')
-# What follows was measured with tools/measure_cpu_thresholds.py, with AVX-512 and, on the same cores, with AVX2, and
-# rounded up.
+# What follows was measured with tools/measure_cpu_thresholds.py, with AVX-512 and, on the same cores, with AVX2. Where
+# the two are close, one value serves both.
 # The largest kernel extent that oneDNN's forward takes.
 LARGEST_FORWARD = {'AVX2': 9, 'AVX512': 13}.get(_INSTRUCTIONS, math.inf)
 # The smallest from which the channels-last forward, conversions included, beats the transposed convolution.

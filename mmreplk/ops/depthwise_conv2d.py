@@ -66,7 +66,7 @@ def depthwise_conv2d(
         backend = _choose_backend(backend, x, weight, (kh, kw), is_same)
         if backend == 'torch':
             out = F.conv2d(x, weight, bias, stride, padding, dilation, groups)
-            return out.relu() if activation and _is_relu(activation) else out
+            return out.relu() if activation is not None and _is_relu(activation) else out
         return _fast(backend, x, weight, bias, activation)
     except (AttributeError, RuntimeError, TypeError, ValueError):
         _check(x, weight, bias)
@@ -126,12 +126,14 @@ def _why_not(backend: str, x: Tensor, is_same: bool) -> str | None:
 
 def _fast(backend: str, x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None) -> Tensor:
     relu = _is_relu(activation)
+    is_training = torch.is_grad_enabled() and weight.requires_grad
+    # The CUDA graphs of torch.compile suffer nothing that outlives a call.
+    keep = not is_training and not torch.compiler.is_compiling()
     original = weight
     x, weight, bias = _autocast(x, weight, bias)
     _check(x, weight, bias)
-    # What Triton makes of a frozen filter it remembers, which a fresh copy in autocast's dtype would defeat.
-    keeps = backend == 'triton' and not original.requires_grad
-    return _depthwise_conv2d(x, original if keeps else weight, bias, relu)
+    # A fresh copy in autocast's dtype would be another filter every time.
+    return _depthwise_conv2d(x, original if keep and backend == 'triton' else weight, bias, relu, keep)
 
 
 @functools.cache
@@ -178,8 +180,9 @@ def _is_relu(activation: str | None) -> bool:
 
 def _is_autocast(*tensors: Tensor) -> bool:
     """Whether autocast gives all ``tensors`` one dtype."""
-    lowered = (torch.float32, torch.bfloat16, torch.float16)
-    return torch.is_autocast_enabled(tensors[0].device.type) and all(t.dtype in lowered for t in tensors)
+    lowered, device = (torch.float32, torch.bfloat16, torch.float16), tensors[0].device.type
+    is_enabled = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return is_enabled and all(t.dtype in lowered for t in tensors)
 
 
 def _geometry(kernel_size: tuple[int, int], stride, padding,
@@ -206,17 +209,18 @@ def _pair(name: str, value: int | tuple[int, int], least: int) -> tuple[int, int
     return tuple(pair)
 
 
-# The fast path as one operator, so that autograd, torch.compile and opcheck see it whole.
+# The fast path as one operator, so that autograd, torch.compile and opcheck see it whole. ``keep`` says that no
+# gradient of the filter is wanted, so that Triton may keep what it makes of it; on a CPU there is nothing to keep.
 
 
 @torch.library.custom_op('mmreplk::depthwise_conv2d', mutates_args=(), device_types='cpu')
-def _depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
+def _depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool, keep: bool) -> Tensor:
     out = cpu.forward(x, weight, bias)
     return out.relu_() if relu else out
 
 
 @torch.library.custom_op('mmreplk::depthwise_conv2d_grad_input', mutates_args=(), device_types='cpu')
-def _grad_input(grad_output: Tensor, weight: Tensor) -> Tensor:
+def _grad_input(grad_output: Tensor, weight: Tensor, keep: bool) -> Tensor:
     return cpu.grad_input(grad_output, weight)
 
 
@@ -229,17 +233,17 @@ def _grad_weight(x: Tensor, grad_output: Tensor, kernel_height: int, kernel_widt
 
 
 @_depthwise_conv2d.register_kernel('cuda')
-def _(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
+def _(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool, keep: bool) -> Tensor:
     from . import triton
     with torch.cuda.device_of(x):
-        return triton.forward(x, weight, bias, relu)
+        return triton.forward(x, weight, bias, relu, keep=keep)
 
 
 @_grad_input.register_kernel('cuda')
-def _(grad_output: Tensor, weight: Tensor) -> Tensor:
+def _(grad_output: Tensor, weight: Tensor, keep: bool) -> Tensor:
     from . import triton
     with torch.cuda.device_of(grad_output):
-        return triton.grad_input(grad_output, weight)
+        return triton.grad_input(grad_output, weight, keep)
 
 
 @_grad_weight.register_kernel('cuda')
@@ -250,12 +254,12 @@ def _(x: Tensor, grad_output: Tensor, kernel_height: int, kernel_width: int) -> 
 
 
 @_depthwise_conv2d.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
+def _(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool, keep: bool) -> Tensor:
     return x.new_empty(x.shape)
 
 
 @_grad_input.register_fake
-def _(grad_output: Tensor, weight: Tensor) -> Tensor:
+def _(grad_output: Tensor, weight: Tensor, keep: bool) -> Tensor:
     return grad_output.new_empty(grad_output.shape)
 
 
@@ -265,19 +269,20 @@ def _(x: Tensor, grad_output: Tensor, kernel_height: int, kernel_width: int) -> 
 
 
 def _setup_context(ctx, inputs, output: Tensor) -> None:
-    x, weight, _, relu = inputs
+    x, weight, _, relu, ctx.keep = inputs
     ctx.save_for_backward(x, weight, output if relu else None)
 
 
-def _backward(ctx, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+def _backward(ctx, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
     x, weight, rectified = ctx.saved_tensors
     if rectified is not None:
         grad_output = grad_output.masked_fill(rectified <= 0, 0)
-    needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
+    needs_x, needs_weight, needs_bias, *_ = ctx.needs_input_grad
     return (
-        _grad_input(grad_output, weight) if needs_x else None,
+        _grad_input(grad_output, weight, ctx.keep) if needs_x else None,
         _grad_weight(x, grad_output, *weight.shape[-2:]) if needs_weight else None,
         grad_output.sum((0, 2, 3)) if needs_bias else None,
+        None,
         None,
     )
 

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from ..analysis import instance_row, label_row
 from ..engine import read_checkpoint
+from ..engine.trained import load_whole
 from ..errors import InputError
 from ..models import reparameterized
 
@@ -58,11 +59,7 @@ def find_examples(cfg: Config,
     init_default_scope(cfg.default_scope)
     dataset = DATASETS.build(cfg.val_dataloader.dataset)
     model = MODELS.build(cfg.model).to(device).eval()
-    saved = read_checkpoint(checkpoint)
-    try:
-        model.load_state_dict(saved.get('state_dict', saved))
-    except RuntimeError as error:
-        raise InputError(f'checkpoint {str(checkpoint)!r} is of another model than the config: {error}') from error
+    load_whole(model, read_checkpoint(checkpoint), str(checkpoint))
     judge = (_Detection if cfg.default_scope == 'mmdet' else _Segmentation)(dataset, cfg.val_evaluator)
     with reparameterized(model), torch.no_grad():
         scores = [judge.score(index, _predict(model, dataset, index)) for index in progress(range(len(dataset)))]

@@ -3,8 +3,9 @@ import pytest
 import torch
 from torch import nn
 
-from mmreplk import InputError
+from mmreplk import InputError, RepLKNet
 from mmreplk.analysis.erf import THRESHOLDS, area_ratios, contributions, estimate_statistics, scores
+from tests.conftest import randomize
 
 pytestmark = pytest.mark.compat
 
@@ -58,6 +59,17 @@ def test_the_last_of_several_outputs_counts():
     image = torch.randn(1, 3, 16, 16)
     np.testing.assert_array_equal(contributions(model, [image]),
                                   contributions(nn.Sequential(model.first, model.second), [image]))
+
+
+def test_a_replknet_is_measured_merged_which_is_the_same():
+    arch = dict(large_kernel_sizes=[7, 5], layers=[1, 1], channels=[4, 8], small_kernel=3)
+    model = randomize(RepLKNet(arch, out_indices=[0, 1])).eval()
+    image = torch.randn(1, 3, 64, 64, requires_grad=True)
+    centre = model(image)[1][:, :, 4, 4].clamp(min=0).sum()
+    expected = torch.autograd.grad(centre, image)[0].clamp(min=0).sum((0, 1)).numpy()
+    actual = contributions(model, [image])
+    assert np.abs(actual - expected).max() < 1e-5 * expected.max() and (expected > 0).mean() > 0.02
+    assert not model.stages[0].blocks[0].large_kernel.deploy
 
 
 @pytest.mark.parametrize('shape', [(32, 32), (33, 33), (24, 40)])

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.registry import MODELS, init_default_scope
+from mmengine.utils import is_installed
 
 from mmreplk import RepLKNet
 from mmreplk.engine import load_config
 from tests.configs.test_configs import inputs
 
 PAGE = Path(__file__).parents[2] / 'docs/other_configs.md'
-RECIPES = {re.search(r"_base_ = '(\S+?)/(\S+?)/", recipe).group(2): recipe
+RECIPES = {re.search(r"_base_ = '\w+::(\S+?)/", recipe).group(1): recipe
            for recipe in re.findall(r'```python\n(.*?)```', PAGE.read_text(), re.DOTALL)}  # yapf: disable
 # 31B's widths, and so its recipes, at a depth that a test can afford.
 SHALLOW = dict(large_kernel_sizes=[13, 13, 13, 7], layers=[1, 1, 1, 1], channels=[128, 256, 512, 1024], small_kernel=5)
@@ -30,9 +31,11 @@ def test_all_kinds_are_there():
 @pytest.mark.parametrize('kind', RECIPES)
 def test_recipe(kind, tmp_path):
     recipe = RECIPES[kind]
-    framework, name = re.search(r"_base_ = '(\w+)/(\S+)'", recipe).groups()
-    shipped = Path(pytest.importorskip(framework).__file__).parent / '.mim/configs' / name
-    (tmp_path / 'config.py').write_text(recipe.replace(f'{framework}/{name}', str(shipped)))
+    framework = re.search(r"_base_ = '(\w+)::", recipe).group(1)
+    shipped = Path(pytest.importorskip(framework).__file__).parent / '.mim/configs'
+    if framework == 'mmseg' and not is_installed('mmsegmentation'):
+        recipe = recipe.replace('mmseg::', f'{shipped}/')
+    (tmp_path / 'config.py').write_text(recipe)
     cfg = load_config(str(tmp_path / 'config.py'))
     for module in cfg.custom_imports.imports:
         importlib.import_module(module)

@@ -3,11 +3,13 @@ import pytest
 import torch
 from mmengine.structures import BaseDataElement, InstanceData, PixelData
 from PIL import Image
+from torch import nn
 from torch.utils.data import DataLoader
 
 from mmreplk import CheckDataHook, ExactResumeHook, InputError
 from mmreplk.datasets.checked import CheckedDataset
-from tests.hooks.toy import make_runner
+from mmreplk.hooks.check_data_hook import _num_classes
+from tests.hooks.toy import Toy, make_runner
 
 pytestmark = pytest.mark.compat
 
@@ -80,11 +82,73 @@ def test_the_name_comes_out_of_a_worker(tmp_path):
         next(iter(loader))
 
 
+def test_a_jpeg_that_is_cut_short(tmp_path):
+    dataset = Pairs(tmp_path, labels(1, (64, 64)), (64, 64))
+    dataset.info['img_path'] = path = str(tmp_path / 'image.jpg')
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(path)
+    CheckedDataset(dataset)[0]
+    with open(path, 'r+b') as file:
+        file.truncate(3000)
+    with pytest.raises(InputError, match=r'image.jpg with .* cannot be used: OSError: image file is truncated'):
+        CheckedDataset(dataset)[0]
+
+
+def test_a_size_that_the_annotation_contradicts(tmp_path):
+    dataset = Pairs(tmp_path, labels(1))
+    for width, height in ((4, 6), (6, 4)):  # decoders turn pictures as their EXIF data says
+        dataset.info.update(width=width, height=height)
+        CheckedDataset(dataset)[0]
+    dataset.info.update(width=5)
+    with pytest.raises(InputError, match='the image has 4x6 pixels, its annotation says 5x4'):
+        CheckedDataset(dataset)[0]
+
+
+def test_labels_that_the_model_does_not_know(tmp_path):
+    CheckedDataset(Pairs(tmp_path, labels(2)), num_classes=3)[0]
+    with pytest.raises(InputError, match='it has labels 2 .*; num_classes of the model is 2, 0 to 1, and 255 is'):
+        CheckedDataset(Pairs(tmp_path, labels(2)), num_classes=2)[0]
+    instances = InstanceData(labels=torch.tensor([0, 4]))
+    with pytest.raises(InputError, match='it has labels 4 .*; there are 4 classes, 0 to 3'):
+        CheckedDataset([dict(data_samples=BaseDataElement(gt_instances=instances))], num_classes=4)[0]
+
+
+def test_the_transform_that_failed_is_named():
+
+    class Crop:
+
+        def transform(self, sample):
+            assert sample > 5
+
+    class Cropped:
+
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            return Crop().transform(index)
+
+    with pytest.raises(InputError, match='sample 0 cannot be used: Crop: AssertionError: assert 0 > 5$'):
+        CheckedDataset(Cropped())[0]
+
+
 def test_boxes_must_be_finite():
     boxes = torch.tensor([[0., 0, 1, 1], [0, 0, float('nan'), 1]])
     sample = dict(data_samples=BaseDataElement(gt_instances=InstanceData(bboxes=boxes)))
     with pytest.raises(InputError, match='sample 0 cannot be used: boxes must be finite'):
         CheckedDataset([sample])[0]
+
+
+def test_the_hook_knows_the_heads(tmp_path):
+    model = Toy()
+    model.decode_head, model.auxiliary_head = nn.Module(), nn.ModuleList([nn.Module()])
+    model.decode_head.num_classes, model.auxiliary_head[0].num_classes = 3, 2
+    runner = make_runner(tmp_path, CheckDataHook(), ExactResumeHook(), model=model)
+    runner._train_dataloader['dataset'] = Pairs(tmp_path, labels(2))
+    with pytest.raises(InputError, match='num_classes of the model is 2'):
+        runner.train()
+    model.auxiliary_head[0].out_channels = 1  # of a sigmoid, for two classes
+    model.auxiliary_head[0].num_classes = model.decode_head.num_classes = 1
+    assert _num_classes(model) == 1 and _num_classes(model.auxiliary_head[0]) is None
 
 
 def test_the_hook_checks_training_and_validation(tmp_path):

@@ -1,10 +1,12 @@
 import json
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
 from mmreplk.datasets import check_coco, make_mini_ade20k, make_mini_coco
+from mmreplk.datasets.checks import without_images
 from tests.tools.conftest import TINY, tool
 
 
@@ -33,9 +35,34 @@ def test_what_is_wrong_with_labels_is_said(tmp_path):
     assert 'val: 2 images, as they should be' in result.stdout
     for problem in ('6 images, expected 7', '1 files are missing: ', 'ADE_train_00000001.png\n',
                     '1 label maps hold labels other than 1 to 150 and 255: ', 'ADE_train_00000002.png has [151]',
-                    'ADE_train_00000003.png (64, 128) for (128, 128)', '2 files cannot be read as pictures: ',
+                    'ADE_train_00000003.png (64, 128) for (128, 128)', '1 files cannot be read as pictures: ',
                     'ADE_train_00000004.png'):  # yapf: disable
         assert problem in result.stdout, problem
+
+
+class Segmentation:
+    """Lists the images of a folder, as MMSegmentation does."""
+    seg_map_suffix, ann_file = '.png', ''
+
+    def __init__(self, root):
+        self.data_prefix = dict(img_path=str(root / 'images/training'), seg_map_path=str(root / 'annotations/training'))
+        self.names = sorted(path.stem for path in (root / 'images/training').iterdir())
+
+    def __len__(self):
+        return len(self.names)
+
+    def get_data_info(self, i):
+        return dict(seg_map_path=f'{self.data_prefix["seg_map_path"]}/{self.names[i]}.png')
+
+
+def test_label_maps_without_images_are_said(tmp_path):
+    root = make_mini_ade20k(tmp_path / 'ade', num_train=3, num_val=1, size=64)
+    assert not list(without_images(Segmentation(root)))
+    (root / 'images/training/ADE_train_00000002.jpg').unlink()
+    wrapped = SimpleNamespace(datasets=[SimpleNamespace(dataset=Segmentation(root))])
+    assert list(without_images(wrapped)) == [
+        f'1 label maps have no image and are left out: {root}/annotations/training/ADE_train_00000002.png'
+    ]
 
 
 def test_what_is_wrong_with_annotations_is_said(tmp_path):
@@ -47,22 +74,18 @@ def test_what_is_wrong_with_annotations_is_said(tmp_path):
     annotations[1]['image_id'] = 77
     annotations[2]['category_id'] = 2
     annotations[3]['segmentation'] = []
-    annotations[5]['id'] = annotations[4]['id']
     labels['images'][0]['height'] = 120
     (images / '000002.jpg').unlink()
     cut = (images / '000003.jpg').read_bytes()
     (images / '000003.jpg').write_bytes(cut[:len(cut) // 2])
     assert list(check_coco(labels, images, ['shape', 'person'])) == [
         f'1 files are missing: {images}/000002.jpg',
-        f'2 files cannot be read as pictures: {images}/000002.jpg, {images}/000003.jpg',
+        f'1 files cannot be read as pictures: {images}/000003.jpg',
         f'1 images are not of the size that the file says (height, width): {images}/000001.jpg (128, 128) for '
         '(120, 128)',
         '1 classes of the config are not categories of the file: person',
-        '1 annotations have an id that others have: 5',
+        '1 annotations have no mask: 4',
         '1 annotations are of images that the file does not list: 2',
         '1 annotations are of categories that the file does not list: 3',
-        '1 annotations have no mask: 4',
         '1 annotations have boxes that are empty or reach out of their image: 1'
     ]
-    assert list(check_coco([], images, [])) == [
-        "this is not COCO's format: it has no images, annotations, categories"]  # yapf: disable

@@ -4,6 +4,7 @@ import os
 import pickle
 import re
 import shutil
+import zipfile
 from argparse import Namespace
 
 import numpy as np
@@ -95,11 +96,44 @@ def test_what_cannot_be_read_is_one_sentence(tmp_path, content, words, mmap):
     assert '\n' not in str(caught.value)
 
 
-def test_a_missing_file_and_a_folder(tmp_path):
+def test_a_missing_file_and_what_is_none(tmp_path):
     with pytest.raises(ValueError, match="none.pth' does not exist"):
         read_checkpoint(tmp_path / 'none.pth')
-    with pytest.raises(ValueError, match='cannot be read: Is a directory'):
-        read_checkpoint(tmp_path)
+    os.mkfifo(tmp_path / 'pipe')
+    for path in (tmp_path, tmp_path / 'pipe', '/dev/zero'):
+        with pytest.raises(ValueError, match='is not a file'):
+            read_checkpoint(path)
+
+
+@pytest.mark.compat
+@pytest.mark.parametrize('mmap', [False, True])
+def test_what_the_checksums_contradict_is_not_read(tmp_path, mmap):
+    content = bytearray(whole())
+    content[content.index(torch.ones(2).numpy().tobytes()) + 40] ^= 1  # in the numbers of the tensor
+    with pytest.raises(ValueError, match=r"x.pth' is damaged or cut short \(.*data/0 is not what its checksum says\)$"):
+        read_checkpoint(written(tmp_path / 'x.pth', bytes(content)), mmap=mmap)
+
+
+@pytest.mark.skipif(not hasattr(torch.serialization, 'set_crc32_options'), reason='PyTorch always writes checksums')
+def test_an_archive_without_checksums_is_read(tmp_path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(dict(w=torch.ones(1000)), tmp_path / 'x.pth')
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert read_checkpoint(tmp_path / 'x.pth')['w'].sum() == 1000
+
+
+def test_a_compressed_archive_is_read_unless_it_unpacks_a_thousandfold(tmp_path):
+    with zipfile.ZipFile(io.BytesIO(whole())) as archive, \
+            zipfile.ZipFile(tmp_path / 'x.pth', 'w', zipfile.ZIP_DEFLATED) as compressed:
+        for name in archive.namelist():
+            compressed.writestr(name, archive.read(name))
+    assert read_checkpoint(tmp_path / 'x.pth', mmap=True)['state_dict']['w'].sum() == 1000
+    with zipfile.ZipFile(tmp_path / 'x.pth', 'a', zipfile.ZIP_DEFLATED) as compressed:
+        compressed.writestr('bomb', bytes(10**7))
+    with pytest.raises(ValueError, match=r'would be unpacked to 100\d+ bytes'):
+        read_checkpoint(tmp_path / 'x.pth')
 
 
 @pytest.mark.compat

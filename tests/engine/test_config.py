@@ -26,6 +26,12 @@ def test_what_the_command_line_says(tmp_path):
     assert load_config(CAMVID, work_dir=str(tmp_path)).work_dir == str(tmp_path)
 
 
+def test_a_misspelt_name_is_no_new_one():
+    with pytest.raises(ValueError, match="it has no 'trian_dataloader'; is 'train_dataloader' meant"):
+        load_config(CAMVID, {'trian_dataloader.batch_size': 3})
+    assert load_config(CAMVID, {'randomness.seed': 3, 'own_value': 5}).own_value == 5
+
+
 @pytest.mark.parametrize(('launcher', 'gpu', 'expected'), [
     ('none', False, 'BN'), ('none', True, 'BN'), ('pytorch', False, 'BN'), ('pytorch', True, 'SyncBN'),
 ])  # yapf: disable

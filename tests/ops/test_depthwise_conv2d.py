@@ -236,6 +236,18 @@ def test_choice_on_a_gpu(monkeypatch, caplog):
         chosen(31, asked='triton')
 
 
+def test_what_is_made_of_a_filter_is_kept_where_no_gradient_of_it_is_wanted(monkeypatch):
+    kept = []
+    monkeypatch.setattr(choice, '_depthwise_conv2d', lambda *arguments: kept.append(arguments[-1]))
+    x, weight, _ = make((1, 2, 20, 20, 31, 31))
+    choice._fast('cpu', x, weight, None, None)
+    choice._fast('cpu', x, weight.detach(), None, None)
+    for mode in torch.no_grad, torch.inference_mode:
+        with mode():
+            choice._fast('cpu', x, weight, None, None)
+    assert kept == [False, True, True, True]
+
+
 def test_vmap():
     x, weight, bias = (t.detach() for t in make((6, 3, 20, 20, 13, 13)))
     out = torch.vmap(lambda x: depthwise_conv2d(x, weight, bias))(x.view(3, 2, 3, 20, 20))
@@ -263,6 +275,7 @@ X, W, B = torch.zeros(1, 3, 8, 8), torch.zeros(3, 1, 7, 7), torch.zeros(3)
     (dict(weight=W[:2]), ValueError, r'weight must have shape \(3, 1, KH, KW\).*got \(2, 1, 7, 7\)'),
     (dict(weight=W.expand(3, 3, 7, 7)), ValueError, r'got \(3, 3, 7, 7\)'),
     (dict(weight=W.double()), TypeError, 'dtype of x, torch.float32, got torch.float64'),
+    (dict(x=X[0].to('meta'), weight=W.double().to('meta'), bias=None), TypeError, 'dtype of x, torch.float32, got'),
     (dict(weight=W.to('meta')), ValueError, 'device of x, cpu, got meta'),
     (dict(bias=B[:2]), ValueError, r'bias must have shape \(3,\), got \(2,\)'),
     (dict(padding=-1), ValueError, 'padding must be .* got -1'),
@@ -271,6 +284,10 @@ X, W, B = torch.zeros(1, 3, 8, 8), torch.zeros(3, 1, 7, 7), torch.zeros(3)
     (dict(weight=W[..., 1:], stride=2), ValueError, r"padding 'same' needs an odd kernel.*got a kernel of \(7, 6\)"),
     (dict(dilation=(1, 2, 3)), ValueError, r'dilation must be .* got \(1, 2, 3\)'),
     (dict(activation='gelu'), ValueError, "activation must be None or 'relu', got 'gelu'"),
+    (dict(activation=''), ValueError, "activation must be None or 'relu', got ''"),
+    (dict(padding=(3, -3)), ValueError, r'padding must be .* got \(3, -3\)'),
+    (dict(bias=[0, 0, 0]), TypeError, 'bias must be a torch.Tensor, got list'),
+    (dict(x=torch.zeros(1, 6, 8, 8)), ValueError, r'weight must have shape \(6, 1, KH, KW\).*got \(3, 1, 7, 7\)'),
     (dict(backend='cuda'), ValueError, "backend 'cuda' cannot compute this: there are 'torch', 'cpu' and 'triton'"),
     (dict(backend='triton'), ValueError, "backend 'triton' cannot compute this: the input is on cpu"),
     (dict(backend='cpu', stride=2), ValueError, "backend 'cpu' cannot compute this: it needs odd kernel sizes, str"),

@@ -101,12 +101,17 @@ def test_fallback_is_logged_once(caplog):
     assert [record.message.count('stride 1') for record in caplog.records] == [1]
 
 
-def test_a_filter_changed_in_place_is_expanded_again():
+@pytest.mark.parametrize('trains', [False, True])
+def test_a_filter_changed_in_place_is_expanded_again(trains):
     x, weight, _ = (t.detach() for t in make((1, 4, 40, 40, 31, 31)))
-    before = depthwise_conv2d(x, weight)
-    assert torch.equal(depthwise_conv2d(x, weight), before)
-    weight.mul_(2)
-    assert torch.equal(depthwise_conv2d(x, weight), before * 2)
+    weight.requires_grad_(trains)
+    with torch.no_grad():
+        before = depthwise_conv2d(x, weight)
+        assert torch.equal(depthwise_conv2d(x, weight), before)
+        (weight.data if trains else weight).mul_(2)
+        assert torch.equal(depthwise_conv2d(x, weight), before * 2)
+        with torch.inference_mode():
+            assert torch.equal(depthwise_conv2d(x, weight.clone()), before * 2)
 
 
 def test_the_same_input_gives_the_same_bits():
@@ -152,6 +157,14 @@ def test_torch_compile():
     grads = torch.autograd.grad(out.float().sum(), (x, weight, bias))
     for actual, expected in zip(grads, torch.autograd.grad(eager.float().sum(), (x, weight, bias)), strict=True):
         torch.testing.assert_close(actual, expected)
+
+
+def test_compiled_with_cuda_graphs():
+    x, weight, bias = (t.detach() for t in make((2, 8, 40, 40, 31, 31)))
+    compiled = torch.compile(depthwise_conv2d, mode='reduce-overhead')
+    for _ in range(4):
+        weight.mul_(-1)
+        assert torch.equal(compiled(x, weight, bias), depthwise_conv2d(x, weight, bias))
 
 
 def test_autocast():

@@ -56,6 +56,20 @@ def test_compiled_whole_it_is_the_same(compiler):
     torch.testing.assert_close(grads[1], grads[0])
 
 
+def test_compiled_it_keeps_nothing_of_a_filter():
+    graphs = []
+
+    def compiler(graph, inputs):
+        graphs.append(graph)
+        return graph
+
+    with torch.no_grad():
+        compiled = torch.compile(depthwise_conv2d, fullgraph=True, backend=compiler)
+        compiled(torch.randn(1, 2, 20, 20), torch.ones(2, 1, 31, 31))
+    call, = (node for node in graphs[0].graph.nodes if 'mmreplk' in str(node.target))
+    assert call.args[-2:] == (False, False)
+
+
 def test_exported_it_is_an_ordinary_convolution():
     model, x = Network().eval(), torch.randn(2, 3, 20, 22)
     sizes = dict(enumerate((torch.export.Dim('n'), None, torch.export.Dim('h'), torch.export.Dim('w'))))

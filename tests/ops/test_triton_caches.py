@@ -17,48 +17,68 @@ GEOMETRY = toeplitz.geometry(31, tiles.window(64, 31, TILE.block_x), TILE)
 
 
 @pytest.fixture
-def expansions(monkeypatch):
-    """Empties the cache and returns the list of what is expanded from now on."""
-    expanded = []
+def calls(monkeypatch):
+    """Empties the cache and returns the list of what is done about tapes from now on."""
+    done = []
 
-    def expand(weight, *shape):
-        expanded.append(shape)
+    def expand(*_):
+        done.append('expanded')
         return torch.empty(1)
 
     monkeypatch.setattr(toeplitz, '_expand', expand)
-    monkeypatch.setattr(toeplitz, '_cache', type(toeplitz._cache)())
-    return expanded
+    monkeypatch.setattr(toeplitz, '_update', lambda *_: done.append('compared'))
+    monkeypatch.setattr(toeplitz, '_cache', {})
+    return done
 
 
-def test_a_tape_is_kept_while_its_filter_stays_as_it_is(expansions):
+def tape(weight, flip=False, keep=True):
+    return toeplitz.tape(weight, torch.bfloat16, GEOMETRY, flip, False, keep)
+
+
+def test_a_tape_is_kept_while_its_frozen_filter_stays_as_it_is(calls):
     weight = torch.randn(2, 1, 31, 31)
-    first = toeplitz.tape(weight, torch.bfloat16, GEOMETRY, False, False)
-    assert toeplitz.tape(weight, torch.bfloat16, GEOMETRY, False, False) is first
-    assert toeplitz.tape(weight, torch.bfloat16, GEOMETRY, True, False) is not first
-    assert len(expansions) == 2
+    first = tape(weight)
+    assert tape(weight) is first and tape(weight, flip=True) is not first
+    assert calls == ['expanded'] * 2
     weight.mul_(2)
-    assert toeplitz.tape(weight, torch.bfloat16, GEOMETRY, False, False) is not first
-    toeplitz.tape(weight[:1], torch.bfloat16, GEOMETRY, False, False)
-    assert len(expansions) == 4
+    assert tape(weight) is not first
+    tape(weight[:1])
+    assert calls == ['expanded'] * 4
+    with torch.inference_mode():
+        second = tape(weight)
+        assert tape(weight) is second
+        weight.mul_(2)
+        assert tape(weight) is not second
 
 
-def test_filters_that_may_change_unseen_are_expanded_every_time(expansions, monkeypatch):
+def test_filters_that_may_change_unseen_are_compared(calls):
     with torch.inference_mode():
         unversioned = torch.randn(2, 1, 31, 31)
     for weight in torch.randn(2, 1, 31, 31, requires_grad=True), unversioned:
-        toeplitz.tape(weight, torch.bfloat16, GEOMETRY, False, False)
-        toeplitz.tape(weight, torch.bfloat16, GEOMETRY, False, False)
+        calls.clear()
+        first = tape(weight)
+        assert tape(weight) is first and calls == ['expanded', 'compared']
+    # The tape of a filter that trained says nothing about it once it is frozen.
+    trained = torch.randn(2, 1, 31, 31, requires_grad=True)
+    first = tape(trained)
+    assert tape(trained.requires_grad_(False)) is not first
+
+
+def test_nothing_is_kept_in_training_or_while_a_graph_is_captured(calls, monkeypatch):
+    weight = torch.randn(2, 1, 31, 31)
+    for _ in range(2):
+        tape(weight, keep=False)
     monkeypatch.setattr(toeplitz, '_is_capturing', lambda weight: True)
-    toeplitz.tape(torch.randn(2, 1, 31, 31), torch.bfloat16, GEOMETRY, False, False)
-    assert len(expansions) == 5 and not toeplitz._cache
+    tape(weight)
+    assert calls == ['expanded'] * 3 and not toeplitz._cache
 
 
-def test_tapes_go_with_their_filters_and_are_bounded(expansions):
+def test_tapes_go_with_their_filters_and_are_bounded(calls):
     weights = [torch.randn(1, 1, 31, 31) for _ in range(toeplitz.CACHED + 3)]
-    for weight in weights:
-        toeplitz.tape(weight, torch.bfloat16, GEOMETRY, False, False)
+    tapes = [tape(weight) for weight in weights]
     assert len(toeplitz._cache) == toeplitz.CACHED
-    del weight, weights
+    assert tape(weights[-1]) is tapes[-1] and tape(weights[0]) is not tapes[0]
+    del weights
     gc.collect()
     assert not toeplitz._cache
 

@@ -1,8 +1,26 @@
+import importlib.util
 import json
+import sys
 
 import pytest
 
-from tests.tools.conftest import ROOT, TINY, tool
+from mmreplk import InputError
+from tests.tools.conftest import REAL, ROOT, TINY
+
+
+@pytest.fixture
+def compare(monkeypatch):
+    """The tool with a command line, in this process: what it trains and tests runs in others."""
+    spec = importlib.util.spec_from_file_location('compare', ROOT / 'tools/compare.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.chdir(ROOT)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, 'argv', ['compare.py', *map(str, arguments)])
+        module.main(module.parse_args())
+
+    return call
 
 
 @pytest.fixture
@@ -10,26 +28,59 @@ def rival(tmp_path):
     """A config that differs from TINY in its kernels."""
     path = tmp_path / 'small_kernels.py'
     path.write_text(f"_base_ = '{ROOT / TINY}'\n"
-                    'model = dict(backbone=dict(arch=dict(large_kernel_sizes=[3, 3, 3, 3], small_kernel=None)))\n')
+                    'model = dict(backbone=dict(arch=dict(large_kernel_sizes=[3, 3, 3, 3], small_kernel=None)))\n'
+                    "published = {'ADE20K mIoU': 46.05}\n")
     return path
 
 
-def test_trains_evaluates_and_tabulates(rival, data_options, tmp_path):
+def test_trains_evaluates_tabulates_and_goes_on(compare, rival, data_options, tmp_path, capsys):
     pytest.importorskip('mmseg')
     out = tmp_path / 'compare'
-    result = tool('compare.py', TINY, rival, '--iters', 2, '--shape', 64, 64, '--out', out, '--cfg-options',
-                  *data_options, 'default_hooks.checkpoint.interval=2')
-    assert result.returncode == 0, result.stdout[-2000:] + result.stderr
-    rows = json.loads((out / 'table.json').read_text())
-    assert [row['config'] for row in rows] == ['upernet_replknet_tiny_miniade20k', 'small_kernels']
-    assert rows[0]['gflops'] > rows[1]['gflops'] > 0 and rows[0]['params_m'] > rows[1]['params_m'] > 1
-    assert all(row['latency_ms'] > 0 and 0 <= row['mIoU'] <= 100 for row in rows)
-    assert all(row['checkpoint'].endswith('iter_2.pth') for row in rows)
+    command = [TINY, rival, '--iters', 1, '--shape', 64, 64, '--out', out, '--cfg-options', *data_options,
+               'train_dataloader.batch_size=2']  # yapf: disable
+    compare(*command)
+    output = capsys.readouterr().out
+    assert '[2/2] small_kernels, seed 0' in output and '0 to go' in output
+    report = json.loads((out / 'table.json').read_text())
+    large, small = report['rows']
+    assert (large['config'], small['config']) == ('upernet_replknet_tiny_miniade20k', 'small_kernels')
+    assert report['budget'] == dict(iterations=1, batch_size=2)
+    assert large['gflops'] > small['gflops'] > 0 and large['params_m'] > small['params_m'] > 1
+    assert all(row['latency_ms'] > 0 and 0 <= row['results'][0]['mIoU'] <= 100 for row in report['rows'])
+    assert small['published'] == {'ADE20K mIoU': 46.05} and large['published'] == {}
     assert '| small_kernels |' in (out / 'table.md').read_text() and (out / 'plot.png').stat().st_size > 1000
+    # As if it had been interrupted before the second run was evaluated.
+    trained = out / 'small_kernels/seed0/iter_1.pth'
+    before = trained.stat().st_mtime_ns
+    (out / 'small_kernels/seed0.json').unlink()
+    compare(*command)
+    assert trained.stat().st_mtime_ns == before
+    assert [row['results'] for row in json.loads((out / 'table.json').read_text())['rows']] \
+        == [row['results'] for row in report['rows']]
+    assert len(list((out / 'small_kernels/seed0/test').glob('*/*.json'))) == 2
+    assert len(list((out / 'upernet_replknet_tiny_miniade20k/seed0/test').glob('*/*.json'))) == 1
+    with pytest.raises(InputError, match='is a run of another config or budget: give another --out, or delete'):
+        compare(*command, 'optim_wrapper.optimizer.lr=1')
 
 
-def test_what_cannot_be_compared(rival, tmp_path):
-    result = tool('compare.py', TINY, 'configs/fcos_replknet31b_coco.py', '--out', tmp_path)
-    assert result.returncode == 2 and 'must be of one framework' in result.stderr, result.stderr
-    result = tool('compare.py', TINY, rival, '--checkpoints', 'a.pth', '--out', tmp_path)
-    assert result.returncode == 2 and 'one for each of the 2 configs, got 1' in result.stderr, result.stderr
+def test_costs_alone(compare, rival, tmp_path):
+    pytest.importorskip('mmseg')
+    compare(TINY, rival, '--costs-only', '--shape', 64, 64, '--out', tmp_path)
+    report = json.loads((tmp_path / 'table.json').read_text())
+    assert report['metrics'] == [] and report['budget'] is None
+    assert report['rows'][0]['gflops'] > report['rows'][1]['gflops'] > 0
+    assert {path.name for path in tmp_path.iterdir()} == {'table.json', 'table.md', rival.name}
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['configs/fcos_replknet31b_coco.py'], 'must be of one framework'),
+    ([TINY], 'of different names'),
+    ([REAL, '--checkpoints', 'a.pth'], 'one for each of the 2 configs, got 1'),
+    ([REAL, '--seeds', 0], '--seeds must be at least 1, and is for training, got 0'),
+])
+def test_what_cannot_be_compared(compare, arguments, message, tmp_path):
+    pytest.importorskip('mmseg')
+    if 'coco' in arguments[0]:
+        pytest.importorskip('mmdet')
+    with pytest.raises(InputError, match=message):
+        compare(TINY, *arguments, '--out', tmp_path)

@@ -1,4 +1,4 @@
-"""``mim train mmseg CONFIG`` runs the framework's own tool on a config of ours: these are its commands, without MIM."""
+"""What MIM runs and looks for, without MIM: the frameworks' own tools on configs of ours, and our installed package."""
 
 import importlib
 import subprocess
@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mmreplk.datasets import make_mini_coco
+from mmreplk.engine import load_config
 from tests.tools.conftest import ROOT, TINY
 
 MASKS = 'configs/cascade_mask_rcnn_replknet_tiny_minicoco.py'
@@ -40,3 +42,12 @@ def test_detector(tmp_path):
                 'model.test_cfg.rcnn.max_per_img=5']  # yapf: disable
     result = train('mmdet', MASKS, tmp_path / 'work', options)
     assert result.returncode == 0 and 'segm_mAP: ' in result.stdout, result.stdout[-2000:] + result.stderr[-2000:]
+
+
+def test_an_installed_package_has_what_mim_looks_for(tmp_path):
+    subprocess.run([sys.executable, 'setup.py', '-q', 'build_py', '--build-lib', str(tmp_path)], cwd=ROOT, check=True)
+    mim = tmp_path / 'mmreplk/.mim'
+    assert (mim / 'tools/train.py').is_file() and (mim / 'tools/test.py').is_file()
+    for source in yaml.safe_load((mim / 'model-index.yml').read_text())['Import']:
+        for model in yaml.safe_load((mim / source).read_text())['Models']:
+            assert load_config(str(mim / model['Config'])).model

@@ -17,8 +17,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import tiles, tuning
-from .layout import aligned, precision_of
+from . import layout, tiles, tuning
+from .layout import aligned
 
 
 def grad_weight(x: Tensor, grad_output: Tensor, kernel_size: tuple[int, int]) -> Tensor:
@@ -36,7 +36,7 @@ def grad_weight(x: Tensor, grad_output: Tensor, kernel_size: tuple[int, int]) ->
     if kh > kw:  # as in the forward pass
         return grad_weight(x.mT, grad_output.mT, (kw, kh)).mT.contiguous()
     x, grad_output = aligned(x), aligned(grad_output)
-    (n, c, h, columns), precision = x.shape, precision_of(x)
+    (n, c, h, columns), precision = x.shape, _precision(x)
 
     def launch(tile: tiles.GradWeightTile) -> Tensor:
         window = tiles.window(columns, kw, tile.block_x)
@@ -54,6 +54,18 @@ def grad_weight(x: Tensor, grad_output: Tensor, kernel_size: tuple[int, int]) ->
     of_channel, of_row, of_depth, of_tap = partial.stride()
     diagonals = partial.as_strided((c, kh, kw, partial.shape[2]), (of_channel, of_row, of_tap, of_row + of_depth))
     return diagonals.sum(-1).to(x.dtype).view(c, 1, kh, kw)
+
+
+def _precision(x: Tensor) -> str:
+    """Returns how float32 is multiplied: in place of TF32, from the ninth generation on, by three products in bfloat16.
+
+    TF32 operands of ``wgmma`` and ``tcgen05`` must be contiguous along the axis of reduction, which here they are not:
+    they would be transposed on the way into shared memory, 4 bytes at a time. bfloat16 operands may lie either way;
+    the three products of two halves each take half as long again as one in TF32, and keep 16 bits, not 11.
+    """
+    precision = layout.precision_of(x)
+    is_tf32 = precision == 'tf32' and x.dtype == torch.float32
+    return 'bf16x3' if is_tf32 and layout.generation(x) >= 9 else precision
 
 
 @triton.jit(do_not_specialize=['N', 'C', 'H', 'W_ALIGNED'])

@@ -20,3 +20,8 @@ def aligned(t: Tensor) -> Tensor:
 def precision_of(t: Tensor) -> str:
     """Returns how float32 is multiplied: by one TF32 product where PyTorch's convolutions may, else by three."""
     return 'tf32' if t.dtype != torch.float32 or torch.backends.cudnn.allow_tf32 else 'tf32x3'
+
+
+def generation(t: Tensor) -> int:
+    """Returns the compute capability of the GPU that ``t`` is on, without the fraction; 8 where it is on none."""
+    return torch.cuda.get_device_capability(t.device)[0] if t.is_cuda else 8

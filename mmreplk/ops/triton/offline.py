@@ -10,13 +10,15 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 from unittest import mock
 
 import triton
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource, make_backend
-from triton.runtime.jit import JITFunction, create_function_from_signature
+from triton.runtime import JITFunction, driver
+
+from . import layout
 
 SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}  # bytes a program may have, by compute capability
 _MMA = r'wgmma\.mma_async\.sync\.aligned\.(m\w+)|mma\.sync\.aligned\.(m\w+)|tcgen05\.mma\.\S+(kind::\w+)'
@@ -40,14 +42,15 @@ class Compiled(NamedTuple):
     shared: int  # bytes
 
 
-def launches(function: Callable, *args, **kwargs) -> list[Launch]:
-    """Returns what ``function(*args, **kwargs)`` would launch, without launching it."""
+def launches(capability: int, function: Callable, *args, **kwargs) -> list[Launch]:
+    """Returns what ``function(*args, **kwargs)`` would launch on compute capability ``capability / 10``."""
     recorded = []
 
     def record(self, *args, grid, warmup, **kwargs):
         recorded.append(Launch(self, args, kwargs))
 
-    with mock.patch.object(JITFunction, 'run', record):
+    generation = mock.patch.object(layout, 'generation', lambda t: capability // 10)
+    with mock.patch.object(JITFunction, 'run', record), generation:
         function(*args, **kwargs)
     return recorded
 
@@ -58,12 +61,14 @@ def tile(launch: Launch) -> dict[str, int]:
 
 
 def compile_launch(launch: Launch, target: GPUTarget) -> triton.compiler.CompiledKernel:
-    """Compiles ``launch`` as ``JITFunction.run`` would on ``target``."""
-    kernel, args, kwargs = launch
-    backend = make_backend(target)
-    bind = create_function_from_signature(kernel.signature, kernel.params, backend)
-    options, signature, constants, attributes = kernel._pack_args(backend, kwargs, *bind(*args, **kwargs))
-    return triton.compile(ASTSource(kernel, signature, constants, attributes), target, options.__dict__)
+    """Compiles ``launch`` as it would be on ``target``."""
+    absent = SimpleNamespace(
+        get_current_target=lambda: target, get_current_device=lambda: target, get_current_stream=lambda device: 0)
+    driver.set_active(absent)
+    try:
+        return launch.kernel.warmup(*launch.args, grid=(1,), **launch.kwargs)
+    finally:
+        driver.set_active(None)  # the one that Triton finds by itself
 
 
 def inspect(launch: Launch, capability: int) -> Compiled:

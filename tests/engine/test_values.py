@@ -4,7 +4,7 @@ import pytest
 
 from mmreplk import InputError
 from mmreplk.engine import build_runner, check_before_training, load_config
-from mmreplk.engine.schedule import check_schedule
+from mmreplk.engine.values import check_values
 
 CONFIGS = sorted((Path(__file__).parents[2] / 'configs').glob('*.py'))
 REAL = 'configs/upernet_replknet31b_ade20k.py'
@@ -14,14 +14,25 @@ REAL = 'configs/upernet_replknet31b_ade20k.py'
 def test_our_own(path):
     if 'convnext' in path.stem:
         pytest.importorskip('mmpretrain', reason='ConvNeXt is a backbone of mmpretrain')
-    check_schedule(load_config(str(path)))
+    check_values(load_config(str(path)))
 
 
 @pytest.mark.parametrize(('key', 'value', 'words'), [
     ('train_cfg.max_iters', 0, 'train_cfg.max_iters must be a positive integer, got 0'),
     ('train_cfg.val_interval', 1.5, 'train_cfg.val_interval must be a positive integer, got 1.5'),
     ('train_dataloader.batch_size', True, 'batch_size must be a positive integer, got True'),
-    ('train_dataloader.num_workers', -1, 'num_workers must be an integer of at least 0, got -1'),
+    ('train_dataloader.num_workers', -1, 'num_workers must be an integer from 0 to 1000, got -1'),
+    ('train_dataloader.num_workers', 10**6, 'num_workers must be an integer from 0 to 1000, got 1000000'),
+    ('train_dataloader', 'x', "train_dataloader must be a dict or None, got 'x'"),
+    ('load_from', True, 'load_from must be a string or None, got True'),
+    ('log_level', -1, 'log_level must be a name such as INFO, got -1'),
+    ('default_hooks.checkpoint.interval', None, 'interval must be a positive integer, or -1 for never, got None'),
+    ('resume', 0, 'resume must be True or False, got 0'),
+    ('model.data_preprocessor.size', (0, 0), r'size must be a pair of positive integers or None, got \(0, 0\)'),
+    ('train_dataloader.dataset.pipeline.2.ratio_range', (-1, 5), 'ratio_range must be a pair of positive numbers, got'),
+    ('param_scheduler.1.power', None, 'param_scheduler.1.power must be a number, got None'),
+    ('model.decode_head.dropout_ratio', float('nan'), 'model.decode_head.dropout_ratio is nan, which is no value'),
+    ('train_dataloader.dataset.pipeline.1.type', 5, 'dataset.pipeline.1.type must be the name of a class, got 5'),
     ('optim_wrapper.optimizer.lr', float('nan'), 'lr must be a finite number of at least 0, got nan'),
     ('optim_wrapper.optimizer.weight_decay', 'x', "weight_decay must be a finite number of at least 0, got 'x'"),
     ('optim_wrapper.accumulative_counts', 3, 'interval must be a multiple of .*accumulative_counts, 3, .*got 16000'),
@@ -33,7 +44,7 @@ def test_what_is_wrong_is_named(key, value, words):
 
 
 def test_gradients_may_accumulate_up_to_a_checkpoint():
-    check_schedule(load_config(REAL, {'optim_wrapper.accumulative_counts': 4}))
+    check_values(load_config(REAL, {'optim_wrapper.accumulative_counts': 4}))
 
 
 @pytest.mark.parametrize(('key', 'kind'), [

@@ -1,0 +1,53 @@
+"""The configs of the paper's guidelines differ in what their names say, and train."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.structures import PixelData
+
+from mmreplk import ReparamLargeKernelConv
+from mmreplk.analysis.comparison import comparison_table
+from mmreplk.engine import load_config
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / 'configs/guidelines'
+# By name: extents of the first and the last stage, whether small kernels are beside large ones, number of shortcuts.
+EXPECTED = dict(
+    k3=(3, 3, False, 10),
+    k3_no_shortcuts=(3, 3, False, 0),
+    k13=(13, 13, False, 10),
+    k13_no_shortcuts=(13, 13, False, 0),
+    k13_small3=(13, 13, True, 10),
+    last_k7=(3, 7, True, 10),
+    last_k13=(3, 13, True, 10))
+pytestmark = pytest.mark.compat
+
+
+def test_all_are_expected():
+    assert {path.stem for path in FOLDER.glob('*.py')} == {'base', *EXPECTED}
+
+
+@pytest.mark.parametrize('name', EXPECTED)
+def test_each_is_what_its_name_says(name):
+    mmseg = pytest.importorskip('mmseg.structures')
+    cfg = load_config(str(FOLDER / f'{name}.py'))
+    init_default_scope('mmseg')
+    model = MODELS.build(cfg.model)
+    layers = [m for m in model.backbone.modules() if isinstance(m, ReparamLargeKernelConv)]
+    small = any(hasattr(layer, 'small_conv') for layer in layers)
+    sizes = layers[0].lkb_origin.conv.kernel_size[0], layers[-1].lkb_origin.conv.kernel_size[0]
+    assert (*sizes, small, sum(block.shortcut for stage in model.backbone.stages for block in stage)) == EXPECTED[name]
+    sample = mmseg.SegDataSample(metainfo=dict(img_shape=(64, 64)))
+    sample.gt_sem_seg = PixelData(data=torch.randint(0, 11, (1, 64, 64)))
+    loss, _ = model.parse_losses(model(torch.randn(2, 3, 64, 64), [sample, sample], mode='loss'))
+    assert loss.isfinite()
+
+
+@pytest.mark.parametrize(('page', 'figures'), [('guidelines.md', 'guidelines.json'),
+                                               ('guidelines.md', 'camvid_backbones.json')])
+def test_the_page_shows_the_committed_figures(page, figures):
+    report = json.loads((ROOT / 'docs/benchmarks' / figures).read_text())
+    assert comparison_table(report) in (ROOT / 'docs' / page).read_text()

@@ -1,0 +1,58 @@
+"""Predicts pictures and videos: raw results, and pictures and videos with the predictions laid over them."""
+
+import argparse
+import sys
+import time
+
+from mmengine.config import DictAction
+
+from mmreplk import InputError
+from mmreplk.engine import load_config, run
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('images', nargs='+', help='pictures, videos, and folders of them')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file: of training, merged or folded')
+    parser.add_argument('--out', required=True, help='folder of the results')
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument('--force', action='store_true', help='replace results that are there')
+    existing.add_argument('--skip-existing', action='store_true', help='keep results that are there, do the rest')
+    parser.add_argument('--batch-size', type=int, default=1, help='pictures, or windows, that the model sees at once')
+    parser.add_argument('--slide', type=int, nargs=2, metavar=('CROP', 'STRIDE'),
+                        help='predict in square windows of CROP pixels, STRIDE apart')
+    parser.add_argument('--opacity', type=float, default=0.6, help='of predictions over pictures, 0 to 1')
+    parser.add_argument('--score', type=float, default=0.3, help='least score of detections that are drawn')
+    parser.add_argument('--device', help='cpu, cuda:0, ...; else the best that there is')
+    parser.add_argument('--trust-checkpoint', action='store_true',
+                        help='read a checkpoint that can execute code of its sender')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config values')
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    from mmreplk.inference import Predictor, Windows, check_new, find_jobs, predict_files, prediction_type
+    if not 0 <= args.opacity <= 1:
+        raise InputError(f'--opacity must be from 0 to 1, got {args.opacity}')
+    windows = Windows.of(*args.slide) if args.slide else None
+    cfg = load_config(args.config, args.cfg_options)
+    jobs = check_new(find_jobs(args.images, args.out, prediction_type(cfg).suffix), args.force, args.skip_existing)
+    predictor = Predictor(cfg, args.checkpoint, windows, args.batch_size, args.device, args.score,
+                          args.trust_checkpoint)
+    start = time.time()
+    failures = predict_files(predictor, jobs, args.out, args.opacity, args.force)
+    print(f'{len(jobs) - len(failures)} of {len(jobs)} files predicted in {time.time() - start:.1f} s: '
+          f'{args.out}/overlays, {args.out}/raw')
+    if failures:
+        raise InputError('\n  '.join([f'{len(failures)} files could not be predicted:', *failures.values()]))
+
+
+if __name__ == '__main__':
+    arguments = parse_args()
+    try:
+        run(lambda: main(arguments))
+    except SystemExit as end:
+        if end.code == 130:
+            print('What had been written is whole; --skip-existing goes on.', file=sys.stderr)
+        raise

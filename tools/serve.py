@@ -1,0 +1,53 @@
+"""Serves a web page on which a picture is dropped, and the prediction appears; to this machine alone by default."""
+
+import argparse
+import threading
+from pathlib import Path
+
+from mmengine.config import DictAction
+
+from mmreplk import InputError
+from mmreplk.engine import load_config, run
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file: of training, merged or folded')
+    parser.add_argument('--examples', help='folder of pictures that are offered; the first six are')
+    parser.add_argument('--max-megabytes', type=float, default=20, help='largest file that is taken')
+    parser.add_argument('--max-megapixels', type=float, default=25, help='largest picture that is taken')
+    parser.add_argument('--host', default='127.0.0.1', help='address to listen on, 0.0.0.0 for every network')
+    parser.add_argument('--port', type=int, help='port to listen on; else the first free one from 7860 on')
+    parser.add_argument('--title', help='what stands above the page; else the name of the config')
+    parser.add_argument('--slide', type=int, nargs=2, metavar=('CROP', 'STRIDE'),
+                        help='predict in square windows of CROP pixels, STRIDE apart')
+    parser.add_argument('--score', type=float, default=0.3, help='least score of detections that are drawn')
+    parser.add_argument('--device', help='cpu, cuda:0, ...; else the best that there is')
+    parser.add_argument('--trust-checkpoint', action='store_true',
+                        help='read a checkpoint that can execute code of its sender')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config values')
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    from mmreplk.inference import Limits, Predictor, Windows, list_files, serve
+    if args.examples and not Path(args.examples).is_dir():
+        raise InputError(f'--examples must be a folder, {args.examples!r} is none')
+    examples = list(list_files(Path(args.examples)))[:6] if args.examples else []
+    cfg = load_config(args.config, args.cfg_options)
+    windows = Windows.of(*args.slide) if args.slide else None
+    predictor = Predictor(cfg, args.checkpoint, windows, device=args.device, least_score=args.score,
+                          trusted=args.trust_checkpoint)
+    limits = Limits(args.max_megabytes, args.max_megapixels)
+    with serve(predictor, args.title or Path(args.config).stem, examples, limits, args.host, args.port) as url:
+        print(f'The page is at {url} until Ctrl-C.', flush=True)
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            print('\nThe page is closed.')
+
+
+if __name__ == '__main__':
+    arguments = parse_args()
+    run(lambda: main(arguments))
