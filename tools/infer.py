@@ -8,6 +8,7 @@ from mmengine.config import DictAction
 
 from mmreplk import InputError
 from mmreplk.engine import load_config, run
+from mmreplk.inference import Predictor, Windows, check_new, find_jobs, predict_files, prediction_type
 
 
 def parse_args() -> argparse.Namespace:
@@ -22,7 +23,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--batch-size', type=int, default=1, help='pictures, or windows, that the model sees at once')
     parser.add_argument('--slide', type=int, nargs=2, metavar=('CROP', 'STRIDE'),
                         help='predict in square windows of CROP pixels, STRIDE apart')
-    parser.add_argument('--opacity', type=float, default=0.6, help='of predictions over pictures, 0 to 1')
+    parser.add_argument('--opacity', type=float, default=0.5, help='of predictions over pictures, 0 to 1')
     parser.add_argument('--score', type=float, default=0.3, help='least score of detections that are drawn')
     parser.add_argument('--device', help='cpu, cuda:0, ...; else the best that there is')
     parser.add_argument('--trust-checkpoint', action='store_true',
@@ -32,7 +33,6 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    from mmreplk.inference import Predictor, Windows, check_new, find_jobs, predict_files, prediction_type
     if not 0 <= args.opacity <= 1:
         raise InputError(f'--opacity must be from 0 to 1, got {args.opacity}')
     windows = Windows.of(*args.slide) if args.slide else None

@@ -8,6 +8,7 @@ from mmengine.config import DictAction
 
 from mmreplk import InputError
 from mmreplk.engine import load_config, run
+from mmreplk.inference import Limits, Predictor, Windows, list_files, serve
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,7 +32,6 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    from mmreplk.inference import Limits, Predictor, Windows, list_files, serve
     if args.examples and not Path(args.examples).is_dir():
         raise InputError(f'--examples must be a folder, {args.examples!r} is none')
     examples = list(list_files(Path(args.examples)))[:6] if args.examples else []

@@ -15,12 +15,13 @@ from .config_errors import DISK_FULL
 REPEAT_SECONDS = 5  # after which Ctrl-C comes again
 
 
-def run(command: Callable[[], None], work_dir: Callable[[], str | None] = lambda: None) -> None:
+def run(command: Callable[[], None], work_dir: Callable[[], str | None] | None = None) -> None:
     """Runs ``command``; what the user can mend ends it with a sentence instead of a traceback.
 
     Args:
         command: The whole of a tool.
-        work_dir: Returns where checkpoints are, once known, to say which one an interrupted run goes on from.
+        work_dir: Of training: returns where checkpoints are, once known, to say which one an interrupted run goes on
+            from.
 
     Raises:
         SystemExit: With 2 for input that cannot be used, 1 for a full disk, 130 for Ctrl-C.
@@ -34,11 +35,11 @@ def run(command: Callable[[], None], work_dir: Callable[[], str | None] = lambda
         log = _keep_traceback(error)
         _exit(2, f'error: {sentence}' + (f' (the traceback is in {log})' if log else ''))
     except KeyboardInterrupt:
-        _exit(130, f'interrupted. {_last_checkpoint(work_dir())}')
+        _exit(130, ' '.join(['interrupted.', *_last_checkpoint(work_dir)]))
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
-        _exit(1, f'error: the disk is full ({error}). {_last_checkpoint(work_dir())}')
+        _exit(1, ' '.join([f'error: the disk is full ({error}).', *_last_checkpoint(work_dir)]))
 
 
 @contextmanager
@@ -87,8 +88,12 @@ def _exit(code: int, message: str) -> None:
     sys.exit(code)
 
 
-def _last_checkpoint(work_dir: str | None) -> str:
-    pointer = Path(work_dir or '', 'last_checkpoint')
-    if work_dir is None or not pointer.is_file():
-        return 'No checkpoint had been saved.'
-    return f'The last checkpoint, {pointer.read_text().strip()}, is whole: go on from it with --resume.'
+def _last_checkpoint(work_dir: Callable[[], str | None] | None) -> Iterator[str]:
+    if work_dir is None:
+        return
+    folder = work_dir()
+    pointer = Path(folder or '', 'last_checkpoint')
+    if folder is None or not pointer.is_file():
+        yield 'No checkpoint had been saved.'
+    else:
+        yield f'The last checkpoint, {pointer.read_text().strip()}, is whole: go on from it with --resume.'

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from .classes import Classes
 from .drawing import Entry
 
-FILL = 110  # opacity of masks, of 255; outlines have all of it
+FILL = 140  # opacity of masks, of 255; outlines have all of it
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Detections:
     def layer(self, classes: Classes) -> np.ndarray:
         """Returns what is laid over the picture: RGBA ``(H, W, 4)``, uint8, transparent where nothing was found."""
         layer = np.zeros((*self.size, 4), np.uint8)
-        line = max(1, round(min(self.size) / 250))
+        line = max(1, round(min(self.size) / 350))
         shown = np.flatnonzero(self.scores >= self.least_score)
         shown = shown[np.argsort(self.scores[shown], kind='stable')]  # the surest on top
         for i in shown if self.masks else ():

@@ -100,7 +100,7 @@ def check_new(jobs: Sequence[Job], force: bool = False, skip: bool = False) -> l
     return [job for job in jobs if not job.overlay.exists()]
 
 
-def predict_files(predictor: Predictor, jobs: Sequence[Job], out: str | Path, opacity: float = 0.6,
+def predict_files(predictor: Predictor, jobs: Sequence[Job], out: str | Path, opacity: float = 0.5,
                   force: bool = False) -> dict[Path, str]:
     """Predicts files and writes raw results and overlays, each whole or not at all, with a progress bar.
 

@@ -135,9 +135,9 @@ def _build(gradio, predictor: Predictor, title: str, examples: Sequence[Path], l
                     file_types=[suffix for suffixes in FORMATS.values() for suffix in suffixes],
                     height=140,
                     elem_id='picture')
-                gradio.HTML(f'<p class="mmreplk-hint">{", ".join(FORMATS)}, up to {limits.megabytes:g} MB and '
+                gradio.HTML(f'<p class="mmreplk-hint">{", ".join(FORMATS)}; up to {limits.megabytes:g} MB, '
                             f'{limits.megapixels:g} megapixels</p>')
-                opacity = gradio.Slider(0, 100, 60, step=1, label='Opacity, %', elem_id='opacity')
+                opacity = gradio.Slider(0, 100, 50, step=1, label='Opacity, %', elem_id='opacity')
                 panel = gradio.HTML(elem_id='panel')
                 save = gradio.Button('Save what is shown', size='sm', elem_id='save')
                 gallery = gradio.Gallery(

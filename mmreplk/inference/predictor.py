@@ -14,6 +14,7 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from ..engine.checkpoints import read_checkpoint
+from ..engine.config_errors import config_errors
 from ..engine.trained import adapt_backbone, load_whole
 from ..errors import InputError
 from ..models import reparameterize
@@ -66,7 +67,8 @@ class Predictor:
         self.batch_size = batch_size
         self.least_score = least_score
         saved = read_checkpoint(checkpoint, trusted)
-        self._inferencer = _inferencer(cfg, saved, str(checkpoint), device)
+        with config_errors(cfg):
+            self._inferencer = _inferencer(cfg, saved, str(checkpoint), device)
         self.model = self._inferencer.model
         self.classes = known_classes(cfg, saved, _count_classes(self.model))
         self.merged = reparameterize(self.model)

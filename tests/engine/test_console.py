@@ -49,7 +49,7 @@ def test_an_interrupt_that_becomes_another_error_is_one(own_interrupts, capsys):
 
     with pytest.raises(SystemExit) as ending:
         run(command)
-    assert ending.value.code == 130 and capsys.readouterr().err.startswith('interrupted. ')
+    assert ending.value.code == 130 and capsys.readouterr().err == 'interrupted.\n'
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

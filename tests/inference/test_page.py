@@ -124,7 +124,7 @@ def test_a_picture_is_dropped_and_segmented(segmentor, browser, asked_names, tmp
         segmentor_call = Predictor.__call__
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Predictor, '__call__', lambda self, images: calls.append(1) or segmentor_call(self, images))
-            assert page.opacity() == 0.6
+            assert page.opacity() == 0.5
             for percent in (0, 35, 100):
                 page.move_slider(percent)
             assert not calls, 'blending takes no inference'

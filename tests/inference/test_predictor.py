@@ -167,6 +167,8 @@ def test_what_cannot_be_used_is_said(checkpoints, segmentor, tmp_path):
         Predictor(cfg, tmp_path / 'none.pth')
     with pytest.raises(InputError, match='batch size must be positive, got 0'):
         Predictor(cfg, tmp_path / 'none.pth', batch_size=0)
+    with pytest.raises(InputError, match="model.decode_head.*'number'"):
+        Predictor(small_config(SEGMENTATION, **{'model.decode_head.number': 1}), checkpoints[SEGMENTATION])
     cfg.default_scope = 'mmpose'
     with pytest.raises(InputError, match="must be one of mmseg, mmdet in the config, got 'mmpose'"):
         Predictor(cfg, checkpoints[SEGMENTATION])

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmreplk import InputError, ReparamLargeKernelConv, RepLKNet, reparameterized
+from mmreplk.models import reparameterize
 from mmreplk.models.folding import fold_bn
 from tests.conftest import assert_same_bits, copied_state, randomize
 
@@ -127,6 +128,19 @@ def test_a_model_is_evaluated_folded_and_keeps_no_trace():
         assert merged == (5, 0)
         assert not torch.equal(model(x), actual)
     assert not any('forward' in vars(m) for m in model.modules())
+
+
+def test_a_model_is_folded_for_good():
+    model = randomize(Segmentor()).eval()
+    x = torch.randn(2, 3, 64, 80)
+    expected = model(x)
+    with reparameterized(model) as merged:
+        actual = model(x)
+    assert reparameterize(model) == merged
+    assert torch.equal(model(x), actual) and not torch.equal(actual, expected)
+    folded = copied_state(model)
+    assert reparameterize(model) == (0, 0)
+    assert_same_bits(model.state_dict(), folded)
 
 
 def test_it_ends_when_the_body_raises():
