@@ -39,7 +39,9 @@ def with_budget(cfg: Config, first: Config, iters: int | None = None, seed: int 
     cfg = copy.deepcopy(cfg)
     cfg.train_dataloader.batch_size = first.train_dataloader.batch_size
     cfg.train_cfg = dict(first.train_cfg, max_iters=iters, val_begin=iters + 1)
-    cfg.param_scheduler = [_stretched(scheduler, factor) for scheduler in first.param_scheduler]
+    schedulers = [_stretched(scheduler, factor) for scheduler in first.param_scheduler]
+    # MMEngine refuses one that has been shortened to nothing.
+    cfg.param_scheduler = [own for own in schedulers if 'end' not in own or own['end'] > own.get('begin', 0)]
     cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
     return cfg
 

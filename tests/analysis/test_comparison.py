@@ -33,6 +33,7 @@ def test_the_budget_is_that_of_the_first():
     assert cfg.train_cfg.max_iters == 50 < cfg.train_cfg.val_begin
     assert [(s['begin'], s['end']) for s in cfg.param_scheduler] == [(0, 5), (5, 50)]
     assert cfg.param_scheduler[1]['milestones'] == [30, 45]
+    assert [(s['begin'], s['end']) for s in with_budget(other, config(), iters=1).param_scheduler] == [(0, 1)]
     assert other.train_dataloader.batch_size == 2 and with_budget(other, config()).train_cfg.max_iters == 1000
 
 
