@@ -39,7 +39,8 @@ def evaluate(cfg: Config, file: str) -> dict[str, float]:
     """Returns the metrics of an ONNX file on the test data of ``cfg``, the config of the model that it was made of."""
     cfg = copy.deepcopy(cfg)
     cfg.model = dict(type='OnnxSegmentor', model=cfg.model, file=file)
-    cfg.load_from = None
+    for name in ('load_from', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
+        cfg[name] = None
     runner = build_runner(cfg)
     metrics = runner.test()
     close_runner(runner)
