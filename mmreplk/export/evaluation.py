@@ -44,7 +44,7 @@ def evaluate(cfg: Config, file: str) -> dict[str, float]:
     runner = build_runner(cfg)
     metrics = runner.test()
     close_runner(runner)
-    return metrics
+    return {name: float(value) for name, value in metrics.items()}
 
 
 def time_files(files: Sequence[str], shape: tuple[int, ...], rounds: int = 10) -> list[list[float]]:

@@ -5,7 +5,6 @@ import json
 import onnx
 import pytest
 import torch
-from mmengine.config import Config
 
 from mmreplk import InputError
 from mmreplk.engine import build_runner, close_runner
@@ -34,7 +33,7 @@ def test_a_file_is_evaluated_as_its_model(cfg, saved, files, tmp_path):
     assert result.returncode == 0, result.stderr
     in_float, in_int8 = json.loads(report.read_text())['results']
     assert f'| float.onnx | {in_float["mib"]:.1f} | ' in result.stdout and len(in_int8['raw_ms']) == 2
-    runner = build_runner(Config(dict(cfg, train_dataloader=None)))
+    runner = build_runner(cfg)
     runner.model.load_state_dict(saved['state_dict'])
     expected = runner.test()
     close_runner(runner)
