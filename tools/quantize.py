@@ -15,7 +15,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file of the model')
     parser.add_argument('onnx', help='file that tools/export.py wrote')
     parser.add_argument('out', help='file to write')
-    parser.add_argument('--dynamic', action='store_true', help='find the ranges anew for every input, on no pictures')
     parser.add_argument('--images', type=int, default=32, help='number of pictures')
     parser.add_argument('--method', choices=METHODS, default='minmax', help='how ranges are found on them')
     parser.add_argument('--float', nargs='+', default=[], metavar='PATTERN',
@@ -32,8 +31,7 @@ def main(args: argparse.Namespace) -> None:
     if args.images < 1:
         raise InputError(f'--images must be at least 1, got {args.images}')
     cfg = load_config(args.config, args.cfg_options)
-    images = None if args.dynamic else training_images(cfg, args.images)
-    data = quantize(args.onnx, images, args.method, args.float)
+    data = quantize(args.onnx, training_images(cfg, args.images), args.method, args.float)
     AtomicLocalBackend().put(data, args.out)
     print(f'{args.out}: {len(data) / 2**20:.1f} MiB, from {os.path.getsize(args.onnx) / 2**20:.1f}. What it loses, '
           f'tools/test_onnx.py {args.config} {args.onnx} {args.out} says')

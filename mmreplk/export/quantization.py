@@ -19,15 +19,14 @@ METHODS = dict(minmax='MinMax', entropy='Entropy', percentile='Percentile')
 
 
 def quantize(path: str | Path,
-             images: Iterable[Tensor] | None,
+             images: Iterable[Tensor],
              method: str = 'minmax',
              in_float: Sequence[str] = ()) -> bytes:
     """Returns an exported network with 8-bit weights, one scale for each filter, and 8-bit activations.
 
     Args:
         path: The ONNX file.
-        images: Pixels ``(N, C, H, W)`` on which the ranges of activations are found, for good; None to find them anew
-            for every input.
+        images: Pixels ``(N, C, H, W)`` on which the ranges of activations are found, for good.
         method: How, one of :data:`METHODS`.
         in_float: Patterns of nodes that stay as they are, by name, such as ``*large_kernel*``.
 
@@ -42,13 +41,10 @@ def quantize(path: str | Path,
         prepared, result = Path(folder, 'prepared.onnx'), Path(folder, 'int8.onnx')
         quant_pre_process(path, prepared, skip_symbolic_shape=True)
         kept = _matching([node.name for node in onnx.load(prepared).graph.node], in_float)
-        if images is None:
-            quantization.quantize_dynamic(prepared, result, per_channel=True, nodes_to_exclude=kept)
-        else:
-            quantization.quantize_static(
-                prepared, result, _Reader(images), per_channel=True, nodes_to_exclude=kept,
-                calibrate_method=quantization.CalibrationMethod[METHODS[method]],
-                activation_type=quantization.QuantType.QUInt8)  # yapf: disable
+        quantization.quantize_static(
+            prepared, result, _Reader(images), per_channel=True, nodes_to_exclude=kept,
+            calibrate_method=quantization.CalibrationMethod[METHODS[method]],
+            activation_type=quantization.QuantType.QUInt8)  # yapf: disable
         data = result.read_bytes()
     OnnxNetwork(data, 'what onnxruntime quantized')
     return data

@@ -61,9 +61,7 @@ def test_quantization_leaves_out_what_is_named(cfg, files):
     kept = [name for name, maker in convolutions.items() if maker != 'DequantizeLinear']
     assert len(convolutions) > 10 and len(kept) == 2 and all('large_kernel' in name for name in kept)
     with pytest.raises(InputError, match=r"no node of the network is named '\*largekernel\*'"):
-        quantize(files / 'float.onnx', None, in_float=['*largekernel*'])
-    dynamic = onnx.load_from_string(quantize(files / 'float.onnx', None))
-    assert sum(node.op_type == 'ConvInteger' for node in dynamic.graph.node) == len(convolutions)
+        quantize(files / 'float.onnx', training_images(cfg, 1), in_float=['*largekernel*'])
 
 
 def test_files_that_are_no_such_network(cfg, files, tmp_path, monkeypatch):
@@ -72,7 +70,8 @@ def test_files_that_are_no_such_network(cfg, files, tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r'trained.pth cannot be run by onnxruntime'):
         OnnxNetwork.load(files / 'trained.pth')
     model = onnx.load(files / 'float.onnx')
-    model.graph.output[0].name = model.graph.node[-1].output[0] = 'labels'
+    last = next(node for node in model.graph.node if 'logits' in node.output)
+    model.graph.output[0].name = last.output[0] = 'labels'
     onnx.save(model, tmp_path / 'labels.onnx')
     with pytest.raises(InputError, match='labels.onnx.* gives labels, and an evaluation needs logits'):
         build_onnx_segmentor(cfg.model, str(tmp_path / 'labels.onnx'))
