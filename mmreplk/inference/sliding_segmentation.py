@@ -15,9 +15,9 @@ ROWS = 16  # of the picture that are finished at once
 def segment(model: nn.Module, image: Tensor, meta: Mapping, windows: Windows, batch_size: int = 1) -> Tensor:
     """Segments an image in overlapping windows, whose logits are averaged where they overlap.
 
-    The labels are those of MMSegmentation's ``slide_inference``, which keeps the logits of the whole image, thrice, and
-    adds a map of its size for every window: 29 GB for 4000x3000 pixels and 150 classes. Here the logits of one row of
-    windows are kept.
+    The labels are those of MMSegmentation's ``slide_inference``, which keeps the logits of the whole image more than
+    once, and adds a map of its size for every window: 7.2 GB each for 4000x3000 pixels and 150 classes. Here the logits
+    of one row of windows are kept.
 
     Args:
         model: MMSegmentation's ``EncoderDecoder``.
