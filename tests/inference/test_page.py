@@ -24,7 +24,7 @@ LOCAL = re.compile(r'(https?|ws)://127\.0\.0\.1[:/]|data:|blob:|chrome|about:')
 @pytest.fixture(scope='module')
 def browser(tmp_path_factory):
     if CHROMIUM is None or DRIVER is None:
-        pytest.skip('there is no chromium with its chromedriver to use the page with')
+        pytest.skip('needs chromium and chromedriver, which .ci/run installs')
     from selenium import webdriver
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
@@ -185,7 +185,7 @@ def test_what_the_page_needs(segmentor, monkeypatch, tmp_path):
         pass
 
 
-@pytest.mark.skipif(importlib.util.find_spec('gradio') is None, reason='Gradio is not installed')
+@pytest.mark.skipif(importlib.util.find_spec('gradio') is None, reason='needs Gradio, which requirements/tests.txt has')
 def test_a_port_that_is_taken_and_an_example_that_is_no_picture(segmentor, tmp_path):
     with socket.socket() as taken:
         taken.bind(('127.0.0.1', 0))

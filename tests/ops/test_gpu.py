@@ -202,7 +202,7 @@ def test_tuning_is_remembered(monkeypatch, tmp_path):
 
 def test_the_device_need_not_be_the_current_one():
     if torch.cuda.device_count() < 2:
-        pytest.skip('there is one GPU')
+        pytest.skip('needs a second GPU')
     x, weight, bias = make((1, 4, 40, 40, 31, 31))
     out = depthwise_conv2d(*(t.to('cuda:1') for t in (x, weight, bias)))
     assert torch.equal(out.cpu(), depthwise_conv2d(x, weight, bias).cpu())
