@@ -20,7 +20,7 @@ def test_work_from_which_nine_of_ten_are_faster(monkeypatch, crossing, expected)
     assert measured == expected or expected <= measured <= 2 * expected
 
 
-@pytest.mark.skipif(not cpu.IS_SUPPORTED, reason='needs AVX2: elsewhere PyTorch computes, and there is no way of ours')
+@pytest.mark.skipif(not cpu.IS_SUPPORTED, reason='needs AVX2: elsewhere PyTorch computes')
 def test_the_ways_are_timed(monkeypatch):
     ratios = cpu_thresholds._kernel_size_ratios(1, 32, 32, 21)
     assert all(0 < ratio < math.inf for ratio in ratios)

@@ -28,7 +28,7 @@ def test_every_pass_counts_what_the_convolution_does(device):
         assert counted(run) == expected * (1 + sum(needs))
 
 
-@pytest.mark.skipif(not cpu.IS_SUPPORTED, reason='needs AVX2: elsewhere PyTorch computes, and there is no way of ours')
+@pytest.mark.skipif(not cpu.IS_SUPPORTED, reason='needs AVX2: elsewhere PyTorch computes')
 def test_the_backend_does_not_matter():
     x, weight = torch.randn(2, 4, 10, 11), torch.randn(4, 1, 31, 31)
     with torch.no_grad():

@@ -121,7 +121,7 @@ torch.testing.assert_close(averaged, model.weight.grad)
     assert [process.wait(120) for process in processes] == [0, 0]
 
 
-@pytest.mark.skipif(sys.platform != 'linux', reason='peak memory is read from /proc, which Linux alone has')
+@pytest.mark.skipif(sys.platform != 'linux', reason='reads peak memory from /proc: Linux')
 def test_memory_is_bounded():
     program = """
 import re, sys
