@@ -114,7 +114,7 @@ def test_what_the_checksums_contradict_is_not_read(tmp_path, mmap):
         read_checkpoint(written(tmp_path / 'x.pth', bytes(content)), mmap=mmap)
 
 
-@pytest.mark.skipif(not hasattr(torch.serialization, 'set_crc32_options'), reason='this PyTorch always writes checksums')
+@pytest.mark.skipif(not hasattr(torch.serialization, 'set_crc32_options'), reason='PyTorch always writes checksums')
 def test_an_archive_without_checksums_is_read(tmp_path):
     torch.serialization.set_crc32_options(False)
     try:
