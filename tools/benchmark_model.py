@@ -10,11 +10,10 @@ import json
 from pathlib import Path
 
 import torch
-from mmengine.config import DictAction
 
 from mmreplk.analysis import environment
 from mmreplk.analysis.model_benchmark import benchmark_model
-from mmreplk.engine import load_config, read_checkpoint, run
+from mmreplk.engine import add_cfg_options, load_config, read_checkpoint, run
 
 
 def parse_args() -> argparse.Namespace:
@@ -29,8 +28,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--compile', action='store_true', help='torch.compile of the backbone beside eager')
     parser.add_argument('--rounds', type=int, default=5, help='how often each is timed')
     parser.add_argument('--json', help='file for the raw figures')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='override config values, as key=value or key="[a,b]"')
+    add_cfg_options(parser)
     return parser.parse_args()
 
 

@@ -2,21 +2,20 @@
 
 import argparse
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
 from mmreplk import InputError
 from mmreplk.datasets import check_coco, check_segmentation
 from mmreplk.datasets.coco_file import read_coco
-from mmreplk.engine import check_data, load_config, run
+from mmreplk.engine import add_cfg_options, check_data, load_config, run
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('--sample', type=int, default=200, help='how many images of a split are opened')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='override config values, as key=value or key="[a,b]"')
+    add_cfg_options(parser)
     return parser.parse_args()
 
 

@@ -5,14 +5,13 @@ import json
 from pathlib import Path
 
 import torch
-from mmengine.config import DictAction
 from mmengine.utils import track_iter_progress
 
 from mmreplk.analysis import environment
 from mmreplk.analysis.figures import draw_differences
 from mmreplk.analysis.merge_differences import merge_differences
 from mmreplk.datasets import ImageFolder
-from mmreplk.engine import allow_pickles, build_backbone, load_config, run
+from mmreplk.engine import add_cfg_options, add_trust_checkpoint, allow_pickles, build_backbone, load_config, run
 
 
 def parse_args() -> argparse.Namespace:
@@ -24,10 +23,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'), help='resize pictures; else their own size')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--out', default='work_dirs/merge', help='folder for the figures and their picture')
-    parser.add_argument('--trust-checkpoint', action='store_true',
-                        help='read a checkpoint that can execute code of its sender')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='override config values, as key=value or key="[a,b]"')
+    add_trust_checkpoint(parser)
+    add_cfg_options(parser)
     return parser.parse_args()
 
 

@@ -18,12 +18,12 @@ import time
 from pathlib import Path
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
 from mmreplk import InputError
 from mmreplk.analysis import environment
 from mmreplk.analysis.comparison import comparison_table, measure_models, plot_comparison, with_budget
-from mmreplk.engine import load_config, run
+from mmreplk.engine import add_cfg_options, load_config, run
 
 ROOT = Path(__file__).resolve().parents[1]
 METRICS = dict(mmseg=['mIoU'], mmdet=['coco/bbox_mAP', 'coco/segm_mAP'])
@@ -40,7 +40,7 @@ def parse_args() -> argparse.Namespace:
                         help='image for FLOPs and latency')  # yapf: disable
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='for latency')
     parser.add_argument('--out', default='work_dirs/compare', help='folder for runs, table and plot')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='for each config, as of tools/train.py')
+    add_cfg_options(parser)
     return parser.parse_args()
 
 

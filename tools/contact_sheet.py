@@ -4,11 +4,10 @@ import argparse
 from pathlib import Path
 
 import cv2
-from mmengine.config import DictAction
 from mmengine.registry import DATASETS, init_default_scope
 
 from mmreplk.analysis import contact_sheet, instance_sheet
-from mmreplk.engine import load_config, run
+from mmreplk.engine import add_cfg_options, load_config, run
 
 
 def parse_args() -> argparse.Namespace:
@@ -17,7 +16,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('predictions', help='folder of label maps, or .pkl file of a detector with masks')
     parser.add_argument('out', help='picture to write')
     parser.add_argument('--count', type=int, default=6, help='number of rows')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config values')
+    add_cfg_options(parser)
     return parser.parse_args()
 
 

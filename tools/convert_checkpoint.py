@@ -4,7 +4,7 @@ import argparse
 import os
 
 from mmreplk import InputError
-from mmreplk.engine import convert, describe, read_checkpoint, run
+from mmreplk.engine import add_trust_checkpoint, convert, describe, read_checkpoint, run
 
 
 def parse_args() -> argparse.Namespace:
@@ -12,10 +12,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='official, mmpretrain or our checkpoint')
     parser.add_argument('out', nargs='?', help='file to write; without it, the checkpoint is only shown')
     parser.add_argument('--force', action='store_true', help='replace OUT if it is there')
-    parser.add_argument(
-        '--trust-checkpoint',
-        action='store_true',
-        help='read a checkpoint that can execute code of its sender')
+    add_trust_checkpoint(parser)
     return parser.parse_args()
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.config import DictAction
 from mmengine.utils import track_iter_progress
 
 from mmreplk import InputError
@@ -22,7 +21,7 @@ from mmreplk.analysis import environment
 from mmreplk.analysis.erf import area_ratios, contributions, estimate_statistics, scores
 from mmreplk.analysis.figures import draw_erfs
 from mmreplk.datasets import ImageFolder
-from mmreplk.engine import allow_pickles, build_backbone, load_config, run
+from mmreplk.engine import add_cfg_options, add_trust_checkpoint, allow_pickles, build_backbone, load_config, run
 
 
 def parse_args() -> argparse.Namespace:
@@ -39,9 +38,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0, help='of random weights')
     parser.add_argument('--out', default='work_dirs/erf', help='folder for matrices, ratios and figure')
     parser.add_argument('--figure', help='the figure, .png, .jpg or .svg; else erf.png in --out')
-    parser.add_argument('--trust-checkpoint', action='store_true',
-                        help='read checkpoints that can execute code of their sender')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override values of every config')
+    add_trust_checkpoint(parser)
+    add_cfg_options(parser)
     return parser.parse_args()  # yapf: disable
 
 

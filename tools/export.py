@@ -8,10 +8,8 @@ import argparse
 import os
 from pathlib import Path
 
-from mmengine.config import DictAction
-
 from mmreplk import InputError
-from mmreplk.engine import AtomicLocalBackend, load_config, read_checkpoint, run
+from mmreplk.engine import AtomicLocalBackend, add_cfg_options, add_trust_checkpoint, load_config, read_checkpoint, run
 from mmreplk.export import FORMATS, TOLERANCE, export, real_batches
 
 
@@ -29,10 +27,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--tolerance', type=float, default=TOLERANCE,
                         help='how far it may be from the model, in parts of the largest value')
     parser.add_argument('--force', action='store_true', help='replace OUT if it is there')
-    parser.add_argument('--trust-checkpoint', action='store_true',
-                        help='read a checkpoint that can execute code of its sender')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='override config values, as key=value or key="[a,b]"')
+    add_trust_checkpoint(parser)
+    add_cfg_options(parser)
     return parser.parse_args()
 
 

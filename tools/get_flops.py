@@ -4,10 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from mmengine.config import DictAction
-
 from mmreplk.analysis import count_flops
-from mmreplk.engine import build_empty_model, load_config, run
+from mmreplk.engine import add_cfg_options, build_empty_model, load_config, run
 
 
 def parse_args() -> argparse.Namespace:
@@ -17,8 +15,7 @@ def parse_args() -> argparse.Namespace:
                         'a segmentor, 800 1280 for a detector')  # yapf: disable
     parser.add_argument('--merged', action='store_true', help='as ReparamHook evaluates, not as it is trained')
     parser.add_argument('--json', help='file for the figures')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='override config values, as key=value or key="[a,b]"')
+    add_cfg_options(parser)
     return parser.parse_args()
 
 

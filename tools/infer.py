@@ -4,10 +4,8 @@ import argparse
 import sys
 import time
 
-from mmengine.config import DictAction
-
 from mmreplk import InputError
-from mmreplk.engine import load_config, run
+from mmreplk.engine import add_cfg_options, add_trust_checkpoint, load_config, run
 from mmreplk.inference import Predictor, Windows, check_new, find_jobs, predict_files, prediction_type
 
 
@@ -26,9 +24,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--opacity', type=float, default=0.5, help='of predictions over pictures, 0 to 1')
     parser.add_argument('--score', type=float, default=0.3, help='least score of detections that are drawn')
     parser.add_argument('--device', help='cpu, cuda:0, ...; else the best that there is')
-    parser.add_argument('--trust-checkpoint', action='store_true',
-                        help='read a checkpoint that can execute code of its sender')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config values')
+    add_trust_checkpoint(parser)
+    add_cfg_options(parser)
     return parser.parse_args()
 
 

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
 from mmreplk import InputError
-from mmreplk.engine import load_config, read_checkpoint, run
+from mmreplk.engine import add_cfg_options, load_config, read_checkpoint, run
 
 ROOT = Path(__file__).resolve().parents[1]
 POLL_SECONDS = 0.002
@@ -31,8 +31,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--kills', type=int, default=20, help='default %(default)s')
     parser.add_argument('--processes', type=int, default=1, help='more than 1 go through dist_train.sh')
     parser.add_argument('--seed', type=int, default=0, help='of the moments and of the training; default %(default)s')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='override config values, as key=value or key="[a,b]"')
+    add_cfg_options(parser)
     return parser.parse_args()
 
 

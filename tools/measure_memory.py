@@ -13,12 +13,10 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import DictAction
-
 from mmreplk.analysis import environment
 from mmreplk.analysis.growth import growth
 from mmreplk.analysis.memory import WORKS, evaluation_cycles, measure_memory, slide_bound_mib
-from mmreplk.engine import load_config, run
+from mmreplk.engine import add_cfg_options, load_config, run
 
 WINDOW, STRIDE = (512, 512), (341, 341)
 # By how much each may grow over all cycles: less than a small tensor, or one object, in every cycle.
@@ -34,8 +32,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--train-batch', type=int, default=2, help='images in a training step; default %(default)s')
     parser.add_argument('--cycles', type=int, help='count memory over this many evaluations instead')
     parser.add_argument('--json', help='file for the figures')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='override config values, as key=value or key="[a,b]"')
+    add_cfg_options(parser)
     return parser.parse_args()
 
 

@@ -3,10 +3,8 @@
 import argparse
 import os
 
-from mmengine.config import DictAction
-
 from mmreplk import InputError
-from mmreplk.engine import AtomicLocalBackend, load_config, run
+from mmreplk.engine import AtomicLocalBackend, add_cfg_options, load_config, run
 from mmreplk.export.quantization import METHODS, quantize, training_images
 
 
@@ -20,8 +18,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--float', nargs='+', default=[], metavar='PATTERN',
                         help='nodes that are not quantized, by name, such as "*large_kernel*"')
     parser.add_argument('--force', action='store_true', help='replace OUT if it is there')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='override config values, as key=value or key="[a,b]"')
+    add_cfg_options(parser)
     return parser.parse_args()
 
 

@@ -4,7 +4,7 @@ import argparse
 import os
 
 from mmreplk import InputError
-from mmreplk.engine import read_checkpoint, reparameterize_checkpoint, run, write_checkpoint
+from mmreplk.engine import add_trust_checkpoint, read_checkpoint, reparameterize_checkpoint, run, write_checkpoint
 
 
 def parse_args() -> argparse.Namespace:
@@ -16,8 +16,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--ema', action='store_true', help='take the averaged weights')
     parser.add_argument('--eps', type=float, default=1e-5, help='of the BatchNorms that were trained')
     parser.add_argument('--force', action='store_true', help='replace OUT if it is there')
-    parser.add_argument('--trust-checkpoint', action='store_true',
-                        help='read a checkpoint that can execute code of its sender')
+    add_trust_checkpoint(parser)
     return parser.parse_args()
 
 

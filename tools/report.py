@@ -7,11 +7,10 @@ import argparse
 from pathlib import Path
 
 import torch
-from mmengine.config import DictAction
 from mmengine.utils import track_iter_progress
 
 from mmreplk import InputError
-from mmreplk.engine import check_data, load_config, run
+from mmreplk.engine import add_cfg_options, check_data, load_config, run
 from mmreplk.reports import config_changes, find_examples, read_history, write_page
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
@@ -25,7 +24,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--no-examples', action='store_true', help='do not evaluate: curves and configuration only')
     parser.add_argument('--config', help='file that the config came from; default: of that name in configs/')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config values, for the examples')
+    add_cfg_options(parser)
     return parser.parse_args()
 
 

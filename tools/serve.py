@@ -4,10 +4,8 @@ import argparse
 import threading
 from pathlib import Path
 
-from mmengine.config import DictAction
-
 from mmreplk import InputError
-from mmreplk.engine import load_config, run
+from mmreplk.engine import add_cfg_options, add_trust_checkpoint, load_config, run
 from mmreplk.inference import Limits, Predictor, Windows, list_files, serve
 
 
@@ -25,9 +23,8 @@ def parse_args() -> argparse.Namespace:
                         help='predict in square windows of CROP pixels, STRIDE apart')
     parser.add_argument('--score', type=float, default=0.3, help='least score of detections that are drawn')
     parser.add_argument('--device', help='cpu, cuda:0, ...; else the best that there is')
-    parser.add_argument('--trust-checkpoint', action='store_true',
-                        help='read a checkpoint that can execute code of its sender')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config values')
+    add_trust_checkpoint(parser)
+    add_cfg_options(parser)
     return parser.parse_args()
 
 

@@ -5,11 +5,9 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
-from mmengine.config import DictAction
-
 from mmreplk.analysis.figures import draw_kernels
 from mmreplk.analysis.kernels import merged_kernels
-from mmreplk.engine import allow_pickles, build_backbone, load_config, run
+from mmreplk.engine import add_cfg_options, add_trust_checkpoint, allow_pickles, build_backbone, load_config, run
 
 
 def parse_args() -> argparse.Namespace:
@@ -18,10 +16,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', nargs='?', help='checkpoint file; else random weights')
     parser.add_argument('--out', default='work_dirs/kernels', help='folder for the pages and their figures')
     parser.add_argument('--format', choices=['png', 'jpg', 'svg'], default='png', help='of the pages')
-    parser.add_argument('--trust-checkpoint', action='store_true',
-                        help='read a checkpoint that can execute code of its sender')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='override config values, as key=value or key="[a,b]"')
+    add_trust_checkpoint(parser)
+    add_cfg_options(parser)
     return parser.parse_args()
 
 

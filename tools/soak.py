@@ -14,14 +14,22 @@ import sys
 import time
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.hooks import Hook
 
 from mmreplk import InputError
 from mmreplk.analysis import environment
 from mmreplk.analysis.growth import Growth, growth
 from mmreplk.analysis.resources import held_resources
-from mmreplk.engine import build_runner, check_before_training, close_runner, find_resumable, load_config, run
+from mmreplk.engine import (
+    add_cfg_options,
+    build_runner,
+    check_before_training,
+    close_runner,
+    find_resumable,
+    load_config,
+    run,
+)
 
 # By how much each may grow over the run; the time as a part of its median. It is the processor's: others on the machine
 # stretch what passes on the clock.
@@ -39,8 +47,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--work-dir', default='work_dirs/soak', help='is emptied; default %(default)s')
     parser.add_argument('--json', help='file for the raw figures')
     parser.add_argument('--plot', help='file for a plot of them')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='override config values, as key=value or key="[a,b]"')
+    add_cfg_options(parser)
     return parser.parse_args()
 
 

@@ -7,10 +7,8 @@ import statistics
 from importlib.metadata import version
 from pathlib import Path
 
-from mmengine.config import DictAction
-
 from mmreplk.analysis import environment
-from mmreplk.engine import check_data, load_config, run
+from mmreplk.engine import add_cfg_options, check_data, load_config, run
 from mmreplk.export.evaluation import evaluate, time_files
 
 
@@ -22,8 +20,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'), help='time them on one image of this size')
     parser.add_argument('--rounds', type=int, default=10, help='how often each is timed')
     parser.add_argument('--json', help='file for the raw figures')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='override config values, as key=value or key="[a,b]"')
+    add_cfg_options(parser)
     return parser.parse_args()
 
 

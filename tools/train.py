@@ -3,9 +3,10 @@
 import argparse
 import os
 
-from mmengine.config import DictAction
-
 from mmreplk.engine import (
+    add_cfg_options,
+    add_launcher,
+    add_trust_checkpoint,
     allow_pickles,
     build_runner,
     check_before_training,
@@ -25,14 +26,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help="scale the learning rate to auto_scale_lr's base batch size")
-    parser.add_argument(
-        '--trust-checkpoint',
-        action='store_true',
-        help='read checkpoints that can execute code of their sender')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='override config values, as key=value or key="[a,b]"')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    add_trust_checkpoint(parser)
+    add_cfg_options(parser)
+    add_launcher(parser)
     return parser.parse_args()
 
 

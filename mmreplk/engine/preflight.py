@@ -38,11 +38,7 @@ def check_before_training(cfg: Config, trusted: bool = False) -> None:
     Raises:
         InputError: One sentence on what is missing and how to get it.
     """
-    check_values(cfg)
-    _check_backbone(cfg)
-    check_channels(cfg)
-    check_data(cfg, 'train_dataloader', 'val_dataloader')
-    _check_annotations(cfg, 'train_dataloader', 'val_dataloader')
+    _check_config(cfg, 'train_dataloader', 'val_dataloader')
     for node in _dicts(cfg.model):
         inits = node.get('init_cfg') or []
         for init in [inits] if not isinstance(inits, (list, tuple)) else inits:
@@ -64,12 +60,16 @@ def check_before_testing(cfg: Config, trusted: bool = False) -> None:
     Raises:
         InputError: One sentence on what is missing and how to get it.
     """
+    _check_config(cfg, 'test_dataloader')
+    _check_load_from(cfg, trusted)
+
+
+def _check_config(cfg: Config, *dataloaders: str) -> None:
     check_values(cfg)
     _check_backbone(cfg)
     check_channels(cfg)
-    _check_load_from(cfg, trusted)
-    check_data(cfg, 'test_dataloader')
-    _check_annotations(cfg, 'test_dataloader')
+    check_data(cfg, *dataloaders)
+    _check_annotations(cfg, *dataloaders)
 
 
 def _check_backbone(cfg: Config) -> None:

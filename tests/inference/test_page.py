@@ -91,6 +91,13 @@ class Page:
             slider, percent)
         self.wait.until(lambda _: abs(self.opacity() - percent / 100) < 1e-3)
 
+    def save(self, folder):
+        """Clicks on the button that saves; returns the picture that the browser downloads: BGR."""
+        self.browser.execute_cdp_cmd('Browser.setDownloadBehavior', dict(behavior='allow', downloadPath=str(folder)))
+        self.browser.find_element('css selector', '#save').click()
+        self.wait.until(lambda _: (folder / 'overlay.jpg').is_file())
+        return cv2.imread(str(folder / 'overlay.jpg'))
+
 
 def data_of(url):
     return np.frombuffer(base64.b64decode(url.partition(',')[2]), np.uint8)
@@ -125,8 +132,11 @@ def test_a_picture_is_dropped_and_segmented(segmentor, browser, asked_names, tmp
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Predictor, '__call__', lambda self, images: calls.append(1) or segmentor_call(self, images))
             assert page.opacity() == 0.5
-            for percent in (0, 35, 100):
+            for percent in (0, 35):
                 page.move_slider(percent)
+            expected = 0.65 * picture(64, 96) + 0.35 * segmentor.classes.colours[prediction.labels][..., ::-1]
+            assert np.abs(page.save(tmp_path / 'saved') - expected).mean() < 5
+            page.move_slider(100)
             assert not calls, 'blending takes no inference'
             # What cannot be taken is said, and the page goes on.
             page.give(tmp_path / 'words.png')
