@@ -1,5 +1,6 @@
 """Checkpoints that are whole or absent, and that PyTorch can read back."""
 
+import collections
 import io
 import os
 import pickle
@@ -125,6 +126,9 @@ def find_damage(path: str | Path) -> str | None:
             unpacked = sum(member.file_size for member in members)
             if unpacked > MOST_UNPACKED * os.path.getsize(path):
                 return f'it would be unpacked to {unpacked} bytes'
+            names = collections.Counter(member.filename for member in members)
+            if len(names) < len(members):  # of which readers differ in the one that they take
+                return f'it holds {names.most_common(1)[0][0]} twice'
             has_checksums = any(member.CRC for member in members)  # set_crc32_options(False) writes zeros
             name = archive.testzip() if has_checksums else None
     except Exception as error:  # what a damaged archive raises depends on the damage

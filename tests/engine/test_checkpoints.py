@@ -124,6 +124,16 @@ def test_an_archive_without_checksums_is_read(tmp_path):
     assert read_checkpoint(tmp_path / 'x.pth')['w'].sum() == 1000
 
 
+def test_a_part_that_is_there_twice_is_damage(tmp_path):
+    path = tmp_path / 'x.pth'
+    path.write_bytes(whole())
+    with pytest.warns(UserWarning, match='Duplicate name'), zipfile.ZipFile(path, 'a') as archive:
+        name = archive.namelist()[0]
+        archive.writestr(name, archive.read(name))
+    with pytest.raises(ValueError, match=rf"x.pth' is damaged or cut short \(it holds {name} twice\)"):
+        read_checkpoint(path)
+
+
 def test_a_compressed_archive_is_read_unless_it_unpacks_a_thousandfold(tmp_path):
     with zipfile.ZipFile(io.BytesIO(whole())) as archive, \
             zipfile.ZipFile(tmp_path / 'x.pth', 'w', zipfile.ZIP_DEFLATED) as compressed:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from mmreplk.ops import depthwise_conv2d
 
-# Relative to the largest value of the reference, or to what a sum of that many normal products is expected to be.
+# Relative to the largest value of the reference, or to what a sum of that many normal products is expected to be, for
+# sums of up to 1000 products. Rounding of longer ones grows by the root of their number, where they are added in turn.
 # The figures for bfloat16 and float16 are those of PyTorch's own kernels, which round on the way.
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 3e-6, torch.bfloat16: 2e-2, torch.float16: 8e-3}
 
@@ -55,7 +56,7 @@ def assert_close(actual, expected, terms):
     if actual.numel():
         scale = max(terms**.5, expected.abs().max())
         error = (actual.double() - expected).abs().max() / scale
-        assert error <= TOLERANCE[actual.dtype], f'{error:.1e} of {scale:.1e}'
+        assert error <= TOLERANCE[actual.dtype] * max(1, terms / 1000)**.5, f'{error:.1e} of {scale:.1e}'
 
 
 @pytest.mark.usefixtures('fast_path_for_small_maps')

@@ -33,6 +33,9 @@ class Called:
     def __init__(self, function: Callable, *arguments: object, state: object = None):
         self.call = function, arguments, state
 
+    def __call__(self) -> None:
+        """Is never called: pickle wants what it writes as a function to be callable."""
+
     def __reduce__(self) -> tuple:
         return self.call if self.call[2] is not None else self.call[:2]
 
