@@ -58,7 +58,7 @@ def read_checkpoint(path: str | Path, trusted: bool = False, mmap: bool = False)
     Raises:
         InputError: One sentence on why the file cannot be read: missing, empty, cut short, not what its checksums say,
             a web page, holding other types than tensors, plain values, MMEngine's log history and
-            ``argparse.Namespace`` without being trusted, or weights that are not finite.
+            ``argparse.Namespace`` without being trusted, or weights that are no tensors or not finite.
     """
     # Again, since the onedl fork takes some of them away after every checkpoint that it has read.
     torch.serialization.add_safe_globals(_SAFE_TYPES)
@@ -88,7 +88,12 @@ def read_checkpoint(path: str | Path, trusted: bool = False, mmap: bool = False)
 
 
 def _check_numbers(saved: dict, path: str | Path) -> None:
-    """Refuses tensors with numbers that no sound training saves, and weights that are no numbers."""
+    """Refuses tensors with numbers that no sound training saves, and weights that are no tensors or no numbers."""
+    weights = saved.get('state_dict')
+    for name, value in weights.items() if isinstance(weights, dict) else ():
+        if not isinstance(value, torch.Tensor) and not str(name).endswith('_extra_state'):  # PyTorch's name for the rest
+            raise InputError(f'checkpoint {str(path)!r} cannot be used: its {name!r} is no tensor but a '
+                             f'{type(value).__name__}')
     for name, tensor in _tensors(saved):
         is_weight = name.endswith(_WEIGHTS)
         trouble = None

@@ -216,3 +216,16 @@ def test_old_and_official_files_need_no_trust(tmp_path):
                      b'numpy.core.multiarray': b'numpy._core.multiarray'}[m[0]], content)  # yapf: disable
     assert content != path.read_bytes()
     assert read_checkpoint(written(path, content))['loss'] == 0.5
+
+
+@pytest.mark.parametrize('value, trouble', [
+    (1.5, "its 'a.weight' is no tensor but a float"),
+    (None, "its 'a.weight' is no tensor but a NoneType"),
+    (torch.tensor([1., float('nan')]), "its 'state_dict.a.weight' has numbers that are not finite"),
+    (torch.ones(2, dtype=torch.int8), "its 'state_dict.a.weight' has the dtype torch.int8"),
+    (torch.ones(2, device='meta'), "its 'state_dict.a.weight' is not a plain tensor with numbers"),
+])
+def test_weights_that_are_no_weights_are_named(tmp_path, value, trouble):
+    torch.save(dict(state_dict={'a.weight': value, 'a._extra_state': 'any'}), tmp_path / 'x.pth')
+    with pytest.raises(ValueError, match=f"x.pth' cannot be used: {trouble}"):
+        read_checkpoint(tmp_path / 'x.pth')
