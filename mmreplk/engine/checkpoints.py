@@ -91,7 +91,7 @@ def _check_numbers(saved: dict, path: str | Path) -> None:
     """Refuses tensors with numbers that no sound training saves, and weights that are no tensors or no numbers."""
     weights = saved.get('state_dict')
     for name, value in weights.items() if isinstance(weights, dict) else ():
-        if not isinstance(value, torch.Tensor) and not str(name).endswith('_extra_state'):  # PyTorch's name for the rest
+        if not isinstance(value, torch.Tensor) and not str(name).endswith('_extra_state'):
             raise InputError(f'checkpoint {str(path)!r} cannot be used: its {name!r} is no tensor but a '
                              f'{type(value).__name__}')
     for name, tensor in _tensors(saved):
