@@ -42,7 +42,6 @@ def python(code, *arguments):
                           text=True, timeout=300)  # yapf: disable
 
 
-@pytest.mark.compat
 @pytest.mark.parametrize('missing', [['mmseg', 'mmdet', 'triton'], ['triton']], ids='-'.join)
 def test_the_backbone_the_operator_and_the_hooks_need_none_of_them(missing):
     result = python(BLOCK.format(missing=missing) + USE)
@@ -50,7 +49,6 @@ def test_the_backbone_the_operator_and_the_hooks_need_none_of_them(missing):
     assert 'leaves kernels of 31 on cuda to PyTorch: Triton is not installed' in result.stdout + result.stderr
 
 
-@pytest.mark.compat
 @pytest.mark.parametrize(('missing', 'name', 'there'), [
     ('mmseg', 'MMSegmentation', 'cascade_mask_rcnn_replknet_tiny_nuclei.py'),
     ('mmdet', 'MMDetection', 'upernet_replknet_tiny_camvid.py'),
@@ -70,7 +68,6 @@ except InputError as error:
     assert f'{other} is for {name}, and {missing} is not installed: see requirements/' in result.stdout
 
 
-@pytest.mark.compat
 def test_a_tool_says_in_one_sentence_what_is_missing(tmp_path):
     code = BLOCK.format(missing=['mmseg']) + "import runpy\nrunpy.run_path('tools/train.py', run_name='__main__')"
     result = python(code, 'configs/upernet_replknet31b_ade20k.py', '--work-dir', str(tmp_path))

@@ -7,8 +7,6 @@ from mmreplk import InputError, RepLKNet
 from mmreplk.analysis.erf import THRESHOLDS, area_ratios, contributions, estimate_statistics, scores
 from tests.conftest import randomize
 
-pytestmark = pytest.mark.compat
-
 
 @pytest.mark.parametrize(('size', 'stride'), [(5, 1), (4, 4), (3, 2)])
 def test_of_one_convolution_it_is_the_filters(size, stride):

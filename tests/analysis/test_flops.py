@@ -38,7 +38,6 @@ def test_large_kernels_count_their_taps():
         n * c * (k * k - 9) for n, c, k in zip((1, 1, 3, 1), (32, 64, 128, 256), (31, 29, 27, 13), strict=True))
 
 
-@pytest.mark.compat
 def test_mmengines_analysis_counts_the_operator_as_a_convolution():
 
     class Depthwise(nn.Conv2d):
@@ -54,7 +53,6 @@ def test_mmengines_analysis_counts_the_operator_as_a_convolution():
     assert counted == traced(layer, x).by_operator() == dict(conv=2 * 16 * 64 * 48 * 31 * 31)
 
 
-@pytest.mark.compat
 def test_mmengines_analysis_agrees():
     """But for what it counts beside convolutions: norms, pooling, interpolation."""
     pytest.importorskip('mmseg')

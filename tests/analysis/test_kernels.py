@@ -12,8 +12,6 @@ from tests.conftest import assert_same_bits, copied_state, randomize
 
 ARCH = dict(large_kernel_sizes=[13, 7], layers=[1, 2], channels=[4, 8], small_kernel=3)
 LAYERS = ['stages.0.blocks.0.large_kernel', 'stages.1.blocks.0.large_kernel', 'stages.1.blocks.2.large_kernel']
-pytestmark = pytest.mark.compat
-
 
 def network(**options):
     return randomize(RepLKNet(dict(ARCH, **options), out_indices=[0, 1])).eval()

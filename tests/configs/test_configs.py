@@ -19,8 +19,6 @@ CONFIGS = {path.stem: path for path in sorted((ROOT / 'configs').glob('*.py'))}
 STUDY = sorted(path for path in (ROOT / 'configs/kernel_sizes').glob('*.py') if not path.stem.startswith('base'))
 PUBLISHED = {model['Name']: model for model in yaml.safe_load((ROOT / 'configs/metafile.yml').read_text())['Models']}
 NARROWING = 16
-pytestmark = pytest.mark.compat
-
 
 @pytest.fixture(params=CONFIGS)
 def cfg(request):

@@ -23,8 +23,6 @@ EXPECTED = dict(
     k13_small3=(13, 13, True, 10),
     last_k7=(3, 7, True, 10),
     last_k13=(3, 13, True, 10))
-pytestmark = pytest.mark.compat
-
 
 def test_all_are_expected():
     assert {path.stem for path in FOLDER.glob('*.py')} == {'base', *EXPECTED}

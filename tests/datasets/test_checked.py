@@ -11,8 +11,6 @@ from mmreplk.datasets.checked import CheckedDataset
 from mmreplk.hooks.check_data_hook import _num_classes
 from tests.hooks.toy import Toy, make_runner
 
-pytestmark = pytest.mark.compat
-
 
 class Pairs:
     """Images and label maps in files, loaded as MMSegmentation does; three classes."""

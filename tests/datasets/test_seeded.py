@@ -9,8 +9,6 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset
 from mmreplk.datasets import seeded as module
 from mmreplk.datasets.seeded import Draw, NumberedBatches, SeededDataset, seed_generators, seeded
 
-pytestmark = pytest.mark.compat
-
 
 class Noise(Dataset):
     """Draws from all generators that transforms use."""

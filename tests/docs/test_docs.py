@@ -11,6 +11,9 @@ from mmreplk.analysis import benchmark_tables
 from mmreplk.engine import build_empty_model
 
 ROOT = Path(__file__).parents[2]
+# The name and the text of each function that adds an option to several tools.
+SHARED_OPTIONS = re.findall(r'^def (\w+)(.*?)(?=^def |\Z)', (ROOT / 'mmreplk/engine/options.py').read_text(),
+                            re.M | re.S)  # yapf: disable
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
 
 
@@ -23,6 +26,7 @@ def test_commands_exist(page):
             tool, *words = command.split()
             source = (ROOT / tool).read_text()
             source += (ROOT / 'tools/train.py').read_text() if tool.endswith('.sh') else ''
+            source += ''.join(option for name, option in SHARED_OPTIONS if f'{name}(parser)' in source)
             for word in words:
                 if word.startswith('--'):
                     assert f"'{word.split('=')[0]}'" in source, f'{page.name}: {tool} has no {word}'

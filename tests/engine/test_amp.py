@@ -4,8 +4,6 @@ from torch import nn
 
 from mmreplk import CPUAmpOptimWrapper, InputError
 
-pytestmark = pytest.mark.compat
-
 
 def make_wrapper(**options):
     model = nn.Linear(2, 2)

@@ -8,7 +8,6 @@ from mmreplk.engine import build_backbone, load_config
 from tests.conftest import assert_same_bits, copied_state, randomize
 from tests.models.layouts import LAYOUTS
 
-pytestmark = pytest.mark.compat
 ARCH = dict(large_kernel_sizes=[7, 5], layers=[1, 1], channels=[4, 8], small_kernel=3)
 TINY = dict(type='RepLKNet', arch=ARCH, out_indices=[0, 1])
 PREPROCESSOR = dict(type='ImgDataPreprocessor', mean=[0., 0., 0.], std=[1., 1., 1.])

@@ -20,7 +20,6 @@ from mmreplk.engine import allow_pickles, read_checkpoint
 ARGS = dict(backend='mmreplk.atomic_local')
 
 
-@pytest.mark.compat
 def test_a_checkpoint_comes_back_safely(tmp_path):
     path = join_path(str(tmp_path / 'new'), 'iter_1.pth', backend_args=ARGS)
     history = HistoryBuffer()
@@ -79,7 +78,6 @@ def whole():
     return buffer.getvalue()
 
 
-@pytest.mark.compat
 @pytest.mark.parametrize('mmap', [False, True])
 @pytest.mark.parametrize(('content', 'words'), [
     (b'', "x.pth' is empty$"),
@@ -105,7 +103,6 @@ def test_a_missing_file_and_what_is_none(tmp_path):
             read_checkpoint(path)
 
 
-@pytest.mark.compat
 @pytest.mark.parametrize('mmap', [False, True])
 def test_what_the_checksums_contradict_is_not_read(tmp_path, mmap):
     content = bytearray(whole())
@@ -146,7 +143,6 @@ def test_a_compressed_archive_is_read_unless_it_unpacks_a_thousandfold(tmp_path)
         read_checkpoint(tmp_path / 'x.pth')
 
 
-@pytest.mark.compat
 @pytest.mark.parametrize('old', [False, True])
 def test_nothing_is_executed_unless_trusted(tmp_path, old):
     path, trace = tmp_path / 'x.pth', tmp_path / 'executed'
@@ -167,7 +163,6 @@ class Reduced:
         return self.reduced
 
 
-@pytest.mark.compat
 def test_attributes_do_not_lead_to_eval(tmp_path):
     path, trace = tmp_path / 'x.pth', tmp_path / 'executed'
     # Every step uses types that MMEngine's checkpoints hold: from a method to its builtins, to eval, to a call of it.
@@ -183,7 +178,6 @@ def test_attributes_do_not_lead_to_eval(tmp_path):
     assert trace.exists()
 
 
-@pytest.mark.compat
 def test_every_reader_of_the_process_is_restricted(tmp_path, monkeypatch):
     for name in ('TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'):
         monkeypatch.setenv(name, '0')
@@ -202,7 +196,6 @@ def test_every_reader_of_the_process_is_restricted(tmp_path, monkeypatch):
     assert trace.exists()
 
 
-@pytest.mark.compat
 def test_old_and_official_files_need_no_trust(tmp_path):
     saved = dict(model=dict(w=torch.ones(2)), args=Namespace(lr=1e-3, layers=[2, 2]), loss=np.float64(0.5))
     path = tmp_path / 'x.pth'

@@ -15,7 +15,6 @@ from mmreplk.engine import config_errors, run
 from mmreplk.engine.config_errors import _find
 from tests.hooks.toy import Noisy, Rising, Toy
 
-pytestmark = pytest.mark.compat
 METRICS.register_module(module=Rising)
 
 

@@ -8,7 +8,6 @@ from tests.models import layouts
 from tests.models.test_weights import PRETRAINED_XL_LIKE, TINY, assert_same_outputs, tiny
 
 
-@pytest.mark.compat
 @pytest.mark.parametrize('layout', layouts.LAYOUTS, ids=lambda layout: layout.__name__)
 def test_every_source_becomes_ours(tmp_path, layout):
     source, model, path = tiny(), tiny(), tmp_path / 'out.pth'

@@ -10,8 +10,6 @@ from tests.conftest import assert_same_bits, randomize
 from tests.models import layouts
 from tests.models.test_weights import TINY, tiny
 
-pytestmark = pytest.mark.compat
-
 
 def deployed(checkpoint, fuse_bn, prefix=''):
     model = RepLKNet(TINY, deploy=True, fuse_bn=fuse_bn).eval()

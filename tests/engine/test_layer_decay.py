@@ -51,7 +51,6 @@ def groups_by_name(model: nn.Module, cfg: dict = CFG) -> dict[str, tuple[float, 
     return {name: found.pop(id(p)) for name, p in model.named_parameters() if id(p) in found} | {'': len(found)}
 
 
-@pytest.mark.compat
 @pytest.mark.parametrize('arch', ['31B', 'XL'])
 def test_groups_are_the_official_ones(arch):
     with torch.device('meta'):
@@ -79,7 +78,6 @@ def test_other_depths_are_numbered_alike():
     assert [layer_of(name, layers) for name in names] == [0, 1, 1, 2, 3, 3, 4, 5, 5, 6, 7]
 
 
-@pytest.mark.compat
 def test_it_trains_from_a_config_line_under_a_schedule(tmp_path):
     runner = make_runner(tmp_path, max_iters=2, param_scheduler=[dict(type='ConstantLR', factor=0.5, by_epoch=False)])
     plain = [group['lr'] for group in runner.build_optim_wrapper(dict(CFG)).optimizer.param_groups]

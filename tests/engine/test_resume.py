@@ -6,8 +6,6 @@ import torch
 from mmreplk import InputError
 from mmreplk.engine import find_resumable, is_whole
 
-pytestmark = pytest.mark.compat
-
 
 @pytest.fixture
 def work_dir(tmp_path):

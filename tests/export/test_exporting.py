@@ -16,7 +16,6 @@ from mmreplk.export.formats import FORMATS
 from mmreplk.export.pooling import MatrixPool2d, use_matrix_pools
 from tests.export.conftest import ARCH, META, NAMES, trained
 
-pytestmark = pytest.mark.compat
 SIZES = [(1, 3, 9, 9), (3, 3, 32, 48), (2, 3, 41, 30)]
 
 

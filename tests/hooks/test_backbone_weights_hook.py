@@ -10,8 +10,6 @@ from tests.conftest import assert_same_bits, copied_state, randomize
 from tests.hooks.test_reparam_hook import Classifier, make_runner
 from tests.models.layouts import LAYOUTS, official_classification
 
-pytestmark = pytest.mark.compat
-
 
 class Loaded(Hook):
 

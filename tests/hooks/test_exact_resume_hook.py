@@ -14,8 +14,6 @@ from mmreplk.engine import find_resumable, read_checkpoint
 from tests.conftest import assert_same_bits, copied_state
 from tests.hooks.toy import DataSeen, InterruptAt, Interrupted, make_runner
 
-pytestmark = pytest.mark.compat
-
 
 def train(runner):
     runner.train()

@@ -13,7 +13,6 @@ from mmreplk.engine import read_checkpoint
 from tests.conftest import assert_same_bits, copied_state
 from tests.hooks.toy import Toy, make_runner
 
-pytestmark = pytest.mark.compat
 AMP = dict(type=CPUAmpOptimWrapper, dtype='float16', optimizer=dict(type='AdamW', lr=1e-2))
 
 

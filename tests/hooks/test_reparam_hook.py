@@ -17,8 +17,6 @@ from mmreplk.engine import read_checkpoint
 from mmreplk.models import merging
 from tests.conftest import assert_same_bits, copied_state
 
-pytestmark = pytest.mark.compat
-
 
 class Pictures(Dataset):
 

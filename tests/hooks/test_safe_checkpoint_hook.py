@@ -4,8 +4,6 @@ from mmreplk import AtomicLocalBackend
 from mmreplk.engine import is_whole
 from tests.hooks.toy import Interrupted, make_runner
 
-pytestmark = pytest.mark.compat
-
 
 def names(folder):
     return sorted(path.name for path in folder.glob('*.pth'))

@@ -11,8 +11,6 @@ from mmreplk.inference.drawing import blend
 from mmreplk.inference.media import VideoReader, VideoWriter
 from tests.inference.conftest import picture
 
-pytestmark = pytest.mark.compat
-
 
 @pytest.fixture
 def folder(tmp_path):

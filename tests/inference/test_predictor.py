@@ -10,7 +10,6 @@ from mmreplk.inference.sliding_detection import merge
 from mmreplk.inference.sliding_segmentation import segment
 from tests.inference.conftest import DETECTION, SEGMENTATION, picture, save_random, small_config
 
-pytestmark = pytest.mark.compat
 AGREE = 0.999  # of the labels, where rounding decides between two classes in a few
 
 

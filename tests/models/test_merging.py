@@ -11,7 +11,6 @@ from mmreplk.models import reparameterize
 from mmreplk.models.folding import fold_bn
 from tests.conftest import assert_same_bits, copied_state, randomize
 
-pytestmark = pytest.mark.compat
 ARCH = dict(large_kernel_sizes=[13, 7, 5], layers=[1, 2, 1], channels=[4, 8, 12], small_kernel=3)
 
 

@@ -11,7 +11,6 @@ def narrow(**options) -> LargeKernelMobileNetV2:
     return randomize(LargeKernelMobileNetV2(**dict(dict(widen_factor=0.25), **options))).eval()
 
 
-@pytest.mark.compat
 @pytest.mark.parametrize('widen_factor', [0.25, 0.35, 1.0])
 def test_with_small_kernels_it_is_the_framework_s(widen_factor):
     backbones = pytest.importorskip('mmseg.models.backbones')
@@ -52,7 +51,6 @@ def test_shortcuts():
         torch.testing.assert_close(a(x), b(x) + x if a.shortcut else b(x))
 
 
-@pytest.mark.compat
 def test_it_is_merged_for_an_evaluation():
     model = narrow(kernel_sizes=[3, 3, 3, 3, 3, 13, 13], small_kernel=3)
     before, images = copied_state(model), torch.randn(IMAGES)

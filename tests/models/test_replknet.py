@@ -22,7 +22,6 @@ def norms(model: nn.Module) -> list[nn.BatchNorm2d]:
     return [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
 
 
-@pytest.mark.compat
 @pytest.mark.parametrize('fixture', FIXTURES, ids=lambda path: path.stem)
 def test_official_implementation_is_reproduced(fixture):
     data = np.load(fixture)
@@ -81,7 +80,6 @@ def test_published_architectures(name, parameters):
     assert isinstance(model.stages[0].norm, nn.BatchNorm2d) == (name == 'XL')
 
 
-@pytest.mark.compat
 @pytest.mark.parametrize('scope', ['mmengine', 'mmseg', 'mmdet'])
 def test_found_from_every_scope(scope):
     with DefaultScope.overwrite_default_scope(scope):

@@ -44,7 +44,6 @@ def saved(tmp_path, layout, backbone: dict) -> str:
     return str(path)
 
 
-@pytest.mark.compat
 @pytest.mark.parametrize('layout', LAYOUTS, ids=lambda layout: layout.__name__)
 @pytest.mark.parametrize('form', ['training', 'merged'])
 def test_every_source_loads_strictly(layout, form, reports):
@@ -61,7 +60,6 @@ def test_every_source_loads_strictly(layout, form, reports):
     assert len(reports) == 1 and f'RepLKNet: {count} of its {count} tensors loaded from ' in reports[0]
 
 
-@pytest.mark.compat
 @pytest.mark.parametrize('layout', LAYOUTS, ids=lambda layout: layout.__name__)
 def test_every_source_loads_by_init_cfg(tmp_path, layout):
     source = tiny()
@@ -81,7 +79,6 @@ class Model(BaseModule):
         self.head = torch.nn.Conv2d(1, 1, 1)
 
 
-@pytest.mark.compat
 @pytest.mark.parametrize('layout', [mmcv_whole_model, mmpretrain, ours_whole_model], ids=lambda layout: layout.__name__)
 def test_inside_a_model(tmp_path, layout, reports):
     source, model = tiny(), Model(tiny())
@@ -107,7 +104,6 @@ def test_the_report(layout, words, reports):
     assert len(reports) == 1 and words in reports[0], reports
 
 
-@pytest.mark.compat
 @pytest.mark.parametrize('layout', [mmpretrain, official_classification], ids=lambda layout: layout.__name__)
 @pytest.mark.parametrize('prefix', [None, 'backbone.'])
 def test_the_norm_of_a_classifier_is_no_norm_of_features(tmp_path, layout, prefix, reports):
@@ -149,7 +145,6 @@ def test_weights_of_before_counters_and_of_wrapped_models():
     assert_same_outputs(model, source)
 
 
-@pytest.mark.compat
 @pytest.mark.parametrize('form', ['training', 'merged'])
 def test_smaller_kernels_are_padded_on_request(form, reports):
     deploy = form == 'merged'

@@ -1,12 +1,9 @@
 import os
 import shutil
 
-import pytest
-
 from .conftest import TINY, tool
 
 
-@pytest.mark.compat
 def test_a_folder_is_predicted_and_what_failed_is_listed(trained, data_root, tmp_path):
     images = shutil.copytree(data_root / 'images/validation', tmp_path / 'in')
     good = sorted(images.iterdir())

@@ -1,11 +1,8 @@
 """Trainings killed by SIGKILL, as a user has them: the whole tool in processes of its own."""
 
-import pytest
-
 from tests.tools.conftest import TINY, tool
 
 
-@pytest.mark.compat
 def test_three_kills_leave_no_trace(tmp_path, data_options):
     """In the middle of saving, in the middle of validation, and in training; with EMA and two workers for the data."""
     result = tool(

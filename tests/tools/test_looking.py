@@ -22,7 +22,6 @@ def picture(path):
     return image
 
 
-@pytest.mark.compat
 def test_receptive_fields_side_by_side(trained, data_root, tmp_path):
     images = data_root / 'images/validation'
     resnet = tmp_path / 'resnet.py'

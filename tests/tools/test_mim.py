@@ -21,7 +21,6 @@ def train(framework, config, work_dir, options):
                           cwd=ROOT, capture_output=True, text=True, timeout=600)  # yapf: disable
 
 
-@pytest.mark.compat
 def test_segmentor(short_options, tmp_path):
     pytest.importorskip('mmseg')
     # Without GPUs, SyncBN does not run; our own tools see to that.
@@ -31,7 +30,6 @@ def test_segmentor(short_options, tmp_path):
     assert 'evaluating with 6 large-kernel layers merged' in result.stdout
 
 
-@pytest.mark.compat
 def test_detector(tmp_path):
     pytest.importorskip('mmdet')
     root = make_mini_coco(tmp_path / 'coco', num_train=4, num_val=1, size=64)

@@ -1,6 +1,5 @@
 import re
 
-import pytest
 import torch
 
 from .conftest import TINY, tool
@@ -12,7 +11,6 @@ def miou(*arguments):
     return float(re.findall(r'mIoU: ([0-9.]+)', result.stdout)[-1]), result.stdout
 
 
-@pytest.mark.compat
 def test_a_deploy_checkpoint_evaluates_to_the_same(trained, data_options, tmp_path):
     checkpoint = trained / 'iter_4.pth'
     expected, log = miou(checkpoint, '--work-dir', tmp_path, '--cfg-options', *data_options)

@@ -2,12 +2,9 @@
 
 import re
 
-import pytest
-
 from tests.tools.conftest import tool
 
 
-@pytest.mark.compat
 def test_report_of_a_segmentor(trained, data_options, tmp_path):
     page = tmp_path / 'report.html'
     result = tool('report.py', trained, '--out', page, '--cfg-options', *data_options)

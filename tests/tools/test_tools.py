@@ -18,7 +18,6 @@ def miou(output):
     return float(re.findall(r'mIoU: ([0-9.]+)', output)[-1])
 
 
-@pytest.mark.compat
 def test_training_evaluates_merged_and_saves_in_training_form(trained):
     log = next(trained.glob('*/*.log')).read_text()
     assert 'ReparamHook: evaluating with 6 large-kernel layers merged and ' in log
@@ -28,7 +27,6 @@ def test_training_evaluates_merged_and_saves_in_training_form(trained):
     assert any('lkb_origin' in k for k in state) and not any('lkb_reparam' in k for k in state)
 
 
-@pytest.mark.compat
 def test_testing_gives_the_metric_of_training_and_pictures(trained, data_options, tmp_path):
     result = tool('test.py', TINY, trained / 'iter_4.pth', '--work-dir', tmp_path, '--out', tmp_path / 'maps',
                   '--show-dir', tmp_path / 'pictures', '--cfg-options', *data_options)
@@ -48,7 +46,6 @@ def test_test_time_augmentation(trained, data_options, tmp_path):
     assert result.returncode == 0 and 0 <= miou(result.stdout) <= 100, result.stderr
 
 
-@pytest.mark.compat
 def test_resuming_goes_on_from_the_checkpoint(trained, short_options, tmp_path):
     for name in ('iter_2.pth', 'upernet_replknet_tiny_miniade20k.py'):
         shutil.copy(trained / name, tmp_path)
@@ -58,7 +55,6 @@ def test_resuming_goes_on_from_the_checkpoint(trained, short_options, tmp_path):
     assert (tmp_path / 'last_checkpoint').read_text().endswith('iter_4.pth')
 
 
-@pytest.mark.compat
 def test_the_real_config_trains_evaluates_and_saves(data_options, tmp_path):
     result = tool(
         'train.py', REAL, '--work-dir', tmp_path, '--cfg-options', *data_options, 'model.backbone.init_cfg=None',

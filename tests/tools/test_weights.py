@@ -27,7 +27,6 @@ def old_segmentor(trained, tmp_path_factory):
     return path
 
 
-@pytest.mark.compat
 def test_an_old_segmentor_is_evaluated_and_fine_tuned(trained, old_segmentor, short_options, data_options, tmp_path):
     result = tool('test.py', TINY, old_segmentor, '--work-dir', tmp_path, '--cfg-options', *data_options)
     assert result.returncode == 0, result.stderr
@@ -38,7 +37,6 @@ def test_an_old_segmentor_is_evaluated_and_fine_tuned(trained, old_segmentor, sh
     assert result.returncode == 0 and result.stdout.count('RepLKNet: 336 of its 336 tensors') == 1, result.stderr
 
 
-@pytest.mark.compat
 @pytest.mark.parametrize(('option', 'layout', 'words'), [
     ('load_from', official_classification, r"classification checkpoint; left out: norm.weight and 4 more \(the cl"),
     ('init_cfg', mmpretrain, "loaded from mmpretrain's conversion of a classification checkpoint; left out: backbone."),
@@ -83,7 +81,6 @@ def test_bad_checkpoints_end_with_one_sentence(data_options, trained, tmp_path, 
     assert not work_dir.exists() and not trace.exists()
 
 
-@pytest.mark.compat
 def test_converting_on_the_command_line(trained, tmp_path):
     source, out = tmp_path / 'classifier.pth', tmp_path / 'out.pth'
     torch.save(official_classification(backbone_of(trained / 'iter_4.pth')), source)
