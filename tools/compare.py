@@ -26,7 +26,7 @@ from mmreplk.analysis.comparison import comparison_table, measure_models, plot_c
 from mmreplk.engine import add_cfg_options, load_config, run
 
 ROOT = Path(__file__).resolve().parents[1]
-METRICS = dict(mmseg=['mIoU'], mmdet=['coco/bbox_mAP', 'coco/segm_mAP'])
+PERCENT = {'mIoU': 1, 'coco/bbox_mAP': 100, 'coco/segm_mAP': 100}  # what is compared, and what makes it percent
 
 
 def parse_args() -> argparse.Namespace:
@@ -54,8 +54,10 @@ def main(args: argparse.Namespace) -> None:
                          f'{len(args.checkpoints)}')
     if args.seeds < 1 or (args.checkpoints and args.seeds > 1):
         raise InputError(f'--seeds must be at least 1, and is for training, got {args.seeds}')
-    metrics, shape, out = [] if args.costs_only else METRICS[scopes.pop()], tuple(args.shape), Path(args.out)
-    results = run_all(args, cfgs, metrics) if metrics else {name: [] for name in cfgs}
+    shape, out = tuple(args.shape), Path(args.out)
+    results = {name: [] for name in cfgs} if args.costs_only else run_all(args, cfgs)
+    seen = [result for name in cfgs for result in results[name]]
+    metrics = [name for name in PERCENT if seen and all(name in result for result in seen)]
     first, figures = next(iter(cfgs.values())), measure_models(cfgs, shape, args.device)
     budget = None if args.checkpoints or args.costs_only else dict(
         iterations=args.iters or first.train_cfg.max_iters, batch_size=first.train_dataloader.batch_size)
@@ -64,7 +66,7 @@ def main(args: argparse.Namespace) -> None:
     write(dict(environment=environment(args.device), budget=budget, shape=shape, metrics=metrics, rows=rows), out)
 
 
-def run_all(args: argparse.Namespace, cfgs: dict[str, Config], metrics: list[str]) -> dict[str, list[dict]]:
+def run_all(args: argparse.Namespace, cfgs: dict[str, Config]) -> dict[str, list[dict]]:
     """Returns, by config, the metrics of every seed."""
     checkpoints = dict(zip(cfgs, args.checkpoints, strict=True)) if args.checkpoints else {}
     first = next(iter(cfgs.values()))
@@ -74,20 +76,20 @@ def run_all(args: argparse.Namespace, cfgs: dict[str, Config], metrics: list[str
     for number, ((name, seed), cfg) in enumerate(runs.items(), 1):
         print(f'[{number}/{len(runs)}] {name}, seed {seed}', flush=True)
         try:
-            result, is_new = finish(Path(args.out, name, f'seed{seed}'), cfg, metrics, checkpoints.get(name))
+            result, is_new = finish(Path(args.out, name, f'seed{seed}'), cfg, checkpoints.get(name))
         except KeyboardInterrupt:
             print('interrupted: the same command goes on with what is left', file=sys.stderr)
             sys.exit(130)
         results[name].append(dict(seed=seed, **result))
         made += is_new
         pace = f', {(time.monotonic() - begin) / 60 / made:.1f} min a run' if made else ''
-        print('  ' + ', '.join(f'{metric} {result[metric]:.2f}' for metric in metrics)
+        print('  ' + ', '.join(f'{metric} {value:.2f}' for metric, value in result.items())
               + f'; {len(runs) - number} to go{pace}', flush=True)  # yapf: disable
     return results
 
 
-def finish(work_dir: Path, cfg: Config, metrics: list[str], checkpoint: str | None) -> tuple[dict, bool]:
-    """Trains, unless there is a checkpoint, and evaluates what has not been yet; returns the metrics and if it was."""
+def finish(work_dir: Path, cfg: Config, checkpoint: str | None) -> tuple[dict, bool]:
+    """Trains, unless there is a checkpoint, and evaluates what has not been; returns percents and whether it was."""
     config, done, cfg.work_dir = work_dir.with_suffix('.py'), work_dir.with_suffix('.json'), str(work_dir)
     if config.exists() and config.read_text() != cfg.pretty_text:
         raise InputError(f'{config} is a run of another config or budget: give another --out, or delete {work_dir}.*')
@@ -102,7 +104,9 @@ def finish(work_dir: Path, cfg: Config, metrics: list[str], checkpoint: str | No
         trained = (work_dir / 'last_checkpoint').read_text().strip()
     tool('test.py', config, checkpoint or trained, '--work-dir', work_dir / 'test', log=work_dir / 'test.txt')
     values = json.loads(max((work_dir / 'test').glob('*/*.json')).read_text())
-    result = {metric: values[metric] for metric in metrics}
+    result = {name: factor * values[name] for name, factor in PERCENT.items() if name in values}
+    if not result:
+        raise InputError(f'tools/test.py must find one of {", ".join(PERCENT)}, it found {", ".join(values)}')
     done.write_text(json.dumps(dict(checkpoint=checkpoint, metrics=result)) + '\n')
     return result, True
 

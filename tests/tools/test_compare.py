@@ -3,6 +3,7 @@ import json
 import sys
 
 import pytest
+from mmengine.config import Config
 
 from mmreplk import InputError
 from tests.tools.conftest import REAL, ROOT, TINY
@@ -20,6 +21,7 @@ def compare(monkeypatch):
         monkeypatch.setattr(sys, 'argv', ['compare.py', *map(str, arguments)])
         module.main(module.parse_args())
 
+    call.module = module
     return call
 
 
@@ -84,3 +86,21 @@ def test_what_cannot_be_compared(compare, arguments, message, tmp_path):
         pytest.importorskip('mmdet')
     with pytest.raises(InputError, match=message):
         compare(TINY, *arguments, '--out', tmp_path)
+
+
+@pytest.mark.parametrize('found, compared', [
+    ({'coco/bbox_mAP': 0.327, 'coco/bbox_mAP_50': 0.6}, {'coco/bbox_mAP': 32.7}),
+    ({'coco/bbox_mAP': 0.327, 'coco/segm_mAP': 0.335}, {'coco/bbox_mAP': 32.7, 'coco/segm_mAP': 33.5}),
+    ({'mIoU': 40.7, 'aAcc': 86.0}, {'mIoU': 40.7}),
+])
+def test_metrics_are_compared_in_percent(compare, tmp_path, monkeypatch, found, compared):
+
+    def evaluate(name, *arguments, log):
+        folder = tmp_path / 'seed0/test/20260101_000000'
+        folder.mkdir(parents=True)
+        (folder / '20260101_000000.json').write_text(json.dumps(found))
+
+    monkeypatch.setattr(compare.module, 'tool', evaluate)
+    cfg = Config.fromfile(ROOT / TINY)
+    result, is_new = compare.module.finish(tmp_path / 'seed0', cfg, 'x.pth')
+    assert result == pytest.approx(compared) and is_new
