@@ -1,4 +1,4 @@
-"""Times inference of a network in training form, merged, folded, and with all kernels 3x3, in one run.
+"""Times a network in training form, merged, folded, and with all kernels 3x3, in one run; training steps too.
 
 ``plain`` is the training form on torch.nn.Conv2d, against which ``ratio`` is taken. ``share`` is the part of the time
 that passes in the large-kernel layers.
@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from mmreplk.analysis import environment
-from mmreplk.analysis.model_benchmark import benchmark_model
+from mmreplk.analysis.model_benchmark import benchmark_model, benchmark_training
 from mmreplk.engine import add_cfg_options, load_config, read_checkpoint, run
 
 
@@ -26,6 +26,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--channels-last', action='store_true', help='channels-last beside NCHW')
     parser.add_argument('--compile', action='store_true', help='torch.compile of the backbone beside eager')
+    parser.add_argument('--train', action='store_true', help='training steps too, of batches of 2 images and more')
     parser.add_argument('--rounds', type=int, default=5, help='how often each is timed')
     parser.add_argument('--json', help='file for the raw figures')
     add_cfg_options(parser)
@@ -41,8 +42,11 @@ def main(args: argparse.Namespace) -> None:
     print(f'| {" | ".join(columns)} |\n' + '| --- ' * len(columns) + '|')
     for batch, channels_last, compiled in itertools.product(
             args.batch, [False, True][:1 + args.channels_last], [False, True][:1 + args.compile]):
-        rows = benchmark_model(cfg, weights, tuple(args.size), batch, getattr(torch, args.dtype), args.device,
-                               channels_last, compiled, args.rounds)  # yapf: disable
+        options = dict(size=tuple(args.size), batch=batch, dtype=getattr(torch, args.dtype), device=args.device,
+                       channels_last=channels_last, compiled=compiled, rounds=args.rounds)  # yapf: disable
+        rows = benchmark_model(cfg, weights, **options)
+        if args.train and batch > 1:
+            rows += benchmark_training(cfg, **options)
         plain = {row['part']: row['median_ms'] for row in rows if row['form'] == 'plain'}
         for row in rows:
             setting = dict(batch=batch, size=list(args.size), dtype=args.dtype, channels_last=channels_last,

@@ -63,7 +63,8 @@ def _model(report: dict) -> str:
         setting = (row['part'], row['batch'], *row['size'], row['dtype'])
         base = first.setdefault(setting, row['median_ms'])
         share = row.get('large_kernel_share')
-        lines.append([row['part'], row['form'], row['batch'], 'x'.join(map(str, row['size'])), row['dtype'],
+        form = row['form'] + ', channels-last' * row['channels_last'] + ', compiled' * row['compiled']
+        lines.append([row['part'], form, row['batch'], 'x'.join(map(str, row['size'])), row['dtype'],
                       _ms(row['median_ms']), f'{row["median_ms"] / base:.3f}', f'{share:.0%}' if share else ''])
     return f'{report["config"]}\n\n{_table(lines)}'
 

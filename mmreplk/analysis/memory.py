@@ -39,7 +39,7 @@ def measure_memory(cfg: Config, work: str, size: tuple[int, int], batch: int = 1
     """
     base = resident_mib()
     cfg = copy.deepcopy(cfg)
-    model, data = build_segmentor(cfg, with_cp=work == 'train with_cp'), _batch(cfg, size, batch)
+    model, data = build_segmentor(cfg, with_cp=work == 'train with_cp'), labelled_batch(cfg, size, batch)
     tensors = [*model.parameters(), *model.buffers()]
     weights = sum(tensor.numel() * tensor.element_size() for tensor in tensors) / 2**20
     function = _training(cfg, model, data) if work.startswith('train') else _evaluation(model, data)
@@ -69,7 +69,7 @@ def evaluation_cycles(cfg: Config, size: tuple[int, int], cycles: int, every: in
     Returns:
         Rows of ``cycle``, ``memory_mib`` and ``objects``, the number of Python objects with references.
     """
-    model, data, rows = build_segmentor(cfg).train(), _batch(cfg, size, 1), []
+    model, data, rows = build_segmentor(cfg).train(), labelled_batch(cfg, size, 1), []
     evaluate = _evaluation(model, data)
     for cycle in range(1, cycles + 1):
         evaluate()
@@ -102,7 +102,7 @@ def _evaluation(model: nn.Module, data: dict[str, list]) -> Callable[[], object]
     return run
 
 
-def _batch(cfg: Config, size: tuple[int, int], batch: int) -> dict[str, list]:
+def labelled_batch(cfg: Config, size: tuple[int, int], batch: int) -> dict[str, list]:
     """Returns what a data loader of MMSegmentation returns, with random pixels and labels."""
     structures: Any = importlib.import_module('mmseg.structures')
     samples = []

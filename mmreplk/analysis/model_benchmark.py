@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
@@ -19,10 +20,12 @@ from ..errors import InputError
 from ..models import ReparamLargeKernelConv, reparameterized
 from ..models.arch import Arch
 from ..models.large_kernel import LargeKernelConv2d
+from .memory import labelled_batch
 from .resources import peak_mib
 from .timing import time_in_turns
 
 FORMS = ('plain', 'training', 'merged', 'folded', 'folded 3x3')
+TRAINED_FORMS = ('plain', 'training', 'training 3x3')
 
 
 def benchmark_model(cfg: Config,
@@ -59,19 +62,12 @@ def benchmark_model(cfg: Config,
         InputError: If the model has no RepLKNet as its backbone.
     """
     init_default_scope(cfg.default_scope)
-    small = copy.deepcopy(cfg.model)
-    small.backbone.arch = _with_small_kernels(small.get('backbone', {}))
     rows = []
     for part in ('backbone', 'model'):
         with ExitStack() as stack, torch.no_grad():
             work = {}
             for form in FORMS:
-                model = MODELS.build(small if form == 'folded 3x3' else cfg.model).eval()
-                if weights is not None and form != 'folded 3x3':
-                    model.load_state_dict(weights)
-                if form == 'plain':
-                    _use_plain_convolutions(model)
-                model = model.to(device, memory_format=torch.channels_last if channels_last else torch.preserve_format)
+                model = _build(cfg, form, weights, device, channels_last).eval()
                 if part == 'backbone':
                     model = model.backbone.to(dtype)
                 if form in ('merged', 'folded', 'folded 3x3'):
@@ -85,14 +81,74 @@ def benchmark_model(cfg: Config,
                     work[form] = functools.partial(model, images)
                 else:
                     work[form] = _whole(model, images, cfg.default_scope, dtype)
-            peaks = {form: peak_mib(run, device) for form, run in work.items()}
-            shares = {form: None if compiled else _large_kernel_share(run, device) for form, run in work.items()}
-            for form, times in time_in_turns(work, device, rounds).items():
-                low, median, high = statistics.quantiles(times, n=10)[1::3]
-                rows.append(
-                    dict(part=part, form=form, median_ms=median, percentile20_ms=low, percentile80_ms=high,
-                         images_per_s=batch / median * 1e3, peak_mib=peaks[form], large_kernel_share=shares[form],
-                         raw_ms=times))  # yapf: disable
+            rows += _measure(part, work, batch, device, rounds, with_share=not compiled)
+    return rows
+
+
+def benchmark_training(cfg: Config,
+                       size: tuple[int, int] = (512, 512),
+                       batch: int = 1,
+                       dtype: torch.dtype = torch.float32,
+                       device: str = 'cpu',
+                       channels_last: bool = False,
+                       compiled: bool = False,
+                       rounds: int = 5) -> list[dict[str, Any]]:
+    """Times training steps of a segmentor in turns: normalization, losses, their gradients and the optimizer's step.
+
+    The forms: ``plain``, on ``nn.Conv2d``; ``training``, on our convolution; ``training 3x3``, the same network with
+    all large kernels 3x3.
+
+    Args: As of :func:`benchmark_model`; with another ``dtype`` than float32, losses are computed under autocast to it.
+
+    Returns:
+        A row for each form, as of :func:`benchmark_model`, its ``part`` being ``'training step'``. The share of the
+        large-kernel layers is that in the forward pass alone and is left out.
+
+    Raises:
+        InputError: If the config is not one of MMSegmentation, the model has no RepLKNet as its backbone, or the batch
+            is one image, of which UperNet's BatchNorms cannot take statistics.
+    """
+    if cfg.default_scope != 'mmseg':
+        raise InputError(f"training steps are timed of segmentors, default_scope must be 'mmseg', got "
+                         f'{cfg.default_scope!r}')
+    if batch < 2:
+        raise InputError(f'the BatchNorms of pooled features need a batch of at least 2 images, got {batch}')
+    init_default_scope(cfg.default_scope)
+    work = {}
+    for form in TRAINED_FORMS:
+        model = _build(cfg, form, None, device, channels_last).train()
+        if compiled:
+            model.backbone.compile()
+        work[form] = _step(model, cfg, labelled_batch(cfg, size, batch), device, dtype)
+    return _measure('training step', work, batch, device, rounds, with_share=False)
+
+
+def _build(cfg: Config, form: str, weights: dict | None, device: str, channels_last: bool) -> nn.Module:
+    """Builds the network of a form with ``weights``, or fresh ones; the one with 3x3 kernels always has these."""
+    model_cfg = copy.deepcopy(cfg.model)
+    arch = _with_small_kernels(model_cfg.get('backbone', {}))
+    if form.endswith('3x3'):
+        model_cfg.backbone.arch = arch
+    model = MODELS.build(model_cfg)
+    if weights is not None and not form.endswith('3x3'):
+        model.load_state_dict(weights)
+    if form == 'plain':
+        _use_plain_convolutions(model)
+    return model.to(device, memory_format=torch.channels_last if channels_last else torch.preserve_format)
+
+
+def _measure(part: str, work: dict[str, Callable[[], object]], batch: int, device: str, rounds: int,
+             with_share: bool) -> list[dict[str, Any]]:  # yapf: disable
+    """Returns a row of figures for each form of a part."""
+    peaks = {form: peak_mib(run, device) for form, run in work.items()}
+    shares = {form: _large_kernel_share(run, device) if with_share else None for form, run in work.items()}
+    rows = []
+    for form, times in time_in_turns(work, device, rounds).items():
+        low, median, high = statistics.quantiles(times, n=10)[1::3]
+        rows.append(
+            dict(part=part, form=form, median_ms=median, percentile20_ms=low, percentile80_ms=high,
+                 images_per_s=batch / median * 1e3, peak_mib=peaks[form], large_kernel_share=shares[form],
+                 raw_ms=times))  # yapf: disable
     return rows
 
 
@@ -121,6 +177,19 @@ def _whole(model: nn.Module, images: torch.Tensor, scope: str, dtype: torch.dtyp
     def run() -> object:
         with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
             return model.test_step(dict(inputs=list(images), data_samples=samples))
+
+    return run
+
+
+def _step(model: nn.Module, cfg: Config, data: dict[str, list], device: str, dtype: torch.dtype) -> Callable[[], None]:
+    """Returns a training step with the optimizer of ``cfg``, as MMEngine's loop makes it."""
+    wrapper = build_optim_wrapper(model, dict(cfg.optim_wrapper, type='OptimWrapper'))
+
+    def run() -> None:
+        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+            inputs = model.data_preprocessor(data, True)
+            loss, _ = model.parse_losses(model(**inputs, mode='loss'))
+        wrapper.update_params(loss)
 
     return run
 

@@ -4,7 +4,8 @@ from mmengine.registry import MODELS, init_default_scope
 
 from mmreplk import InputError
 from mmreplk.analysis import model_benchmark
-from mmreplk.analysis.model_benchmark import FORMS, benchmark_model
+from mmreplk.analysis.memory import labelled_batch
+from mmreplk.analysis.model_benchmark import FORMS, TRAINED_FORMS, benchmark_model, benchmark_training
 from mmreplk.engine import load_config
 from mmreplk.models.large_kernel import LargeKernelConv2d
 
@@ -47,3 +48,23 @@ def test_only_replknets_have_these_forms():
     cfg = load_config('configs/upernet_resnet50_camvid.py')
     with pytest.raises(InputError, match="the backbone of the model must be a RepLKNet, got 'ResNet"):
         benchmark_model(cfg)
+
+
+def test_training_steps_are_timed():
+    cfg = load_config('configs/upernet_replknet_tiny_miniade20k.py')
+    rows = benchmark_training(cfg, (64, 64), batch=2, dtype=torch.bfloat16, rounds=2)
+    assert [(row['part'], row['form']) for row in rows] == [('training step', form) for form in TRAINED_FORMS]
+    assert all(row['images_per_s'] == pytest.approx(2000 / row['median_ms']) for row in rows)
+    with pytest.raises(InputError, match='at least 2 images, got 1'):
+        benchmark_training(cfg, (64, 64))
+    with pytest.raises(InputError, match="must be 'mmseg', got 'mmdet'"):
+        benchmark_training(load_config('configs/cascade_mask_rcnn_replknet_tiny_minicoco.py'), (64, 64), 2)
+
+
+def test_a_step_trains():
+    cfg = load_config('configs/upernet_replknet_tiny_miniade20k.py')
+    model = model_benchmark._build(cfg, 'training', None, 'cpu', False).train()
+    step = model_benchmark._step(model, cfg, labelled_batch(cfg, (64, 64), 2), 'cpu', torch.float32)
+    before = model.backbone.stem[0].conv.weight.clone()
+    step()
+    assert not torch.equal(model.backbone.stem[0].conv.weight, before)
