@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from mmreplk.analysis import environment
-from mmreplk.analysis.model_benchmark import benchmark_model, benchmark_training
+from mmreplk.analysis.model_benchmark import Setting, benchmark_model, benchmark_training
 from mmreplk.engine import add_cfg_options, load_config, read_checkpoint, run
 
 
@@ -42,16 +42,15 @@ def main(args: argparse.Namespace) -> None:
     print(f'| {" | ".join(columns)} |\n' + '| --- ' * len(columns) + '|')
     for batch, channels_last, compiled in itertools.product(
             args.batch, [False, True][:1 + args.channels_last], [False, True][:1 + args.compile]):
-        options = dict(size=tuple(args.size), batch=batch, dtype=getattr(torch, args.dtype), device=args.device,
-                       channels_last=channels_last, compiled=compiled, rounds=args.rounds)  # yapf: disable
-        rows = benchmark_model(cfg, weights, **options)
+        setting = Setting(tuple(args.size), batch, getattr(torch, args.dtype), args.device, channels_last, compiled,
+                          args.rounds)  # yapf: disable
+        rows = benchmark_model(cfg, setting, weights)
         if args.train and batch > 1:
-            rows += benchmark_training(cfg, **options)
+            rows += benchmark_training(cfg, setting)
         plain = {row['part']: row['median_ms'] for row in rows if row['form'] == 'plain'}
         for row in rows:
-            setting = dict(batch=batch, size=list(args.size), dtype=args.dtype, channels_last=channels_last,
-                           compiled=compiled)  # yapf: disable
-            row.update(setting, ratio=row['median_ms'] / plain[row['part']])
+            row.update(batch=batch, size=list(args.size), dtype=args.dtype, channels_last=channels_last,
+                       compiled=compiled, ratio=row['median_ms'] / plain[row['part']])
             report['results'].append(row)
             print_row(row)
     if args.json:

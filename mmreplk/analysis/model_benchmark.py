@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config
@@ -28,23 +28,10 @@ FORMS = ('plain', 'training', 'merged', 'folded', 'folded 3x3')
 TRAINED_FORMS = ('plain', 'training', 'training 3x3')
 
 
-def benchmark_model(cfg: Config,
-                    weights: dict[str, torch.Tensor] | None = None,
-                    size: tuple[int, int] = (512, 512),
-                    batch: int = 1,
-                    dtype: torch.dtype = torch.float32,
-                    device: str = 'cpu',
-                    channels_last: bool = False,
-                    compiled: bool = False,
-                    rounds: int = 5) -> list[dict[str, Any]]:
-    """Times inference of the forms of a network in turns, all in one run: its backbone alone, and whole.
+class Setting(NamedTuple):
+    """How a network is run to be timed.
 
-    The forms: ``plain``, the training form on ``nn.Conv2d``; ``training``, the same on our convolution; ``merged``;
-    ``folded``, as ``ReparamHook`` evaluates; ``folded 3x3``, the same network with all large kernels 3x3.
-
-    Args:
-        cfg: Config of a segmentor or detector with a RepLKNet.
-        weights: State dict of the model; None for fresh weights. The 3x3 network has fresh ones always.
+    Attributes:
         size: Height and width of the images, in pixels.
         batch: Images at a time.
         dtype: The backbone alone runs in it, the whole model under autocast to it.
@@ -52,6 +39,26 @@ def benchmark_model(cfg: Config,
         channels_last: Whether images and convolutions are laid out channels-last.
         compiled: Whether ``torch.compile`` compiles the backbone.
         rounds: How often each is timed.
+    """
+    size: tuple[int, int] = (512, 512)
+    batch: int = 1
+    dtype: torch.dtype = torch.float32
+    device: str = 'cpu'
+    channels_last: bool = False
+    compiled: bool = False
+    rounds: int = 5
+
+
+def benchmark_model(cfg: Config, setting: Setting, weights: dict[str, torch.Tensor] | None = None) -> list[dict]:
+    """Times inference of the forms of a network in turns, all in one run: its backbone alone, and whole.
+
+    The forms: ``plain``, the training form on ``nn.Conv2d``; ``training``, the same on our convolution; ``merged``;
+    ``folded``, as ``ReparamHook`` evaluates; ``folded 3x3``, the same network with all large kernels 3x3.
+
+    Args:
+        cfg: Config of a segmentor or detector with a RepLKNet.
+        setting: How they are run.
+        weights: State dict of the model; None for fresh weights. The 3x3 network has fresh ones always.
 
     Returns:
         For the backbone and for the model, for each form, a row with median, 20th and 80th percentile in
@@ -61,13 +68,14 @@ def benchmark_model(cfg: Config,
     Raises:
         InputError: If the model has no RepLKNet as its backbone.
     """
+    size, batch, dtype, device, channels_last, compiled, _ = setting
     init_default_scope(cfg.default_scope)
     rows = []
     for part in ('backbone', 'model'):
         with ExitStack() as stack, torch.no_grad():
             work = {}
             for form in FORMS:
-                model = _build(cfg, form, weights, device, channels_last).eval()
+                model = _build(cfg, form, weights, setting).eval()
                 if part == 'backbone':
                     model = model.backbone.to(dtype)
                 if form in ('merged', 'folded', 'folded 3x3'):
@@ -81,24 +89,19 @@ def benchmark_model(cfg: Config,
                     work[form] = functools.partial(model, images)
                 else:
                     work[form] = _whole(model, images, cfg.default_scope, dtype)
-            rows += _measure(part, work, batch, device, rounds, with_share=not compiled)
+            rows += _measure(part, work, setting, with_share=not compiled)
     return rows
 
 
-def benchmark_training(cfg: Config,
-                       size: tuple[int, int] = (512, 512),
-                       batch: int = 1,
-                       dtype: torch.dtype = torch.float32,
-                       device: str = 'cpu',
-                       channels_last: bool = False,
-                       compiled: bool = False,
-                       rounds: int = 5) -> list[dict[str, Any]]:
+def benchmark_training(cfg: Config, setting: Setting) -> list[dict]:
     """Times training steps of a segmentor in turns: normalization, losses, their gradients and the optimizer's step.
 
     The forms: ``plain``, on ``nn.Conv2d``; ``training``, on our convolution; ``training 3x3``, the same network with
     all large kernels 3x3.
 
-    Args: As of :func:`benchmark_model`; with another ``dtype`` than float32, losses are computed under autocast to it.
+    Args:
+        cfg: Config of a segmentor with a RepLKNet.
+        setting: How they are run; losses are computed under autocast to another ``dtype`` than float32.
 
     Returns:
         A row for each form, as of :func:`benchmark_model`, its ``part`` being ``'training step'``. The share of the
@@ -111,19 +114,19 @@ def benchmark_training(cfg: Config,
     if cfg.default_scope != 'mmseg':
         raise InputError(f"training steps are timed of segmentors, default_scope must be 'mmseg', got "
                          f'{cfg.default_scope!r}')
-    if batch < 2:
-        raise InputError(f'the BatchNorms of pooled features need a batch of at least 2 images, got {batch}')
+    if setting.batch < 2:
+        raise InputError(f'the BatchNorms of pooled features need a batch of at least 2 images, got {setting.batch}')
     init_default_scope(cfg.default_scope)
     work = {}
     for form in TRAINED_FORMS:
-        model = _build(cfg, form, None, device, channels_last).train()
-        if compiled:
+        model = _build(cfg, form, None, setting).train()
+        if setting.compiled:
             model.backbone.compile()
-        work[form] = _step(model, cfg, labelled_batch(cfg, size, batch), device, dtype)
-    return _measure('training step', work, batch, device, rounds, with_share=False)
+        work[form] = _step(model, cfg, labelled_batch(cfg, setting.size, setting.batch), setting)
+    return _measure('training step', work, setting, with_share=False)
 
 
-def _build(cfg: Config, form: str, weights: dict | None, device: str, channels_last: bool) -> nn.Module:
+def _build(cfg: Config, form: str, weights: dict | None, setting: Setting) -> nn.Module:
     """Builds the network of a form with ``weights``, or fresh ones; the one with 3x3 kernels always has these."""
     model_cfg = copy.deepcopy(cfg.model)
     arch = _with_small_kernels(model_cfg.get('backbone', {}))
@@ -134,20 +137,20 @@ def _build(cfg: Config, form: str, weights: dict | None, device: str, channels_l
         model.load_state_dict(weights)
     if form == 'plain':
         _use_plain_convolutions(model)
-    return model.to(device, memory_format=torch.channels_last if channels_last else torch.preserve_format)
+    return model.to(
+        setting.device, memory_format=torch.channels_last if setting.channels_last else torch.preserve_format)
 
 
-def _measure(part: str, work: dict[str, Callable[[], object]], batch: int, device: str, rounds: int,
-             with_share: bool) -> list[dict[str, Any]]:  # yapf: disable
+def _measure(part: str, work: dict[str, Callable[[], object]], setting: Setting, with_share: bool) -> list[dict]:
     """Returns a row of figures for each form of a part."""
-    peaks = {form: peak_mib(run, device) for form, run in work.items()}
-    shares = {form: _large_kernel_share(run, device) if with_share else None for form, run in work.items()}
+    peaks = {form: peak_mib(run, setting.device) for form, run in work.items()}
+    shares = {form: _large_kernel_share(run, setting.device) if with_share else None for form, run in work.items()}
     rows = []
-    for form, times in time_in_turns(work, device, rounds).items():
+    for form, times in time_in_turns(work, setting.device, setting.rounds).items():
         low, median, high = statistics.quantiles(times, n=10)[1::3]
         rows.append(
             dict(part=part, form=form, median_ms=median, percentile20_ms=low, percentile80_ms=high,
-                 images_per_s=batch / median * 1e3, peak_mib=peaks[form], large_kernel_share=shares[form],
+                 images_per_s=setting.batch / median * 1e3, peak_mib=peaks[form], large_kernel_share=shares[form],
                  raw_ms=times))  # yapf: disable
     return rows
 
@@ -181,12 +184,12 @@ def _whole(model: nn.Module, images: torch.Tensor, scope: str, dtype: torch.dtyp
     return run
 
 
-def _step(model: nn.Module, cfg: Config, data: dict[str, list], device: str, dtype: torch.dtype) -> Callable[[], None]:
+def _step(model: nn.Module, cfg: Config, data: dict[str, list], setting: Setting) -> Callable[[], None]:
     """Returns a training step with the optimizer of ``cfg``, as MMEngine's loop makes it."""
     wrapper = build_optim_wrapper(model, dict(cfg.optim_wrapper, type='OptimWrapper'))
 
     def run() -> None:
-        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+        with torch.autocast(setting.device, setting.dtype, enabled=setting.dtype != torch.float32):
             inputs = model.data_preprocessor(data, True)
             loss, _ = model.parse_losses(model(**inputs, mode='loss'))
         wrapper.update_params(loss)
