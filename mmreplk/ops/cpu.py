@@ -10,8 +10,8 @@ PyTorch's weight gradient is slow from 5x5 on. Three ways have no such limits:
   of the part that is kept, and as few channels at a time as stay in the cache. Here a NaN, an infinity and the
   rounding errors of the largest values spread over the whole map.
 
-Shapes: ``x`` and ``grad_output`` ``(N, C, H, W)``, ``weight`` ``(C, 1, KH, KW)``. bfloat16 and float16 are computed in
-float32, because oneDNN accumulates these kernels too coarsely in bfloat16.
+Shapes: ``x`` and ``grad_output`` ``(N, C, H, W)``, ``weight`` ``(C, 1, KH, KW)``. float16 is computed in float32, and so
+is bfloat16, but for oneDNN's kernels on CPUs with instructions for it, which accumulate in float32 and round once.
 
 Memory at the peak, results included: ``forward`` and ``grad_input`` take at most four times what input and filter take
 in float32, ``grad_weight`` at most four times ``SCRATCH`` padded pixels in float32, or ``CHANNEL_BLOCK`` padded maps a
@@ -29,16 +29,27 @@ from torch import Tensor
 
 _INSTRUCTIONS = torch.backends.cpu.get_cpu_capability() if torch.backends.mkldnn.is_available() else 'none'
 IS_SUPPORTED = _INSTRUCTIONS in ('AVX2', 'AVX512')
+# What PyTorch does not leave to oneDNN on this CPU, but computes itself: many times slower, and gradients roughly.
+SLOW_DTYPES = {
+    dtype
+    for dtype, name in ((torch.bfloat16, 'bf16'), (torch.float16, 'fp16'))
+    if IS_SUPPORTED and not getattr(torch.ops.mkldnn, f'_is_mkldnn_{name}_supported')()
+}
+# Whether oneDNN has instructions for bfloat16; it takes it without them too, but slower than float32.
+HAS_BFLOAT16 = IS_SUPPORTED and torch.bfloat16 not in SLOW_DTYPES and (
+    getattr(torch.cpu, 'get_capabilities', dict)().get('avx512_bf16', False))
 # What follows was measured with tools/measure_cpu_thresholds.py, with AVX-512 and, on the same cores, with AVX2. Where
 # the two are close, one value serves both.
 # The largest kernel extent that oneDNN's forward takes.
 LARGEST_FORWARD = {'AVX2': 9, 'AVX512': 13}.get(_INSTRUCTIONS, math.inf)
-# The smallest from which the channels-last forward, conversions included, beats the transposed convolution.
+# The smallest from which the channels-last forward, conversions included, beats the transposed convolution in float32;
+# in bfloat16 there is none.
 SMALLEST_CHANNELS_LAST = {'AVX512': 21}.get(_INSTRUCTIONS, math.inf)
 # The smallest whose weight gradient is faster as a transposed convolution than in PyTorch.
 SMALLEST_GRAD_WEIGHT = 5 if IS_SUPPORTED else math.inf
-# Products per transformed pixel from which on Fourier transforms, of Intel's library, are the fastest way, by pass.
-SMALLEST_FFT = {'forward': 75, 'grad_weight': 110}
+# Products per transformed pixel from which on Fourier transforms, of Intel's library, are the fastest way, by pass, and
+# for the forward in bfloat16 where HAS_BFLOAT16.
+SMALLEST_FFT = {'forward': 75, 'bfloat16_forward': 110, 'grad_weight': 110}
 if not torch.backends.mkl.is_available():
     SMALLEST_FFT = dict.fromkeys(SMALLEST_FFT, math.inf)
 # N * C * H * W * KH * KW from which on what is gained outweighs what calling an operator of our own costs, by whether
@@ -54,44 +65,62 @@ FFT_SCRATCH = 2**18
 # Channels that oneDNN's kernels compute together.
 CHANNEL_BLOCK = 16
 
-_in_float32 = torch.autocast('cpu', enabled=False)
+_without_autocast = torch.autocast('cpu', enabled=False)
 
 
-@_in_float32
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Returns the convolution of ``x`` with ``weight``, plus ``bias (C,)``; contiguous, in the dtype of ``x``."""
-    dtype, x, weight, bias = x.dtype, x.float(), weight.float(), None if bias is None else bias.float()
-    way = fft_forward if _suits_fft('forward', x.shape, weight.shape[-2:]) else direct_forward
-    return way(x, weight, bias).to(dtype)
+    return _convolve(x, weight, bias)
 
 
-def direct_forward(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Returns the convolution by one of oneDNN's kernels, in float32."""
+def grad_input(grad_output: Tensor, weight: Tensor) -> Tensor:
+    """Returns the gradient with respect to ``x``: the convolution of ``grad_output`` with the flipped filter."""
+    return _convolve(grad_output, weight, flip=True)
+
+
+@_without_autocast
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, flip: bool = False) -> Tensor:
+    in_bfloat16 = HAS_BFLOAT16 and x.dtype == torch.bfloat16
+    if _suits_fft('bfloat16_forward' if in_bfloat16 else 'forward', x.shape, weight.shape[-2:]):
+        way, dtype = fft_convolve, torch.float32
+    else:
+        way, dtype = direct_convolve, torch.bfloat16 if in_bfloat16 else torch.float32
+    return way(x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype), flip).to(x.dtype)
+
+
+def direct_convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, flip: bool = False) -> Tensor:
+    """Returns the convolution, with the flipped filter if ``flip``, by one of oneDNN's kernels.
+
+    In float32 or, where HAS_BFLOAT16, in bfloat16.
+    """
     groups, _, kh, kw = weight.shape
     size, padding = max(kh, kw), (kh // 2, kw // 2)
-    if LARGEST_FORWARD < size < SMALLEST_CHANNELS_LAST:
-        return F.conv_transpose2d(x.contiguous(), weight.flip(-1, -2), bias, padding=padding, groups=groups)
+    if x.dtype == torch.bfloat16:
+        is_transposed = flip or size > LARGEST_FORWARD
+    else:
+        is_transposed = LARGEST_FORWARD < size < SMALLEST_CHANNELS_LAST
+    if flip != is_transposed:
+        weight = weight.flip(-1, -2)
+    if is_transposed:
+        return F.conv_transpose2d(x.contiguous(), weight, bias, padding=padding, groups=groups)
     layout = torch.contiguous_format if size <= LARGEST_FORWARD else torch.channels_last
     return F.conv2d(x.contiguous(memory_format=layout), weight, bias, padding=padding, groups=groups).contiguous()
 
 
-def fft_forward(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Returns the convolution by Fourier transforms, in float32."""
+def fft_convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, flip: bool = False) -> Tensor:
+    """Returns the convolution, with the flipped filter if ``flip``, by Fourier transforms, in float32."""
     (h, w), (kh, kw) = x.shape[-2:], weight.shape[-2:]
     size, channels, out = _fft_size(x.shape, (kh, kw)), _fft_channels(x.shape, (kh, kw)), x.new_empty(x.shape)
-    parts = zip(x.split(channels, 1), weight[:, 0].flip(-1, -2).split(channels), out.split(channels, 1), strict=True)
+    # A product of spectra convolves in the mathematical sense, with the filter flipped.
+    weight = weight if flip else weight.flip(-1, -2)
+    parts = zip(x.split(channels, 1), weight[:, 0].split(channels), out.split(channels, 1), strict=True)
     for part, filters, target in parts:
         spectrum = torch.fft.rfft2(part, size).mul_(torch.fft.rfft2(filters, size))
         target.copy_(torch.fft.irfft2(spectrum, size)[..., kh // 2:kh // 2 + h, kw // 2:kw // 2 + w])
     return out if bias is None else out.add_(bias.view(-1, 1, 1))
 
 
-def grad_input(grad_output: Tensor, weight: Tensor) -> Tensor:
-    """Returns the gradient with respect to ``x``: the convolution of ``grad_output`` with the flipped filter."""
-    return forward(grad_output, weight.flip(-1, -2))
-
-
-@_in_float32
+@_without_autocast
 def grad_weight(x: Tensor, grad_output: Tensor, kernel_size: tuple[int, int]) -> Tensor:
     """Returns the gradient with respect to ``weight``, ``(C, 1, KH, KW)``, in the dtype of ``x``."""
     dtype, x, grad_output = x.dtype, x.float(), grad_output.float()
@@ -149,7 +178,7 @@ def products_per_pixel(what: str, shape: torch.Size, kernel_size: tuple[int, int
     there and of N back, and one of a filter.
     """
     n, _, h, w = shape
-    (kh, kw), taps = kernel_size, _taps_inside if what == 'forward' else operator.mul
+    (kh, kw), taps = kernel_size, operator.mul if what == 'grad_weight' else _taps_inside
     return n * taps(h, kh) * taps(w, kw) / ((2 * n + 1) * math.prod(_fft_size(shape, kernel_size)))
 
 

@@ -85,10 +85,9 @@ def _choose_backend(asked: str | None, x: Tensor, weight: Tensor, kernel_size: t
         is_faster = size > LARGEST_SPECIALIZED
     else:
         is_training = size >= cpu.SMALLEST_GRAD_WEIGHT and torch.is_grad_enabled() and weight.requires_grad
-        is_faster = (is_training or size > cpu.LARGEST_FORWARD) and (
-            x.numel() * math.prod(kernel_size) >= cpu.SMALLEST_WORK[is_training]
-            # PyTorch's float16 is off by per cents on large kernels.
-            or size > cpu.LARGEST_SOUND or x.dtype == torch.float16)
+        dtype = torch.get_autocast_dtype('cpu') if torch.is_autocast_enabled('cpu') else x.dtype
+        is_faster = dtype in cpu.SLOW_DTYPES or (is_training or size > cpu.LARGEST_FORWARD) and (
+            x.numel() * math.prod(kernel_size) >= cpu.SMALLEST_WORK[is_training] or size > cpu.LARGEST_SOUND)
     # Exporters and tracers are to see an ordinary convolution.
     if not is_faster or torch.jit.is_tracing() or torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
         return 'torch'

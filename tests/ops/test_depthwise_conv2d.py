@@ -14,8 +14,7 @@ pytestmark = pytest.mark.usefixtures('poisoned_empty', 'fast_path_for_small_maps
 choice = importlib.import_module('mmreplk.ops.depthwise_conv2d')  # the module, which the function of its name hides
 
 # Relative to the largest value of the reference, for a reduction of 1000 terms; grows with its square root.
-# PyTorch, which computes small kernels, needs the float16 figure; the fast path keeps within 5e-4.
-TOLERANCE = {torch.float64: 1e-13, torch.float32: 2e-6, torch.bfloat16: 4e-3, torch.float16: 2e-3}
+TOLERANCE = {torch.float64: 1e-13, torch.float32: 2e-6, torch.bfloat16: 4e-3, torch.float16: 5e-4}
 
 # (N, C, H, W, KH, KW)
 SHAPES = [
@@ -75,6 +74,15 @@ def test_both_ways_on_a_cpu_agree_with_the_reference(monkeypatch, shape, way):
     assert_close(cpu.forward(x, weight, bias), reference.forward(xd, wd, bias.double()), kh * kw)
     assert_close(cpu.grad_input(grad, weight), reference.grad_input(gd, wd), kh * kw)
     assert_close(cpu.grad_weight(x, grad, (kh, kw)), reference.grad_weight(xd, gd, (kh, kw)), n * h * w)
+
+
+@pytest.mark.parametrize('shape', SHAPES, ids=str)
+def test_a_cpu_without_instructions_for_bfloat16(monkeypatch, shape):
+    monkeypatch.setattr(cpu, 'HAS_BFLOAT16', False)
+    x, weight, bias = (t.detach() for t in make(shape, torch.bfloat16))
+    xd, wd, taps = x.double(), weight.double(), shape[-2] * shape[-1]
+    assert_close(cpu.forward(x, weight, bias), reference.forward(xd, wd, bias.double()), taps)
+    assert_close(cpu.grad_input(x, weight), reference.grad_input(xd, wd), taps)
 
 
 def test_transforms_are_as_short_as_they_may_be():
@@ -210,6 +218,23 @@ def test_backends_agree():
         out = depthwise_conv2d(*inputs, backend='cpu')
         assert 'mmreplk' in type(out.grad_fn).__name__
         torch.testing.assert_close(out, expected)
+
+
+def test_what_pytorch_computes_slowly_on_a_cpu_takes_the_fast_path(monkeypatch):
+    monkeypatch.setattr(cpu, 'IS_SUPPORTED', True)
+    monkeypatch.setattr(cpu, 'SMALLEST_WORK', {False: math.inf, True: math.inf})
+    monkeypatch.setattr(cpu, 'SLOW_DTYPES', {torch.float16})
+
+    def chosen(dtype, is_same=True):
+        x, weight, _ = make((1, 2, 9, 9, 3, 3), dtype)
+        return choice._choose_backend(None, x, weight, (3, 3), is_same)
+
+    assert chosen(torch.float16) == 'cpu'
+    assert chosen(torch.float16, is_same=False) == chosen(torch.bfloat16) == chosen(torch.float32) == 'torch'
+    with torch.autocast('cpu', torch.float16):
+        assert chosen(torch.float32) == 'cpu'
+    with torch.autocast('cpu', torch.bfloat16):
+        assert chosen(torch.float16) == 'torch'
 
 
 def test_choice_on_a_gpu(monkeypatch, caplog):

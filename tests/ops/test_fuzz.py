@@ -15,8 +15,7 @@ from mmreplk.ops import depthwise_conv2d
 
 # Relative to the largest value of the reference, or to what a sum of that many normal products is expected to be. Where
 # PyTorch computes, it adds products in turn, and the rounding of more than 1000 grows by the root of their number.
-# The figures for bfloat16 and float16 are those of PyTorch's own kernels, which round on the way.
-TOLERANCE = {torch.float64: 1e-13, torch.float32: 3e-6, torch.bfloat16: 2e-2, torch.float16: 8e-3}
+TOLERANCE = {torch.float64: 1e-13, torch.float32: 3e-6, torch.bfloat16: 4e-3, torch.float16: 5e-4}
 
 
 def laid_out(t, layout):
@@ -34,8 +33,10 @@ def problems(draw):
     dims = [draw(st.integers(1, high)) for high in (3, 5, 24, 24)]
     kernel = draw(st.tuples(*[st.sampled_from([1, 2, 3, 5, 7, 8, 13, 21, 31, 51])] * 2))
     options, dtypes = {}, list(TOLERANCE)
-    if draw(st.booleans()):  # What is left to PyTorch, whose float16 is off by per cents on the largest kernels.
+    is_ours = draw(st.booleans())
+    if not is_ours or any(k % 2 == 0 for k in kernel):  # PyTorch's own bfloat16 and float16 are off by per cents.
         dtypes = [torch.float64, torch.float32]
+    if not is_ours:
         options = dict(
             stride=draw(st.integers(1, 3)),
             dilation=draw(st.integers(1, 2)),
