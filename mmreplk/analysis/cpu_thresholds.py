@@ -3,6 +3,7 @@
 import math
 import random
 import statistics
+from collections import defaultdict
 from collections.abc import Callable
 
 import torch
@@ -60,17 +61,15 @@ def measure_fft(shapes: int = 60) -> dict[str, float]:
         infinity if they are nowhere. The forward in bfloat16 only where oneDNN's kernels take it.
     """
     rng = random.Random(0)
-    passes = [what for what in cpu.SMALLEST_FFT if cpu.HAS_BFLOAT16 or what != 'bfloat16_forward']
-    ratios: dict[str, list[tuple[float, float]]] = {what: [] for what in passes}
+    ratios: dict[str, list[tuple[float, float]]] = defaultdict(list)
     sizes = [k for k in KERNEL_SIZES if k > cpu.LARGEST_FORWARD]
     while len(ratios['forward']) < shapes:
         n, c, h = rng.choice((1, 2, 4)), rng.choice((64, 128, 256)), rng.choice((16, 24, 32, 48, 64, 96))
         k = rng.choice(sizes)
-        products = {what: cpu.products_per_pixel(what, (n, c, h, h), (k, k)) for what in ratios}
-        if 30 < products['forward'] < 200 and n * c * h * h * k * k < 6e8:
-            by_pass = _fft_ratios(n, c, h, k)
-            for what in passes:
-                ratios[what].append((products[what], by_pass[what]))
+        shape, kernel_size = (n, c, h, h), (k, k)
+        if 30 < cpu.products_per_pixel('forward', shape, kernel_size) < 200 and n * c * h * h * k * k < 6e8:
+            for what, ratio in _fft_ratios(n, c, h, k).items():
+                ratios[what].append((cpu.products_per_pixel(what, shape, kernel_size), ratio))
     return {what: _mostly_from(pairs) for what, pairs in ratios.items()}
 
 
@@ -120,18 +119,14 @@ def _work_ratio(n: int, c: int, h: int, k: int, trains: bool) -> float:
 def _fft_ratios(n: int, c: int, h: int, k: int) -> dict[str, float]:
     x, weight = torch.randn(n, c, h, h), torch.randn(c, 1, k, k)
     rounded = x.bfloat16(), weight.bfloat16()
-    times = _medians(
-        dict(
-            direct=lambda: cpu.direct_convolve(x, weight),
-            fft=lambda: cpu.fft_convolve(x, weight),
-            direct_bfloat16=lambda: cpu.direct_convolve(*rounded),
-            fft_bfloat16=lambda: cpu.fft_convolve(*map(Tensor.float, rounded)).bfloat16(),
-            direct_grad=lambda: cpu.direct_grad_weight(x, x, (k, k)),
-            fft_grad=lambda: cpu.fft_grad_weight(x, x, (k, k))))
-    return dict(
-        forward=times['direct'] / times['fft'],
-        bfloat16_forward=times['direct_bfloat16'] / times['fft_bfloat16'],
-        grad_weight=times['direct_grad'] / times['fft_grad'])
+    functions = dict(
+        forward=(lambda: cpu.direct_convolve(x, weight), lambda: cpu.fft_convolve(x, weight)),
+        grad_weight=(lambda: cpu.direct_grad_weight(x, x, (k, k)), lambda: cpu.fft_grad_weight(x, x, (k, k))))
+    if cpu.HAS_BFLOAT16:
+        functions['bfloat16_forward'] = (lambda: cpu.direct_convolve(*rounded),
+                                         lambda: cpu.fft_convolve(*map(Tensor.float, rounded)).bfloat16())
+    times = {what: _medians(dict(direct=direct, fft=fft)) for what, (direct, fft) in functions.items()}
+    return {what: by_way['direct'] / by_way['fft'] for what, by_way in times.items()}
 
 
 def _medians(functions: dict[str, Callable[[], object]]) -> dict[str, float]:

@@ -10,8 +10,8 @@ PyTorch's weight gradient is slow from 5x5 on. Three ways have no such limits:
   of the part that is kept, and as few channels at a time as stay in the cache. Here a NaN, an infinity and the
   rounding errors of the largest values spread over the whole map.
 
-Shapes: ``x`` and ``grad_output`` ``(N, C, H, W)``, ``weight`` ``(C, 1, KH, KW)``. float16 is computed in float32, and so
-is bfloat16, but for oneDNN's kernels on CPUs with instructions for it, which accumulate in float32 and round once.
+Shapes: ``x`` and ``grad_output`` ``(N, C, H, W)``, ``weight`` ``(C, 1, KH, KW)``. float16 is computed in float32. So is
+bfloat16, but for oneDNN's kernels on CPUs with instructions for it, which accumulate in float32 and round once.
 
 Memory at the peak, results included: ``forward`` and ``grad_input`` take at most four times what input and filter take
 in float32, ``grad_weight`` at most four times ``SCRATCH`` padded pixels in float32, or ``CHANNEL_BLOCK`` padded maps a
@@ -42,8 +42,8 @@ HAS_BFLOAT16 = IS_SUPPORTED and torch.bfloat16 not in SLOW_DTYPES and (
 # the two are close, one value serves both.
 # The largest kernel extent that oneDNN's forward takes.
 LARGEST_FORWARD = {'AVX2': 9, 'AVX512': 13}.get(_INSTRUCTIONS, math.inf)
-# The smallest from which the channels-last forward, conversions included, beats the transposed convolution in float32;
-# in bfloat16 there is none.
+# The smallest from which the channels-last forward, conversions included, beats the transposed convolution in float32.
+# In bfloat16 it does from 25 on, but oneDNN never returns for many maps of up to 16 channels.
 SMALLEST_CHANNELS_LAST = {'AVX512': 21}.get(_INSTRUCTIONS, math.inf)
 # The smallest whose weight gradient is faster as a transposed convolution than in PyTorch.
 SMALLEST_GRAD_WEIGHT = 5 if IS_SUPPORTED else math.inf
