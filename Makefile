@@ -18,7 +18,7 @@ demo: setup
 demo-det: setup
 	$(BIN)/python tools/demo.py --detection
 
-# Two processes of one thread each take half the time of one with two threads. Files stay whole: their tests share fixtures.
+# Two processes of a thread each take little more than half the time of one. Files stay whole: tests share fixtures.
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
 

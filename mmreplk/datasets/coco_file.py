@@ -119,7 +119,7 @@ def _are_numbers(values: list) -> bool:
     if not {int, float}.issuperset(map(type, values)):
         return False
     # Neither min nor max sees a NaN that is not the first; a sum does.
-    return not values or (-_LARGEST < min(values) and max(values) < _LARGEST and math.isfinite(sum(values)))
+    return not values or (min(values) > -_LARGEST and max(values) < _LARGEST and math.isfinite(sum(values)))
 
 
 def _is_id(value: object) -> bool:
