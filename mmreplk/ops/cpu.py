@@ -43,7 +43,7 @@ HAS_BFLOAT16 = IS_SUPPORTED and torch.bfloat16 not in SLOW_DTYPES and (
 # The largest kernel extent that oneDNN's forward takes.
 LARGEST_FORWARD = {'AVX2': 9, 'AVX512': 13}.get(_INSTRUCTIONS, math.inf)
 # The smallest from which the channels-last forward, conversions included, beats the transposed convolution in float32.
-# In bfloat16 it does from 25 on, but oneDNN never returns for many maps of up to 16 channels.
+# In bfloat16 oneDNN does not return from it for many maps of up to 16 channels: see may_never_return.
 SMALLEST_CHANNELS_LAST = {'AVX512': 21}.get(_INSTRUCTIONS, math.inf)
 # The smallest whose weight gradient is faster as a transposed convolution than in PyTorch.
 SMALLEST_GRAD_WEIGHT = 5 if IS_SUPPORTED else math.inf
@@ -66,6 +66,14 @@ FFT_SCRATCH = 2**18
 CHANNEL_BLOCK = 16
 
 _without_autocast = torch.autocast('cpu', enabled=False)
+
+
+def may_never_return(x: Tensor, weight: Tensor, dtype: torch.dtype) -> bool:
+    """Whether PyTorch's convolution in ``dtype`` may not: in bfloat16, with channels-last strides of one of the two.
+
+    That is for filters larger than LARGEST_FORWARD, as (1, 3, 11, 36) with 9x23 in PyTorch 2.13.
+    """
+    return dtype == torch.bfloat16 and any(t.stride(1) < t.stride(2) for t in (x, weight))
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

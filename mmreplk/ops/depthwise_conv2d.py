@@ -86,7 +86,8 @@ def _choose_backend(asked: str | None, x: Tensor, weight: Tensor, kernel_size: t
     else:
         is_training = size >= cpu.SMALLEST_GRAD_WEIGHT and torch.is_grad_enabled() and weight.requires_grad
         dtype = torch.get_autocast_dtype('cpu') if torch.is_autocast_enabled('cpu') else x.dtype
-        is_large = x.numel() * math.prod(kernel_size) >= cpu.SMALLEST_WORK[is_training] or size > cpu.LARGEST_SOUND
+        is_large = x.numel() * math.prod(kernel_size) >= cpu.SMALLEST_WORK[is_training]
+        is_large = is_large or size > cpu.LARGEST_SOUND or cpu.may_never_return(x, weight, dtype)
         is_faster = dtype in cpu.SLOW_DTYPES or (is_large and (is_training or size > cpu.LARGEST_FORWARD))
     # Exporters and tracers are to see an ordinary convolution.
     if not is_faster or torch.jit.is_tracing() or torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():

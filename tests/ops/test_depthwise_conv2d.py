@@ -237,6 +237,28 @@ def test_what_pytorch_computes_slowly_on_a_cpu_takes_the_fast_path(monkeypatch):
         assert chosen(torch.float16) == 'torch'
 
 
+@pytest.mark.parametrize('lays_out', ['x', 'weight'])
+def test_what_pytorch_may_never_return_from_takes_the_fast_path(monkeypatch, lays_out):
+    monkeypatch.setattr(cpu, 'IS_SUPPORTED', True)
+    monkeypatch.setattr(cpu, 'LARGEST_FORWARD', 13)
+    monkeypatch.setattr(cpu, 'SLOW_DTYPES', set())
+    monkeypatch.setattr(cpu, 'SMALLEST_WORK', {False: math.inf, True: math.inf})
+
+    def chosen(dtype, size, layout):
+        x, weight = torch.randn(1, 5, 20, 32, dtype=dtype), torch.randn(5, 1, size, size, dtype=dtype)
+        if lays_out == 'x':
+            x = x.to(memory_format=layout)
+        else:
+            weight = weight.to(memory_format=layout)
+        return choice._choose_backend(None, x, weight, (size, size), True)
+
+    assert chosen(torch.bfloat16, 15, torch.channels_last) == 'cpu'
+    assert chosen(torch.bfloat16, 15, torch.contiguous_format) == chosen(torch.float32, 15, torch.channels_last) == \
+        chosen(torch.bfloat16, 13, torch.channels_last) == 'torch'
+    with torch.autocast('cpu', torch.bfloat16):
+        assert chosen(torch.float32, 15, torch.channels_last) == 'cpu'
+
+
 def test_choice_on_a_gpu(monkeypatch, caplog):
     monkeypatch.setattr(choice, 'HAS_TRITON', True)
     monkeypatch.setattr(torch.version, 'hip', None)
