@@ -16,6 +16,8 @@ from mmreplk.ops import depthwise_conv2d
 # Relative to the largest value of the reference, or to what a sum of that many normal products is expected to be. Where
 # PyTorch computes, it adds products in turn, and the rounding of more than 1000 grows by the root of their number.
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 3e-6, torch.bfloat16: 4e-3, torch.float16: 5e-4}
+# Of kernels of even sizes, which PyTorch computes: its own bfloat16 and float16 round on the way.
+EVEN_TOLERANCE = TOLERANCE | {torch.bfloat16: 2e-2, torch.float16: 8e-3}
 
 
 def laid_out(t, layout):
@@ -33,10 +35,8 @@ def problems(draw):
     dims = [draw(st.integers(1, high)) for high in (3, 5, 24, 24)]
     kernel = draw(st.tuples(*[st.sampled_from([1, 2, 3, 5, 7, 8, 13, 21, 31, 51])] * 2))
     options, dtypes = {}, list(TOLERANCE)
-    is_ours = draw(st.booleans())
-    if not is_ours or any(k % 2 == 0 for k in kernel):  # PyTorch's own bfloat16 and float16 are off by per cents.
+    if draw(st.booleans()):  # What is left to PyTorch, whose float16 is off by per cents on the largest kernels.
         dtypes = [torch.float64, torch.float32]
-    if not is_ours:
         options = dict(
             stride=draw(st.integers(1, 3)),
             dilation=draw(st.integers(1, 2)),
@@ -52,13 +52,13 @@ def problems(draw):
         options=options)
 
 
-def assert_close(actual, expected, terms, is_ours):
+def assert_close(actual, expected, terms, is_ours, tolerance):
     assert actual.shape == expected.shape
     if actual.numel():
         scale = max(terms**.5, expected.abs().max())
         error = (actual.double() - expected).abs().max() / scale
         growth = 1 if is_ours else max(1, terms / 1000)**.5
-        assert error <= TOLERANCE[actual.dtype] * growth, f'{error:.1e} of {scale:.1e}'
+        assert error <= tolerance[actual.dtype] * growth, f'{error:.1e} of {scale:.1e}'
 
 
 @pytest.mark.usefixtures('fast_path_for_small_maps')
@@ -79,11 +79,11 @@ def test_any_problem_agrees_with_float64(problem):
     if problem['activation']:
         # The sign of what is zero but for rounding decides about a gradient: take it from the output under test.
         expected = expected * (out > 0)
-    is_ours = not problem['options']
-    assert_close(out.detach(), expected.detach(), kh * kw, is_ours)
+    is_ours, tolerance = not problem['options'], TOLERANCE if kh % 2 and kw % 2 else EVEN_TOLERANCE
+    assert_close(out.detach(), expected.detach(), kh * kw, is_ours, tolerance)
 
     grad = laid_out(torch.randn(out.shape), problem['layouts'][2]).to(dtype)
     grads = torch.autograd.grad(out, inputs, grad)
     desired = torch.autograd.grad(expected, doubles, grad.double())
     for actual, reference, terms in zip(grads, desired, (kh * kw, n * h * w, n * h * w), strict=False):
-        assert_close(actual, reference, terms, is_ours)
+        assert_close(actual, reference, terms, is_ours, tolerance)
