@@ -1,6 +1,5 @@
 """Whose checkpoint it is, and where in it the backbone lies."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -8,7 +7,6 @@ from torch import Tensor
 
 # Under these keys lies what a model's tensors are wrapped in, by MMEngine and MMCV and by the official code.
 _WRAPPINGS = ('state_dict', 'model', 'module')
-_FEATURE_NORM = re.compile(r'stages\.(\d+)\.norm\.')
 
 
 @dataclass(frozen=True)
@@ -19,7 +17,7 @@ class Source:
         kind: Whose checkpoint it is, in words that follow 'from'.
         weights: Every tensor of the model, by the name that it was saved under.
         prefix: What the backbone's names begin with there, ``'backbone.'`` or ``''``.
-        backbone: The backbone's tensors by the names that they have in ``RepLKNet``.
+        backbone: The backbone's tensors by the names that they have in the network.
         left_out: Why each other entry is no part of the backbone, by its name in the checkpoint.
     """
 
@@ -43,25 +41,30 @@ _WHOLE = 'a whole model'
 _BACKBONE = 'a backbone'
 
 
-def find_backbone(saved: Mapping) -> Source:
+def find_backbone(saved: Mapping, network: type | None = None) -> Source:
     """Finds the backbone's tensors in a checkpoint, or in a state dict, of any of the known layouts.
 
-    - Official classification: ``stem.*``, ``stages.*``, ..., ``norm.*``, ``head.*``, bare or in ``model``.
+    - Official classification: the network's names, ``norm.*`` and ``head.*``, bare or in ``model``.
     - Official and our segmentors and detectors: ``backbone.*`` and their heads, in ``state_dict``.
     - mmpretrain: ``backbone.*`` and ``head.fc.*``, the classifier's norm as a norm of the last stage.
-    - Ours: a backbone alone, or a whole model, in training or merged form.
+    - Ours: a backbone alone, or a whole model, in any form.
 
     What is none of these comes back under the names that it has, with nothing left out.
+
+    Args:
+        saved: The checkpoint or state dict.
+        network: The class of the network that is looked for, which tells a classifier's norm; None if it is unknown.
     """
     weights, left_out = unwrap(saved)
-    prefix = 'backbone.' if any(name.startswith(('backbone.stem.', 'backbone.stages.')) for name in weights) else ''
+    prefix = 'backbone.' if any(name.startswith('backbone.') for name in weights) else ''
     backbone = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
-    norms = [prefix + name for name in backbone if name.startswith('norm.')]
-    norms += [prefix + name for name in _pooled_norm(backbone)]
+    bare = [name for name in backbone if name.startswith('norm.')]
+    found = bare if network is None else network.classifier_norm(backbone)
+    is_mmpretrain, norms = len(found) > len(bare), [prefix + name for name in found]
     classifier = [name for name in weights if name.startswith((f'{prefix}head.', 'head.fc.'))]
     others = [name for name in weights if not name.startswith((prefix, 'head.fc.'))]
     if not prefix:
-        kind = _MMPRETRAIN if _pooled_norm(backbone) else _CLASSIFICATION if norms or classifier else _BACKBONE
+        kind = _MMPRETRAIN if is_mmpretrain else _CLASSIFICATION if norms or classifier else _BACKBONE
     else:
         kind = _MMPRETRAIN if norms or classifier else _whole_kind(saved)
     for names, reason in ((norms, "the classifier's norm"), (classifier, 'the classifier'),
@@ -84,20 +87,6 @@ def unwrap(saved: Mapping) -> tuple[dict[str, Tensor], dict[str, str]]:
     return weights, left_out
 
 
-def form(names: Mapping) -> str:
-    """Returns whose names these are, of the ``'training'``, ``'merged'`` or ``'folded'`` form, or ``'unknown'``."""
-    if 'stem.0.conv.bias' in names:
-        return 'folded'
-    if any('.lkb_reparam.' in name for name in names):
-        return 'merged'
-    return 'training' if any('.lkb_origin.' in name for name in names) else 'unknown'
-
-
-def normed_stages(names: Mapping) -> set[int]:
-    """Returns the stages whose features a norm of their own normalizes."""
-    return {int(match[1]) for match in map(_FEATURE_NORM.match, names) if match}
-
-
 def summarize(reasons: Mapping[str, str]) -> str:
     """Returns ``reasons``, a dict from a name to its reason, as one phrase that names the first of each reason."""
     names: dict[str, list[str]] = {}
@@ -105,18 +94,6 @@ def summarize(reasons: Mapping[str, str]) -> str:
         names.setdefault(reason, []).append(name)
     return ', '.join(f'{own[0]}{f" and {len(own) - 1} more" if len(own) > 1 else ""} ({reason})'
                      for reason, own in names.items())
-
-
-def _pooled_norm(backbone: Mapping) -> list[str]:
-    """Returns the names under which mmpretrain keeps the classifier's norm.
-
-    A network that normalizes its features has a norm on every stage. One on the last stage of several alone is what
-    the classifier normalizes with before it pools.
-    """
-    stages = {int(name.split('.')[1]) for name in backbone if re.match(r'stages\.\d+\.', name)}
-    if len(stages) > 1 and normed_stages(backbone) == {max(stages)}:
-        return [name for name in backbone if _FEATURE_NORM.match(name)]
-    return []
 
 
 def _whole_kind(saved: Mapping) -> str:

@@ -1,22 +1,31 @@
 """Evaluation in the merged and folded form of a model, which stands beside the model and leaves no trace in it."""
 
 import copy
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from mmcv.cnn import ConvModule
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..errors import InputError
-from .folding import biased, fold_bn
-from .large_kernel import ReparamLargeKernelConv
-from .replknet import RepLKNet
+from .errors import InputError
+from .layers.branches import MergeableConv
+from .layers.folding import BatchNorm, fold
+from .networks import LargeKernelBackbone
 
 # How far the merged form may be from the model, in parts of the largest value: rounding through some 200 layers.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+
+
+# How to fold modules of other libraries, by their class; subclasses, whose forward may differ, are not meant.
+FOLDERS: dict[type[nn.Module], 'Folder'] = {}
+
+
+class Folder(NamedTuple):
+    """Whether a module can be folded, and what does it, in place."""
+    applies: Callable[[nn.Module], bool]
+    fold: Callable[[nn.Module], None]
 
 
 class Merged(NamedTuple):
@@ -31,12 +40,14 @@ def reparameterized(model: nn.Module, fuse_bn: bool = True, check: bool = False)
 
     Wherever something can be merged, a merged copy is made on entry, and is called instead of the module as long as
     that is in evaluation mode. The copies do not follow weights that change before the exit; hooks on modules inside a
-    copied one are not called.
+    copied one are not called. Where somebody else has replaced the ``forward`` of a module, activation checkpointing
+    for example, that is kept, and what is below the module is merged.
 
     Args:
         model: Any model, wrapped or not.
-        fuse_bn: Also fold the BatchNorms of every :class:`RepLKNet`, and those that follow the convolution in MMCV's
-            ``ConvModule``, of which heads and necks consist. Otherwise large kernels only are merged.
+        fuse_bn: Also fold the BatchNorms of every large-kernel network and, where ``mmreplk.mm`` is imported, those that
+            follow the convolution in MMCV's ``ConvModule``, of which heads and necks consist. Otherwise large kernels
+            only are merged.
         check: Compare each copy with its module on the first input that it gets.
 
     Yields:
@@ -71,37 +82,43 @@ def reparameterize(model: nn.Module, fuse_bn: bool = True) -> Merged:
 
 def _mergeable(module: nn.Module, fuse_bn: bool) -> Iterator[nn.Module]:
     """Yields the outermost modules that have a merged form."""
-    is_whole = fuse_bn and (isinstance(module, RepLKNet) or _is_conv_bn(module))
-    if is_whole or (isinstance(module, ReparamLargeKernelConv) and not module.deploy):
-        # Not where the forward has been replaced before, by an enclosing reparameterized() for example.
-        if 'forward' not in vars(module):
-            yield module
+    replaced = vars(module).get('forward')
+    if replaced is not None and hasattr(replaced, 'merged'):
+        return  # an enclosing reparameterized() is there already
+    can_fold = fuse_bn and (isinstance(module, LargeKernelBackbone) or hasattr(module, 'fuse_bn') or _folder(module))
+    if replaced is None and (can_fold or (isinstance(module, MergeableConv) and not module.is_merged)):
+        yield module
         return
     for child in module.children():
         yield from _mergeable(child, fuse_bn)
 
 
-def _is_conv_bn(module: nn.Module) -> bool:
-    """Whether it is a plain convolution whose output goes into a BatchNorm."""
-    return (isinstance(module, ConvModule) and module.order[:2] == ('conv', 'norm') and module.with_norm
-            and isinstance(module.norm, _BatchNorm) and module.norm.track_running_stats
-            and type(module.conv) is nn.Conv2d and not module.with_spectral_norm)  # yapf: disable
+def _folder(module: nn.Module) -> Folder | None:
+    folder = FOLDERS.get(type(module))
+    return folder if folder is not None and folder.applies(module) else None
 
 
 def _merge(module: nn.Module, fuse_bn: bool) -> nn.Module:
-    twin = copy.deepcopy(module).eval().requires_grad_(False)
+    # Hooks stay behind: they would be called twice, and copied with all that they hold.
+    hooks = {id(hooks): OrderedDict() for m in module.modules() for name, hooks in vars(m).items()
+             if name in ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')}  # yapf: disable
+    twin = copy.deepcopy(module, hooks).eval().requires_grad_(False)
     _merge_in_place(twin, fuse_bn)
     return twin
 
 
 def _merge_in_place(module: nn.Module, fuse_bn: bool) -> None:
-    if isinstance(module, RepLKNet):
+    folder = _folder(module)
+    if isinstance(module, LargeKernelBackbone):
         module.reparameterize(fuse_bn)
-    elif isinstance(module, ReparamLargeKernelConv):
-        module.reparameterize()
+    elif folder is not None:
+        folder.fold(module)
     else:
-        module.conv = biased(module.conv, *fold_bn(module.conv, module.norm))
-        setattr(module, module.norm_name, nn.Identity())
+        for part in list(module.modules()):
+            if isinstance(part, MergeableConv):
+                part.reparameterize()
+        if fuse_bn:
+            fold(module)
 
 
 def _instead(module: nn.Module, twin: nn.Module, original: Callable, check: bool) -> Callable:
@@ -119,13 +136,15 @@ def _instead(module: nn.Module, twin: nn.Module, original: Callable, check: bool
             _compare(module, out, original(*args, **kwargs))
         return out
 
+    forward.merged = twin
     return forward
 
 
 def _compare(module: nn.Module, merged: Tensor | tuple[Tensor, ...], expected: Tensor | tuple[Tensor, ...]) -> None:
     pairs = [(merged, expected)] if isinstance(merged, Tensor) else zip(merged, expected, strict=True)
     for i, (actual, wanted) in enumerate(pairs):
-        error = ((actual.double() - wanted.double()).abs().max() / wanted.double().abs().max()).item()
+        difference, largest = ((t.double().abs().max().item()) for t in (actual.double() - wanted.double(), wanted))
+        error = difference / largest if largest else difference
         if not error <= TOLERANCE[wanted.dtype]:
             raise InputError(f'the merged form of {type(module).__name__} differs by {error:.1e} of the largest value '
                              f'of output {i}, more than the {TOLERANCE[wanted.dtype]:.0e} of rounding in '
@@ -133,11 +152,11 @@ def _compare(module: nn.Module, merged: Tensor | tuple[Tensor, ...], expected: T
 
 
 def _branched(module: nn.Module) -> int:
-    return sum(isinstance(m, ReparamLargeKernelConv) and not m.deploy for m in module.modules())
+    return sum(isinstance(m, MergeableConv) and not m.is_merged for m in module.modules())
 
 
 def _norms(module: nn.Module) -> int:
     """Counts the BatchNorms that are not part of a large kernel's branches."""
-    if isinstance(module, ReparamLargeKernelConv):
+    if isinstance(module, MergeableConv):
         return 0
-    return isinstance(module, _BatchNorm) + sum(map(_norms, module.children()))
+    return isinstance(module, BatchNorm) + sum(map(_norms, module.children()))
