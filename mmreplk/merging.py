@@ -45,9 +45,9 @@ def reparameterized(model: nn.Module, fuse_bn: bool = True, check: bool = False)
 
     Args:
         model: Any model, wrapped or not.
-        fuse_bn: Also fold the BatchNorms of every large-kernel network and, where ``mmreplk.mm`` is imported, those that
-            follow the convolution in MMCV's ``ConvModule``, of which heads and necks consist. Otherwise large kernels
-            only are merged.
+        fuse_bn: Also fold the BatchNorms of every large-kernel network and, where ``mmreplk.mm`` is imported, those
+            that follow the convolution in MMCV's ``ConvModule``, of which heads and necks consist. Otherwise large
+            kernels only are merged.
         check: Compare each copy with its module on the first input that it gets.
 
     Yields:
@@ -100,9 +100,9 @@ def _folder(module: nn.Module) -> Folder | None:
 
 def _merge(module: nn.Module, fuse_bn: bool) -> nn.Module:
     # Hooks stay behind: they would be called twice, and copied with all that they hold.
-    hooks = {id(hooks): OrderedDict() for m in module.modules() for name, hooks in vars(m).items()
-             if name in ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')}  # yapf: disable
-    twin = copy.deepcopy(module, hooks).eval().requires_grad_(False)
+    names = ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')
+    without = {id(hooks): OrderedDict() for part in module.modules() for hooks in map(vars(part).get, names)}
+    twin = copy.deepcopy(module, without).eval().requires_grad_(False)
     _merge_in_place(twin, fuse_bn)
     return twin
 

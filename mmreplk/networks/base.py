@@ -83,7 +83,8 @@ class LargeKernelBackbone(nn.Module):
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.is_merged = self.is_folded = False
-        self.build(torch.linspace(0, drop_path_rate, sum(arch.layers), dtype=torch.float64, device='cpu').tolist(), norm)
+        blocks = sum(arch.layers)
+        self.build([drop_path_rate * i / max(1, blocks - 1) for i in range(blocks)], norm)
         if deploy:
             self.reparameterize(fuse_bn)
         self.register_load_state_dict_pre_hook(take_weights)

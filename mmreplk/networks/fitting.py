@@ -14,7 +14,7 @@ from .sources import find_backbone, summarize
 _ORIGIN = 'or take the training checkpoint that they were made from'
 # What weights of each form are, and where they go.
 _FORMS = {
-    'training': ('in training form', '{}(deploy=False), then call its reparameterize(), or reparameterize the checkpoint'),
+    'training': ('in training form', '{}(deploy=False), then call its reparameterize(), or convert the checkpoint'),
     'merged': ('merged', f'{{}}(deploy=True), {_ORIGIN}'),
     'folded': ('merged and folded', f'{{}}(deploy=True, fuse_bn=True), {_ORIGIN}'),
 }  # yapf: disable
