@@ -17,7 +17,8 @@ _ORIGIN = 'or take the training checkpoint that they were made from'
 # How weights of each form are recognized, and where they go.
 _FORMS = {
     'training': ('in training form (they hold lkb_origin)',
-                 'RepLKNet(deploy=False), then call its reparameterize(), or use tools/reparameterize.py'),
+                 'RepLKNet(deploy=False), then call its reparameterize(), or use '
+                 'tools/model_converters/reparameterize.py'),
     'merged': ('merged (they hold lkb_reparam)', f'RepLKNet(deploy=True), {_ORIGIN}'),
     'folded': ('merged and folded (stem.0 has a bias)', f'RepLKNet(deploy=True, fuse_bn=True), {_ORIGIN}'),
 }  # yapf: disable

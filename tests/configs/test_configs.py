@@ -10,8 +10,9 @@ import yaml
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import PixelData
 
-from mmreplk.analysis import count_flops
-from mmreplk.engine import build_empty_model, load_config
+from mmreplk.benchmarks import count_flops
+from mmreplk.mm.building import build_empty_model
+from mmreplk.mm.config import load_config
 from mmreplk.models.arch import Arch
 
 ROOT = Path(__file__).parents[2]
