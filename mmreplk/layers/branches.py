@@ -143,6 +143,10 @@ class MergeableConv(nn.Module):
         paths = self.merges if self.is_merged else [_largest(m).conv for m in self.merges.values()]
         return {path: self.get_submodule(path) for path in paths}
 
+    def largest(self, path: str) -> Branch:
+        """Returns, of the branches that merge into the convolution at ``path``, the largest without dilation."""
+        return _largest(self.merges[path])
+
     def reparameterize(self) -> None:
         """Replaces the branches, for good, by the merged convolutions; a second call does nothing."""
         if self.is_merged:

@@ -1,11 +1,13 @@
 import copy
+import functools
 import pickle
 
 import pytest
 import torch
+from torch import nn
 
-from mmreplk import ReparamLargeKernelConv
-from mmreplk.models.large_kernel import LargeKernelConv2d
+from mmreplk import InputError, ReparamLargeKernelConv
+from mmreplk.layers import Branch, LargeKernelConv2d, MergeableConv
 from tests.conftest import assert_same_bits, copied_state, randomize
 
 LAYERS = [
@@ -55,7 +57,7 @@ def test_half_precision_is_folded_in_float32_and_cast_once():
     layer = build(LAYERS[0], torch.bfloat16)
     exact = copy.deepcopy(layer).double()
     exact.reparameterize()
-    weight, bias = layer.equivalent_kernel_bias()
+    weight, bias = layer.merged_filters()['lkb_reparam']
     assert weight.dtype == bias.dtype == torch.float32
     torch.testing.assert_close(weight.double(), exact.lkb_reparam.weight, rtol=1e-5, atol=1e-6)
     layer.reparameterize()
@@ -68,9 +70,47 @@ def test_half_precision_is_folded_in_float32_and_cast_once():
     (dict(kernel_size=7, small_kernel=4), 'small_kernel must be a positive odd integer, got 4'),
     (dict(kernel_size=7, small_kernel=9), 'small_kernel must be at most the large kernel_size, 7, got 9'),
     (dict(kernel_size=7, activation='gelu'), "activation must be None or 'relu', got 'gelu'"),
-    (dict(kernel_size=7, norm_cfg=dict(type='GN', num_groups=2)), "norm_cfg must describe a BatchNorm.*'GN'"),
-    (dict(kernel_size=7, norm_cfg=dict(type='BN', track_running_stats=False)), 'norm_cfg must describe a BatchNorm'),
+    (dict(kernel_size=7, norm=functools.partial(nn.GroupNorm, 2)), 'norm must make a BatchNorm.*got GroupNorm'),
+    (dict(kernel_size=7, norm=functools.partial(nn.BatchNorm2d, track_running_stats=False)), 'norm must make a Batch'),
 ])
 def test_bad_arguments_are_named(options, words):
     with pytest.raises(ValueError, match=words):
         ReparamLargeKernelConv(4, 4, **options)
+
+
+# Branches as the networks have them: dilated ones into one filter, strips across each other into two.
+PARTS = {
+    'dilated': ([Branch('large', 'bn', (13, 13), 'large'), Branch('d1', 'bn1', (7, 7), 'large', 2),
+                 Branch('d2', 'bn2', (3, 3), 'large', 5)], ['large.weight', 'large.bias']),
+    'strips': ([Branch('a.conv', 'a.bn', (15, 5), 'a.conv'), Branch('b.conv', 'b.bn', (5, 15), 'b.conv'),
+                Branch('small.conv', 'small.bn', (5, 5), 'a.conv')],
+               ['a.conv.weight', 'a.conv.bias', 'b.conv.weight', 'b.conv.bias']),
+    'one': ([Branch('conv', 'bn', (3, 3), 'merged')], ['merged.weight', 'merged.bias']),
+}  # yapf: disable
+
+
+@pytest.mark.parametrize('activation', [None, 'relu'])
+@pytest.mark.parametrize('stride', [1, 2])
+@pytest.mark.parametrize('parts', PARTS)
+def test_branches_of_any_shape_merge_into_what_they_say(parts, stride, activation):
+    branches, names = PARTS[parts]
+    layer = randomize(MergeableConv(4, 4, branches, stride, groups=4, activation=activation)).double().eval()
+    x = torch.randn(2, 4, 21, 18, dtype=torch.float64)
+    expected, filters = layer(x), layer.merged_filters()
+    sizes = {path: tuple(weight.shape[2:]) for path, (weight, _) in filters.items()}
+    assert sizes == {path: layer.largest(path).kernel_size for path in layer.merges}
+    layer.reparameterize()
+    merged = copied_state(layer)
+    layer.reparameterize()
+    torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
+    assert list(merged) == names and layer.is_merged
+    assert_same_bits(layer.state_dict(), merged)
+    deploy = MergeableConv(4, 4, branches, stride, groups=4, activation=activation, deploy=True).double()
+    deploy.load_state_dict(merged)
+    assert torch.equal(deploy(x), layer(x))
+
+
+def test_a_branch_larger_than_the_filter_it_merges_into_is_refused():
+    branches = [Branch('a', 'bn_a', (5, 9), 'a'), Branch('b', 'bn_b', (9, 3), 'a')]
+    with pytest.raises(InputError, match=r"into 'a', one of dilation 1 must be as large .* got \[\(5, 9\), \(9, 3\)"):
+        MergeableConv(4, 4, branches, groups=4)

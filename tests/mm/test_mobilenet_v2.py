@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from mmreplk import InputError, LargeKernelMobileNetV2, ReparamLargeKernelConv, reparameterized
+from mmreplk import InputError, ReparamLargeKernelConv, reparameterized
+from mmreplk.mm import LargeKernelMobileNetV2
 from tests.conftest import assert_same_bits, copied_state, randomize
 
 IMAGES = (1, 3, 65, 96)

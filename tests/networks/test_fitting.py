@@ -7,11 +7,10 @@ import torch
 from mmengine.model import BaseModule
 from mmengine.runner import load_checkpoint
 
-from mmreplk import RepLKNet
-from mmreplk.models import weights
-from mmreplk.models.sources import find_backbone
+from mmreplk.mm import RepLKNet
+from mmreplk.networks.sources import find_backbone
 from tests.conftest import assert_same_bits, copied_state, randomize
-from tests.models.layouts import LAYOUTS, mmcv_whole_model, mmpretrain, official_classification, ours_whole_model
+from tests.networks.layouts import LAYOUTS, mmcv_whole_model, mmpretrain, official_classification, ours_whole_model
 
 TINY = dict(large_kernel_sizes=[13, 7, 5, 3], layers=[1, 1, 2, 1], channels=[8, 12, 16, 20], small_kernel=3)
 XL_LIKE = dict(
@@ -22,13 +21,6 @@ PRETRAINED_XL_LIKE = dict(XL_LIKE, norm_intermediate_features=False)
 
 def tiny(arch=TINY, **options) -> RepLKNet:
     return randomize(RepLKNet(arch, **options)).eval()
-
-
-@pytest.fixture
-def reports(monkeypatch):
-    messages = []
-    monkeypatch.setattr(weights, 'print_log', lambda message, logger: messages.append(message))
-    return messages
 
 
 def assert_same_outputs(actual: RepLKNet, expected: RepLKNet) -> None:
