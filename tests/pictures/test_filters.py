@@ -57,7 +57,7 @@ def test_kernels_are_the_merged_ones():
         assert merged.energy_of_large is None and merged.figures()['centre_share_of_large'] is None
         assert merged.centre == 3
     assert [kernel.centre for kernel in merged_kernels(network(small_kernel=None))] == [CENTRE] * 3
-    with pytest.raises(InputError, match='the backbone must be a RepLKNet, got Conv2d'):
+    with pytest.raises(InputError, match='the backbone must be a large-kernel network, got Conv2d'):
         merged_kernels(nn.Conv2d(3, 3, 3))
 
 

@@ -95,7 +95,7 @@ CONVNEXT = {
 def test_groups_of_the_convnext_kind_are_the_official_ones(network):
     with torch.device('meta'):
         model = network('S')
-    for name, parameter in model.named_parameters():
+    for name, _ in model.named_parameters():
         (layer, ) = [layer for pattern, layer in CONVNEXT.items() if re.match(pattern, name)]
         assert model.get_layer_depth(name) == (layer, 14), name
     stage_wise = dict(CFG, paramwise_cfg=dict(decay_rate=.9, decay_type='stage_wise', num_layers=6))
