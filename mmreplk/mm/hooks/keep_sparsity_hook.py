@@ -16,8 +16,8 @@ class KeepSparsityHook(Hook):
     """Keeps the zeros of a sparse backbone, as SLaK's published weights have them, while it is fine-tuned.
 
     What is zero when training begins, in the filters of convolutions and linear layers of the model's large-kernel
-    networks, is zero after every step. Averaged weights (``EMAHook``), checkpoints and resumed runs have the same zeros.
-    Merging adds filters up and so leaves fewer.
+    networks, is zero after every step. Averaged weights (``EMAHook``), checkpoints and resumed runs have the same
+    zeros. Merging adds filters up and so leaves fewer.
 
     Raises:
         InputError: When training begins, if the model has no large-kernel network, or hardly a weight of it is zero:
