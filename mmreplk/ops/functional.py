@@ -126,14 +126,9 @@ def _why_not(backend: str, x: Tensor, is_same: bool) -> str | None:
 
 def _fast(backend: str, x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None) -> Tensor:
     relu = _is_relu(activation)
-    is_training = torch.is_grad_enabled() and weight.requires_grad
-    # The CUDA graphs of torch.compile suffer nothing that outlives a call.
-    keep = not is_training and not torch.compiler.is_compiling()
-    original = weight
     x, weight, bias = _autocast(x, weight, bias)
     _check(x, weight, bias)
-    # A fresh copy in autocast's dtype would be another filter every time.
-    return _depthwise_conv2d(x, original if keep and backend == 'triton' else weight, bias, relu, keep)
+    return _depthwise_conv2d(x, weight, bias, relu)
 
 
 @functools.cache
@@ -209,18 +204,17 @@ def _pair(name: str, value: int | tuple[int, int], least: int) -> tuple[int, int
     return tuple(pair)
 
 
-# The fast path as one operator, so that autograd, torch.compile and opcheck see it whole. ``keep`` says that no
-# gradient of the filter is wanted, so that Triton may keep what it makes of it; on a CPU there is nothing to keep.
+# The fast path as one operator, so that autograd, torch.compile and opcheck see it whole.
 
 
 @torch.library.custom_op('mmreplk::depthwise_conv2d', mutates_args=(), device_types='cpu')
-def _depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool, keep: bool) -> Tensor:
+def _depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
     out = cpu.forward(x, weight, bias)
     return out.relu_() if relu else out
 
 
 @torch.library.custom_op('mmreplk::depthwise_conv2d_grad_input', mutates_args=(), device_types='cpu')
-def _grad_input(grad_output: Tensor, weight: Tensor, keep: bool) -> Tensor:
+def _grad_input(grad_output: Tensor, weight: Tensor) -> Tensor:
     return cpu.grad_input(grad_output, weight)
 
 
@@ -233,17 +227,17 @@ def _grad_weight(x: Tensor, grad_output: Tensor, kernel_height: int, kernel_widt
 
 
 @_depthwise_conv2d.register_kernel('cuda')
-def _(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool, keep: bool) -> Tensor:
+def _(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
     from . import triton
     with torch.cuda.device_of(x):
-        return triton.forward(x, weight, bias, relu, keep=keep)
+        return triton.forward(x, weight, bias, relu)
 
 
 @_grad_input.register_kernel('cuda')
-def _(grad_output: Tensor, weight: Tensor, keep: bool) -> Tensor:
+def _(grad_output: Tensor, weight: Tensor) -> Tensor:
     from . import triton
     with torch.cuda.device_of(grad_output):
-        return triton.grad_input(grad_output, weight, keep)
+        return triton.grad_input(grad_output, weight)
 
 
 @_grad_weight.register_kernel('cuda')
@@ -254,12 +248,12 @@ def _(x: Tensor, grad_output: Tensor, kernel_height: int, kernel_width: int) -> 
 
 
 @_depthwise_conv2d.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool, keep: bool) -> Tensor:
+def _(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
     return x.new_empty(x.shape)
 
 
 @_grad_input.register_fake
-def _(grad_output: Tensor, weight: Tensor, keep: bool) -> Tensor:
+def _(grad_output: Tensor, weight: Tensor) -> Tensor:
     return grad_output.new_empty(grad_output.shape)
 
 
@@ -269,20 +263,19 @@ def _(x: Tensor, grad_output: Tensor, kernel_height: int, kernel_width: int) -> 
 
 
 def _setup_context(ctx, inputs, output: Tensor) -> None:
-    x, weight, _, relu, ctx.keep = inputs
+    x, weight, _, relu = inputs
     ctx.save_for_backward(x, weight, output if relu else None)
 
 
-def _backward(ctx, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
+def _backward(ctx, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
     x, weight, rectified = ctx.saved_tensors
     if rectified is not None:
         grad_output = grad_output.masked_fill(rectified <= 0, 0)
     needs_x, needs_weight, needs_bias, *_ = ctx.needs_input_grad
     return (
-        _grad_input(grad_output, weight, ctx.keep) if needs_x else None,
+        _grad_input(grad_output, weight) if needs_x else None,
         _grad_weight(x, grad_output, *weight.shape[-2:]) if needs_weight else None,
         grad_output.sum((0, 2, 3)) if needs_bias else None,
-        None,
         None,
     )
 

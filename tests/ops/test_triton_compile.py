@@ -12,7 +12,7 @@ if os.environ.get('TRITON_INTERPRET') == '1':
     pytest.skip('Triton is interpreted', allow_module_level=True)
 
 from mmreplk.ops import triton as kernels
-from mmreplk.ops.triton import offline, tiles, toeplitz
+from mmreplk.ops.triton import offline
 
 TENSOR_CORES = {80: 'mma.m16n8k', 90: 'wgmma', 100: 'tcgen05'}
 # Multiplied in TF32 or as three products, which is what cuDNN's flag says.
@@ -50,12 +50,3 @@ def test_shared_memory_fits_consumer_cards():
     for case in [*CASES, (1, 16, 40, 160, 127, 127)]:
         for launch in launches(case, torch.bfloat16, 86):
             assert offline.inspect(launch, 86).shared <= 99 * 1024
-
-
-def test_a_tape_is_compared_without_spills():
-    weight = torch.empty(8, 1, 31, 31, device='meta')
-    shape = toeplitz.geometry(31, tiles.window(64, 31, 16), tiles.ForwardTile(16, 8, 128, 64, 8, 3))
-    tape = torch.empty(8, shape.bands, shape.block_x, shape.width, dtype=torch.bfloat16, device='meta')
-    kept = toeplitz._Kept(None, None, toeplitz._bits(weight), tape)
-    launch, = offline.launches(90, toeplitz._update, kept, weight, shape, False, False)
-    assert offline.inspect(launch, 90).stack == 0

@@ -26,7 +26,6 @@ def forward(
     bias: Tensor | None = None,
     relu: bool = False,
     flip: bool = False,
-    keep: bool = False,
 ) -> Tensor:
     """Returns the convolution of ``x`` with ``weight``, plus ``bias (C,)``, through ReLU if asked.
 
@@ -36,7 +35,6 @@ def forward(
         bias: Added per channel, ``(C,)``.
         relu: Whether to end with ReLU.
         flip: Whether to turn the filter by 180 degrees, which makes it the gradient with respect to the input.
-        keep: Whether to keep the expanded filter for further calls.
 
     Returns:
         ``(N, C, H, W)``, contiguous, in the dtype of ``x``, accumulated in float32.
@@ -52,7 +50,7 @@ def forward(
         shape = toeplitz.geometry(kh, tiles.window(columns, kw, tile.block_x), tile)
         grid = triton.cdiv(n * triton.cdiv(h, tile.depth), tile.block_n) * triton.cdiv(columns, tile.block_x) * c
         forward_kernel[grid, ](
-            x, toeplitz.tape(weight, x.dtype, shape, flip, transpose, keep), bias, out, n, c, h, columns // tiles.ALIGN,
+            x, toeplitz.tape(weight, x.dtype, shape, flip, transpose), bias, out, n, c, h, columns // tiles.ALIGN,
             KH=kh, ROWS=shape.rows, LEFT=shape.left, WIDTH=shape.width, RELU=relu, PRECISION=precision,
             ALIGN=tiles.ALIGN, BLOCK_X=tile.block_x, DEPTH=tile.depth, BLOCK_N=tile.block_n, BLOCK_K=tile.block_k,
             num_warps=tile.num_warps, num_stages=tile.num_stages)
@@ -63,9 +61,9 @@ def forward(
     return (out.mT if transpose else out).contiguous()
 
 
-def grad_input(grad_output: Tensor, weight: Tensor, keep: bool = False) -> Tensor:
+def grad_input(grad_output: Tensor, weight: Tensor) -> Tensor:
     """Returns the gradient with respect to the input: the convolution of ``grad_output`` with the flipped filter."""
-    return forward(grad_output, weight, flip=True, keep=keep)
+    return forward(grad_output, weight, flip=True)
 
 
 @triton.jit(do_not_specialize=['N', 'C', 'H', 'W_ALIGNED'])
