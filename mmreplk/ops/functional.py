@@ -3,17 +3,21 @@
 import functools
 import importlib.util
 import logging
-import math
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import cpu
+from . import cpu, memory_format
 
 HAS_TRITON = importlib.util.find_spec('triton') is not None
 # PyTorch's depthwise convolutions on GPUs are specialized up to this kernel extent.
 LARGEST_SPECIALIZED = 7
+# What autocast lowers; it leaves float64 alone.
+LOWERED = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def depthwise_conv2d(
@@ -29,10 +33,11 @@ def depthwise_conv2d(
     """Convolves every channel with a filter of its own, fast for kernels up to 51x51 and beyond.
 
     The same function as ``torch.nn.functional.conv2d(x, weight, bias, stride, padding, dilation, groups=C)``.
-    Stride 1, dilation 1 and "same" padding with odd kernels take the fast path on x86 CPUs and on NVIDIA GPUs with
-    tensor cores (float32, bfloat16, float16, accumulated in float32); everything else is left to PyTorch. On GPUs,
-    float32 is multiplied in TF32 where ``torch.backends.cudnn.allow_tf32`` says so. Differentiable once in all three
-    tensors on the fast path, where a second derivative raises RuntimeError and ``vmap`` is a loop.
+    Stride 1 and "same" padding with odd kernels take the fast path on x86 CPUs and, without dilation, on NVIDIA GPUs
+    with tensor cores (float32, bfloat16, float16, accumulated in float32); everything else is left to PyTorch where
+    that is right. Output and gradients have the memory format that PyTorch gives them: channels-last where the input or
+    the filter is. On GPUs, float32 is multiplied in TF32 where PyTorch's convolutions may. Differentiable once in all
+    three tensors on the fast path, where a second derivative raises RuntimeError and ``vmap`` is a loop.
 
     Args:
         x: Input ``(N, C, H, W)``.
@@ -56,44 +61,65 @@ def depthwise_conv2d(
     """
     # A small map takes no longer than some hundred attribute lookups: operands are looked at only in case of error.
     try:
-        groups, channels_per_group, kh, kw = weight.shape
+        sizes = _as_integers(weight.shape) if torch.jit.is_tracing() else weight.shape
+        groups, channels_per_group, kh, kw = sizes
         if x.ndim != 4 or channels_per_group != 1 or x.device != weight.device:
             raise ValueError
+        if backend is None and _is_traced():
+            backend = 'torch'
         if stride == 1 and padding == 'same' and dilation == 1 and kh % 2 and kw % 2:
-            padding, is_same = (kh // 2, kw // 2), True
+            geometry = Geometry((1, 1), (kh // 2, kw // 2), (1, 1), True)
         else:
-            stride, padding, dilation, is_same = _geometry((kh, kw), stride, padding, dilation)
-        backend = _choose_backend(backend, x, weight, (kh, kw), is_same)
+            geometry = _geometry((kh, kw), stride, padding, dilation)
+        if backend is None:
+            backend = _choose_backend(x, weight, (kh, kw), geometry)
+        elif (reason := _why_not(backend, x, geometry)) is not None:
+            raise ValueError(f'backend {backend!r} cannot compute this: {reason}')
         if backend == 'torch':
-            out = F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+            out = F.conv2d(x, weight, bias, *geometry[:3], groups)
             return out.relu() if activation is not None and _is_relu(activation) else out
-        return _fast(backend, x, weight, bias, activation)
+        return _fast(x, weight, bias, geometry, activation)
     except (AttributeError, RuntimeError, TypeError, ValueError):
         _check(x, weight, bias)
         raise
 
 
-def _choose_backend(asked: str | None, x: Tensor, weight: Tensor, kernel_size: tuple[int, int], is_same: bool) -> str:
-    """Returns what computes: ``'cpu'`` or ``'triton'``, which take ``x`` by its device, or ``'torch'``."""
-    if asked is not None:
-        reason = _why_not(asked, x, is_same)
-        if reason is not None:
-            raise ValueError(f'backend {asked!r} cannot compute this: {reason}')
-        return asked
+class Geometry(NamedTuple):
+    """Stride, padding and dilation as ``F.conv2d`` takes them, and whether an odd kernel keeps the size of the map."""
+    stride: tuple[int, int]
+    padding: str | tuple[int, int]
+    dilation: tuple[int, int]
+    is_same: bool
+
+
+@torch.compiler.assume_constant_result
+def _is_traced() -> bool:
+    """Whether an exporter or tracer looks on, which is to see an ordinary convolution.
+
+    Asked of Python and not of Dynamo, to which ``is_exporting`` is always true in PyTorch 2.11.
+    """
+    return torch.jit.is_tracing() or torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()
+
+
+def _as_integers(sizes: Sequence[int | Tensor]) -> list[int]:
+    """Returns sizes, which ``torch.jit.trace`` makes tensors of; those of a filter do not change."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', torch.jit.TracerWarning)
+        return [int(size) for size in sizes]
+
+
+def _choose_backend(x: Tensor, weight: Tensor, kernel_size: tuple[int, int], geometry: Geometry) -> str:
+    """Returns what should be fastest: ``'cpu'`` or ``'triton'``, which take ``x`` by its device, or ``'torch'``."""
     size = max(kernel_size)
     if x.is_cuda:
         is_faster = size > LARGEST_SPECIALIZED
     else:
-        is_training = size >= cpu.SMALLEST_GRAD_WEIGHT and torch.is_grad_enabled() and weight.requires_grad
-        dtype = torch.get_autocast_dtype('cpu') if torch.is_autocast_enabled('cpu') else x.dtype
-        is_large = x.numel() * math.prod(kernel_size) >= cpu.SMALLEST_WORK[is_training]
-        is_large = is_large or size > cpu.LARGEST_SOUND or cpu.may_never_return(x, weight, dtype)
-        is_faster = dtype in cpu.SLOW_DTYPES or (is_large and (is_training or size > cpu.LARGEST_FORWARD))
-    # Exporters and tracers are to see an ordinary convolution.
-    if not is_faster or torch.jit.is_tracing() or torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
+        is_training = torch.is_grad_enabled() and weight.requires_grad
+        is_faster = cpu.gains(x, weight, _compute_dtype(x), geometry.dilation, geometry.is_same, is_training)
+    if not is_faster:
         return 'torch'
     backend = 'triton' if x.is_cuda else 'cpu'
-    reason = _why_not(backend, x, is_same)
+    reason = _why_not(backend, x, geometry)
     if reason is None:
         return backend
     if x.is_cuda and not torch.compiler.is_compiling():
@@ -101,14 +127,12 @@ def _choose_backend(asked: str | None, x: Tensor, weight: Tensor, kernel_size: t
     return 'torch'
 
 
-def _why_not(backend: str, x: Tensor, is_same: bool) -> str | None:
+def _why_not(backend: str, x: Tensor, geometry: Geometry) -> str | None:
     """Returns why ``backend`` cannot compute this, None if it can."""
     if backend == 'torch':
         return None
     if backend not in ('cpu', 'triton'):
         return "there are 'torch', 'cpu' and 'triton'"
-    if not is_same:
-        return 'it needs odd kernel sizes, stride 1, dilation 1 and "same" padding'
     if x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         return f'it needs float32, bfloat16 or float16, got {x.dtype}'
     if x.numel() == 0:
@@ -117,6 +141,8 @@ def _why_not(backend: str, x: Tensor, is_same: bool) -> str | None:
         return f'the input is on {x.device}'
     if backend == 'cpu':
         return None if cpu.IS_SUPPORTED else 'it needs an x86 CPU with AVX2 and oneDNN'
+    if not geometry.is_same or geometry.dilation != (1, 1):
+        return 'it needs odd kernel sizes, stride 1, dilation 1 and "same" padding'
     if not HAS_TRITON:
         return 'Triton is not installed'
     if torch.version.hip or torch.cuda.get_device_properties(x.device).major < 8:
@@ -124,11 +150,16 @@ def _why_not(backend: str, x: Tensor, is_same: bool) -> str | None:
     return None
 
 
-def _fast(backend: str, x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None) -> Tensor:
+def _fast(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, activation: str | None) -> Tensor:
     relu = _is_relu(activation)
-    x, weight, bias = _autocast(x, weight, bias)
     _check(x, weight, bias)
-    return _depthwise_conv2d(x, weight, bias, relu)
+    x, weight, bias = _autocast(x, weight, bias)
+    stride, padding, dilation, _ = geometry
+    if padding == 'same':  # of an even kernel: the odd zero goes to the right and the bottom
+        total = [d * (k - 1) for k, d in zip(weight.shape[2:], dilation, strict=True)]
+        x, padding = F.pad(x, (0, total[1] % 2, 0, total[0] % 2)), tuple(t // 2 for t in total)
+    channels_last = memory_format.is_channels_last(x) or memory_format.is_channels_last(weight)
+    return _depthwise_conv2d(x, weight, bias, relu, stride, padding, dilation, channels_last)
 
 
 @functools.cache
@@ -136,13 +167,18 @@ def _log_once(message: str) -> None:
     logging.getLogger('mmreplk').warning(message)
 
 
+def _compute_dtype(x: Tensor) -> torch.dtype:
+    """Returns the dtype that autocast gives ``x`` in ``F.conv2d``."""
+    device = x.device.type
+    if x.dtype not in LOWERED or not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        return x.dtype
+    return torch.get_autocast_dtype(device)
+
+
 def _autocast(x: Tensor, *others: Tensor | None) -> list[Tensor | None]:
-    """Casts float operands as autocast does for ``F.conv2d``."""
-    tensors = [x, *others]
-    if not torch.is_autocast_enabled(x.device.type):
-        return tensors
-    dtype = torch.get_autocast_dtype(x.device.type)
-    return [t if t is None else t.to(dtype) for t in tensors]
+    """Casts operands as autocast does for ``F.conv2d``."""
+    dtype = _compute_dtype(x)
+    return [t if t is None else t.to(dtype) for t in (x, *others)]
 
 
 def _check(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
@@ -175,14 +211,12 @@ def _is_relu(activation: str | None) -> bool:
 
 def _is_autocast(*tensors: Tensor) -> bool:
     """Whether autocast gives all ``tensors`` one dtype."""
-    lowered, device = (torch.float32, torch.bfloat16, torch.float16), tensors[0].device.type
+    device = tensors[0].device.type
     is_enabled = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-    return is_enabled and all(t.dtype in lowered for t in tensors)
+    return is_enabled and all(t.dtype in LOWERED for t in tensors)
 
 
-def _geometry(kernel_size: tuple[int, int], stride, padding,
-              dilation) -> tuple[tuple[int, int], str | tuple[int, int], tuple[int, int], bool]:
-    """Returns stride, padding and dilation as pairs, and whether they are those of the fast path."""
+def _geometry(kernel_size: tuple[int, int], stride, padding, dilation) -> Geometry:
     stride, dilation = _pair('stride', stride, 1), _pair('dilation', dilation, 1)
     is_odd = all(k % 2 for k in kernel_size)
     same = tuple(d * (k // 2) for d, k in zip(dilation, kernel_size, strict=True))
@@ -192,7 +226,7 @@ def _geometry(kernel_size: tuple[int, int], stride, padding,
         padding = same
     elif stride != (1, 1):
         raise ValueError(f"padding 'same' needs an odd kernel where the stride is not 1, got a kernel of {kernel_size}")
-    return stride, padding, dilation, is_odd and stride == dilation == (1, 1) and padding == same
+    return Geometry(stride, padding, dilation, is_odd and stride == (1, 1) and padding == same)
 
 
 def _pair(name: str, value: int | tuple[int, int], least: int) -> tuple[int, int]:
@@ -204,79 +238,86 @@ def _pair(name: str, value: int | tuple[int, int], least: int) -> tuple[int, int
     return tuple(pair)
 
 
-# The fast path as one operator, so that autograd, torch.compile and opcheck see it whole.
+# The fast path as one operator, so that autograd, torch.compile and opcheck see it whole. ``channels_last`` says which
+# memory format every pass returns, exactly: what is asked cannot be told from the strides of axes of size one.
 
 
 @torch.library.custom_op('mmreplk::depthwise_conv2d', mutates_args=(), device_types='cpu')
-def _depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
-    out = cpu.forward(x, weight, bias)
+def _depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool, stride: Sequence[int],
+                      padding: Sequence[int], dilation: Sequence[int], channels_last: bool) -> Tensor:
+    out = cpu.forward(x, weight, bias, *map(tuple, (stride, padding, dilation)), channels_last)
     return out.relu_() if relu else out
 
 
 @torch.library.custom_op('mmreplk::depthwise_conv2d_grad_input', mutates_args=(), device_types='cpu')
-def _grad_input(grad_output: Tensor, weight: Tensor) -> Tensor:
-    return cpu.grad_input(grad_output, weight)
+def _grad_input(grad_output: Tensor, weight: Tensor, size: Sequence[int], stride: Sequence[int],
+                padding: Sequence[int], dilation: Sequence[int], channels_last: bool) -> Tensor:
+    return cpu.grad_input(grad_output, weight, *map(tuple, (size, stride, padding, dilation)), channels_last)
 
 
 @torch.library.custom_op('mmreplk::depthwise_conv2d_grad_weight', mutates_args=(), device_types='cpu')
-def _grad_weight(x: Tensor, grad_output: Tensor, kernel_height: int, kernel_width: int) -> Tensor:
-    return cpu.grad_weight(x, grad_output, (kernel_height, kernel_width))
+def _grad_weight(x: Tensor, grad_output: Tensor, kernel_size: Sequence[int], stride: Sequence[int],
+                 padding: Sequence[int], dilation: Sequence[int], channels_last: bool) -> Tensor:
+    return cpu.grad_weight(x, grad_output, *map(tuple, (kernel_size, stride, padding, dilation)), channels_last)
 
 
-# Triton launches on the current device, which need not be that of the tensors.
+# Triton launches on the current device, which need not be that of the tensors. Its kernels take and return contiguous
+# tensors.
 
 
 @_depthwise_conv2d.register_kernel('cuda')
-def _(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
+def _(x, weight, bias, relu, stride, padding, dilation, channels_last) -> Tensor:
     from . import triton
     with torch.cuda.device_of(x):
-        return triton.forward(x, weight, bias, relu)
+        return memory_format.laid_out(triton.forward(x, weight, bias, relu), channels_last)
 
 
 @_grad_input.register_kernel('cuda')
-def _(grad_output: Tensor, weight: Tensor) -> Tensor:
+def _(grad_output, weight, size, stride, padding, dilation, channels_last) -> Tensor:
     from . import triton
     with torch.cuda.device_of(grad_output):
-        return triton.grad_input(grad_output, weight)
+        return memory_format.laid_out(triton.grad_input(grad_output, weight), channels_last)
 
 
 @_grad_weight.register_kernel('cuda')
-def _(x: Tensor, grad_output: Tensor, kernel_height: int, kernel_width: int) -> Tensor:
+def _(x, grad_output, kernel_size, stride, padding, dilation, channels_last) -> Tensor:
     from . import triton
     with torch.cuda.device_of(x):
-        return triton.grad_weight(x, grad_output, (kernel_height, kernel_width))
+        return memory_format.laid_out(triton.grad_weight(x, grad_output, tuple(kernel_size)), channels_last)
 
 
 @_depthwise_conv2d.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
-    return x.new_empty(x.shape)
+def _(x, weight, bias, relu, stride, padding, dilation, channels_last) -> Tensor:
+    size = [(length + 2 * p - d * (k - 1) - 1) // s + 1
+            for length, k, s, p, d in zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)]
+    return memory_format.empty(x, (*x.shape[:2], *size), channels_last)
 
 
 @_grad_input.register_fake
-def _(grad_output: Tensor, weight: Tensor) -> Tensor:
-    return grad_output.new_empty(grad_output.shape)
+def _(grad_output, weight, size, stride, padding, dilation, channels_last) -> Tensor:
+    return memory_format.empty(grad_output, (*grad_output.shape[:2], *size), channels_last)
 
 
 @_grad_weight.register_fake
-def _(x: Tensor, grad_output: Tensor, kernel_height: int, kernel_width: int) -> Tensor:
-    return x.new_empty(x.shape[1], 1, kernel_height, kernel_width)
+def _(x, grad_output, kernel_size, stride, padding, dilation, channels_last) -> Tensor:
+    return memory_format.empty(x, (x.shape[1], 1, *kernel_size), channels_last)
 
 
 def _setup_context(ctx, inputs, output: Tensor) -> None:
-    x, weight, _, relu = inputs
+    x, weight, _, relu, *ctx.geometry = inputs
     ctx.save_for_backward(x, weight, output if relu else None)
 
 
-def _backward(ctx, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+def _backward(ctx, grad_output: Tensor) -> tuple[Tensor | None, ...]:
     x, weight, rectified = ctx.saved_tensors
     if rectified is not None:
         grad_output = grad_output.masked_fill(rectified <= 0, 0)
     needs_x, needs_weight, needs_bias, *_ = ctx.needs_input_grad
     return (
-        _grad_input(grad_output, weight) if needs_x else None,
-        _grad_weight(x, grad_output, *weight.shape[-2:]) if needs_weight else None,
+        _grad_input(grad_output, weight, x.shape[2:], *ctx.geometry) if needs_x else None,
+        _grad_weight(x, grad_output, weight.shape[2:], *ctx.geometry) if needs_weight else None,
         grad_output.sum((0, 2, 3)) if needs_bias else None,
-        None,
+        *[None] * 5,
     )
 
 
