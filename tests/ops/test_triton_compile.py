@@ -54,14 +54,14 @@ def test_shared_memory_fits_consumer_cards():
             assert offline.inspect(launch, 86).shared <= 99 * 1024
 
 
-@pytest.mark.parametrize('case', [CASES[0], CASES[2], (3, 64, 50, 75, 31, 31)], ids=str)
+@pytest.mark.parametrize('case', [CASES[0], CASES[2], (8, 64, 50, 75, 31, 31)], ids=str)
 def test_the_gradient_of_the_filter_is_not_bound_by_its_own_arithmetic(case):
     """Of a step of 128 x 128 x 64 products, whose 512 cycles of the tensor cores leave time for 256 a warp."""
     for launch in launches(case, torch.bfloat16, 90):
         code = offline.inspect(launch, 90)
         if code.kernel == 'grad_weight_kernel':
             step = offline.step(launch, code, 90)
-            assert 0 < code.instructions <= 190 and step.issue < step.mma, (code, step)
+            assert 0 < code.instructions <= 190 and step.issue < step.mma == 512, (code, step)
 
 
 @pytest.mark.parametrize('case', [*CASES[::2], (2, 96, 33, 40, 51, 5)], ids=str)

@@ -189,9 +189,11 @@ def forward_tiles(p: Problem, gpu: Gpu) -> list[ForwardTile]:
 
 @functools.lru_cache(maxsize=1024)
 def grad_weight_tiles(p: Problem, gpu: Gpu) -> list[GradWeightTile]:
-    """Returns the tiles to measure, the one to take unmeasured first."""
-    found = [t for t in tiles.grad_weight_tiles(p) if gpu.is_wgmma or t.depth * t.block_x <= 16 * t.num_warps]
-    return _ranked(found, functools.partial(grad_weight, p), gpu, 6)
+    """Returns the tiles to measure; the one to take unmeasured is first, and never so wide that it may spill."""
+    found = tiles.grad_weight_tiles(p)
+    predict = functools.partial(grad_weight, p)
+    best = _ranked([t for t in found if t.depth * t.block_x <= 128], predict, gpu, 5)
+    return best + (_ranked([t for t in found if t.depth * t.block_x > 128], predict, gpu, 2) if gpu.is_wgmma else [])
 
 
 def _ranked(found: list, predict: Callable, gpu: Gpu, count: int) -> list:
