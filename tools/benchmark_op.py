@@ -24,7 +24,7 @@ import torch
 
 from mmreplk import InputError
 from mmreplk.analysis import environment
-from mmreplk.analysis.op_benchmark import PRECISIONS, RIVALS, Case, Rival, benchmark, roofs
+from mmreplk.analysis.op_benchmark import PRECISIONS, RIVALS, Case, Rival, benchmark, rivals_on, roofs
 from mmreplk.engine import run
 
 # RepLKNet-31B's four stages on 512x512 images, without the batch.
@@ -63,7 +63,7 @@ def main(args: argparse.Namespace) -> None:
     batches = ([16, 1] if is_gpu else [1]) if args.batch is None else args.batch
     cases = [Case(n, *stage) for n in batches for stage in STAGES]
     cases += (PUBLISHED if is_gpu else []) if args.case is None else map(parsed, args.case)
-    rivals = RIVALS | dict(map(imported, args.rival))
+    rivals = rivals_on(device) | dict(map(imported, args.rival))
     tuned = os.environ.get('MMREPLK_AUTOTUNE') == '1'
     report = dict(environment=environment(device), tuned=tuned, roofs={}, results=[])
     print(f'| {" | ".join(COLUMNS)} |\n' + '| --- ' * len(COLUMNS) + '|')

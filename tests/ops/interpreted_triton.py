@@ -7,7 +7,7 @@ from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
 from mmreplk.ops import reference
 from mmreplk.ops import triton as kernels
-from mmreplk.ops.triton import tuning
+from mmreplk.ops.triton import cost, tiles, tuning
 
 pytestmark = pytest.mark.usefixtures('poisoned_empty', 'bfloat16_products')
 
@@ -25,9 +25,18 @@ SHAPES = [
     (1, 2, 11, 37, 5, 51),
     (1, 2, 37, 11, 51, 5),  # transposed
     (2, 1, 4, 70, 1, 63),
-    (1, 1, 6, 34, 1, 1),
+    (1, 4, 6, 34, 1, 1),
     (1, 1, 2, 40, 3, 127),  # a window wider than 128
 ]
+# (N, C, H, W, KH, KW, DY, DX): dilated, of which networks have 3x3 to 9x9.
+DILATED = [
+    (2, 2, 19, 40, 3, 3, 7, 7),
+    (1, 2, 33, 24, 9, 9, 2, 2),
+    (3, 1, 10, 17, 5, 7, 1, 3),  # only in one direction
+    (2, 1, 4, 20, 5, 3, 5, 2),  # transposed; further apart than the map is high
+]
+# Tried with several tiles: several blocks of columns, dilated, and the map in one block.
+CANDIDATES = [(3, 1, 19, 40, 13, 13, 1, 1), (2, 2, 21, 24, 5, 5, 2, 3), (1, 1, 9, 31, 17, 17, 1, 1)]
 
 
 @pytest.fixture
@@ -44,7 +53,7 @@ def bfloat16_products(monkeypatch):
 
 
 def make(shape, dtype=torch.float32):
-    n, c, h, w, kh, kw = shape
+    n, c, h, w, kh, kw = shape[:6]
     tensors = torch.randn(n, c, h, w), torch.randn(c, 1, kh, kw), torch.randn(c), torch.randn(n, c, h, w)
     return [t.to(dtype) for t in tensors]
 
@@ -55,19 +64,34 @@ def assert_close(actual, expected, terms):
     assert error <= TOLERANCE[actual.dtype] * max(1, terms / 1000)**.5 * largest, f'{error:.1e} of {largest:.1e}'
 
 
-def check(x, weight, bias, grad):
-    (n, _, h, w), (kh, kw) = x.shape, weight.shape[-2:]
-    xd, wd, bd, gd = (t.double() for t in (x, weight, bias, grad))
+def spread(weight, dilation):
+    """Returns the filter with zeros between its taps, which has no dilation."""
+    (kh, kw), (dy, dx) = weight.shape[-2:], dilation
+    out = weight.new_zeros(*weight.shape[:2], (kh - 1) * dy + 1, (kw - 1) * dx + 1)
+    out[..., ::dy, ::dx] = weight
+    return out
+
+
+def check(x, weight, bias, grad, dilation=(1, 1)):
+    (n, _, h, w), (kh, kw), (dy, dx) = x.shape, weight.shape[-2:], dilation
+    xd, wd, bd, gd = (t.double() for t in (x, spread(weight, dilation), bias, grad))
     out = reference.forward(xd, wd, bd)
-    assert_close(kernels.forward(x, weight, bias), out, kh * kw)
-    assert_close(kernels.forward(x, weight, bias, relu=True), out.relu(), kh * kw)
-    assert_close(kernels.grad_input(grad, weight), reference.grad_input(gd, wd), kh * kw)
-    assert_close(kernels.grad_weight(x, grad, (kh, kw)), reference.grad_weight(xd, gd, (kh, kw)), n * h * w)
+    assert_close(kernels.forward(x, weight, bias, dilation=dilation), out, kh * kw)
+    assert_close(kernels.forward(x, weight, bias, relu=True, dilation=dilation), out.relu(), kh * kw)
+    assert_close(kernels.grad_input(grad, weight, dilation), reference.grad_input(gd, wd), kh * kw)
+    grad_weight = reference.grad_weight(xd, gd, wd.shape[-2:])[..., ::dy, ::dx]
+    assert_close(kernels.grad_weight(x, grad, (kh, kw), dilation), grad_weight, n * h * w)
 
 
 @pytest.mark.parametrize('shape', SHAPES, ids=str)
 def test_three_passes_agree_with_the_reference(shape):
     check(*make(shape))
+
+
+@pytest.mark.parametrize('shape', DILATED, ids=str)
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
+def test_dilation(shape, dtype):
+    check(*make(shape, dtype), shape[6:])
 
 
 @pytest.mark.parametrize('shape', SHAPES[1::2], ids=str)
@@ -99,11 +123,22 @@ def test_filters_of_another_dtype_are_rounded():
     assert torch.equal(kernels.forward(x, precise), kernels.forward(x, precise.half()))
 
 
-def test_every_candidate_tile_computes_the_same(monkeypatch):
-    x, weight, bias, grad = make((3, 1, 19, 40, 13, 13))
-    for i in range(7):
-        monkeypatch.setattr(tuning, 'best', lambda name, key, x, tiles, launch, i=i: tiles[i % len(tiles)])
-        check(x, weight, bias, grad)
+@pytest.mark.parametrize('shape', CANDIDATES, ids=str)
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16], ids=str)
+def test_every_candidate_tile_computes_the_same(shape, dtype, monkeypatch):
+    """Those with tensor descriptors too, which no GPU of the interpreter's has as candidates."""
+    operands, tried = make(shape, dtype), set()
+    for i in range(4):
+        def best(kernel, problem, x, _, launch, i=i):
+            rank = cost.forward_tiles if kernel == 'forward' else cost.grad_weight_tiles
+            candidates = rank(problem, cost.GPUS[90])
+            tile = candidates[-1 - i % len(candidates)]
+            tried.add(tile)
+            return tile
+
+        monkeypatch.setattr(tuning, 'best', best)
+        check(*operands, shape[6:])
+    assert any(tile.descriptors for tile in tried if isinstance(tile, tiles.ForwardTile))
 
 
 def test_every_call_sees_the_filter_as_it_is():

@@ -241,7 +241,6 @@ def test_choice_on_a_gpu(monkeypatch, caplog):
     capability.major = 7
     assert 'compute capability 8.0 or higher' in functional._why_not('triton', on_gpu(), geometry)
 
-
 def test_vmap():
     x, weight, bias = (t.detach() for t in make((6, 3, 20, 20, 13, 13)))
     out = torch.vmap(lambda x: depthwise_conv2d(x, weight, bias))(x.view(3, 2, 3, 20, 20))

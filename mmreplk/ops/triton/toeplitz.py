@@ -1,46 +1,33 @@
 """A filter as the banded Toeplitz matrix that turns a row of the convolution into a row of a matrix product.
 
 A block of BLOCK_X outputs reads a window of WIDTH inputs. Output ``xi`` takes input ``x`` of the window times
-``weight[c, ky, x - xi - LEFT + KW // 2]``, zero where that tap does not exist: a ``(BLOCK_X, WIDTH)`` band for each
-``ky``. The tape is all of them on top of each other, from the last ``ky`` to the first, with enough zero bands at both
-ends for DEPTH output rows to share every input row: the bands of input row ``r`` for output rows ``0 .. DEPTH - 1``
-(``ky = r - row``) are then one contiguous block of the tape, which starts one band earlier for each further ``r``.
+``weight[c, ky, kx]`` where ``kx * DX = x - xi - LEFT + KW // 2 * DX``, and zero where no tap is: a ``(BLOCK_X, WIDTH)``
+band for each ``ky``. The tape is all of them on top of each other, from the last ``ky`` to the first, with enough zero
+bands at both ends for DEPTH output rows to share every input row: the bands of input row ``r`` for output rows
+``0 .. DEPTH - 1`` (``ky = r - row``) are then one contiguous block of the tape, which starts one band earlier for each
+further ``r``. Rows are DY apart, which the tape need not know.
 """
-
-import math
-from typing import NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from .tiles import ForwardTile, Window, round_up
+from .tiles import Geometry
 
 BLOCK = 1024
 
 
-class Geometry(NamedTuple):
-    """Everything but the filter that a tape depends on. ``rows``: input rows that a stack of outputs reads."""
-    left: int
-    width: int
-    block_x: int
-    depth: int
-    rows: int
-
-    @property
-    def bands(self) -> int:
-        return self.rows + self.depth - 1
-
-
-def geometry(kernel_height: int, window: Window, tile: ForwardTile) -> Geometry:
-    """Returns the geometry with enough rows for ``rows * width`` to be whole steps of ``tile.block_k``."""
-    multiple = tile.block_k // math.gcd(window.width, tile.block_k)
-    return Geometry(*window, tile.block_x, tile.depth, round_up(kernel_height + tile.depth - 1, multiple))
-
-
-def tape(weight: Tensor, dtype: torch.dtype, shape: Geometry, flip: bool, transpose: bool) -> Tensor:
+def tape(weight: Tensor, dtype: torch.dtype, shape: Geometry, dilation: int, flip: bool, transpose: bool) -> Tensor:
     """Returns the tape of ``weight (C, 1, KH, KW)`` in ``dtype``, transposed and turned by 180 degrees if asked.
+
+    Args:
+        weight: The filters.
+        dtype: That of the result.
+        shape: How they are laid out.
+        dilation: Step between taps of a row, DX.
+        flip: Whether to turn them by 180 degrees.
+        transpose: Whether rows of the filter are columns of the convolution.
 
     Returns:
         ``(C, bands, block_x, width)``.
@@ -48,8 +35,8 @@ def tape(weight: Tensor, dtype: torch.dtype, shape: Geometry, flip: bool, transp
     kh, kw = weight.shape[:1:-1] if transpose else weight.shape[2:]
     out = weight.new_empty(weight.shape[0], shape.bands, shape.block_x, shape.width, dtype=dtype)
     tape_kernel[weight.shape[0], triton.cdiv(out[0].numel(), BLOCK)](
-        weight.contiguous(), out, KH=kh, KW=kw, FLIP=flip, TRANSPOSE=transpose, LEFT=shape.left, WIDTH=shape.width,
-        BLOCK_X=shape.block_x, BANDS=shape.bands, ROWS=shape.rows, BLOCK=BLOCK)
+        weight.contiguous(), out, KH=kh, KW=kw, DX=dilation, FLIP=flip, TRANSPOSE=transpose, LEFT=shape.left,
+        WIDTH=shape.width, BLOCK_X=shape.block_x, BANDS=shape.bands, ROWS=shape.rows, BLOCK=BLOCK)
     return out
 
 
@@ -59,6 +46,7 @@ def tape_kernel(
     tape_ptr,
     KH: tl.constexpr,
     KW: tl.constexpr,
+    DX: tl.constexpr,
     FLIP: tl.constexpr,
     TRANSPOSE: tl.constexpr,
     LEFT: tl.constexpr,
@@ -71,8 +59,9 @@ def tape_kernel(
     c = tl.program_id(0).to(tl.int64)
     element = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     band, xi, x = element // WIDTH // BLOCK_X, element // WIDTH % BLOCK_X, element % WIDTH
-    ky, kx = ROWS - 1 - band, x - xi - LEFT + KW // 2
-    inside = (ky >= 0) & (ky < KH) & (kx >= 0) & (kx < KW)
+    ky, offset = ROWS - 1 - band, x - xi - LEFT + KW // 2 * DX
+    kx = offset // DX
+    inside = (ky >= 0) & (ky < KH) & (offset >= 0) & (offset % DX == 0) & (kx < KW)
     if FLIP:
         ky, kx = KH - 1 - ky, KW - 1 - kx
     offset = kx * KH + ky if TRANSPOSE else ky * KW + kx
