@@ -11,11 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import cpu, memory_format
+from . import cpu, gpu, memory_format
 
 HAS_TRITON = importlib.util.find_spec('triton') is not None
-# PyTorch's depthwise convolutions on GPUs are specialized up to this kernel extent.
-LARGEST_SPECIALIZED = 7
 # What autocast lowers; it leaves float64 alone.
 LOWERED = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -33,11 +31,11 @@ def depthwise_conv2d(
     """Convolves every channel with a filter of its own, fast for kernels up to 51x51 and beyond.
 
     The same function as ``torch.nn.functional.conv2d(x, weight, bias, stride, padding, dilation, groups=C)``.
-    Stride 1 and "same" padding with odd kernels take the fast path on x86 CPUs and, without dilation, on NVIDIA GPUs
-    with tensor cores (float32, bfloat16, float16, accumulated in float32); everything else is left to PyTorch where
-    that is right. Output and gradients have the memory format that PyTorch gives them: channels-last where the input or
-    the filter is. On GPUs, float32 is multiplied in TF32 where PyTorch's convolutions may. Differentiable once in all
-    three tensors on the fast path, where a second derivative raises RuntimeError and ``vmap`` is a loop.
+    Stride 1 and "same" padding with odd kernels take the fast path on x86 CPUs and on NVIDIA GPUs with tensor cores
+    (float32, bfloat16, float16, accumulated in float32); everything else is left to PyTorch where that is right. Output
+    and gradients have the memory format that PyTorch gives them: channels-last where the input or the filter is. On
+    GPUs, float32 is multiplied in TF32 where PyTorch's convolutions may. Differentiable once in all three tensors on
+    the fast path, where a second derivative raises RuntimeError and ``vmap`` is a loop.
 
     Args:
         x: Input ``(N, C, H, W)``.
@@ -110,11 +108,10 @@ def _as_integers(sizes: Sequence[int | Tensor]) -> list[int]:
 
 def _choose_backend(x: Tensor, weight: Tensor, kernel_size: tuple[int, int], geometry: Geometry) -> str:
     """Returns what should be fastest: ``'cpu'`` or ``'triton'``, which take ``x`` by its device, or ``'torch'``."""
-    size = max(kernel_size)
+    is_training = torch.is_grad_enabled() and weight.requires_grad
     if x.is_cuda:
-        is_faster = size > LARGEST_SPECIALIZED
+        is_faster = gpu.gains(x.numel(), kernel_size, is_training)
     else:
-        is_training = torch.is_grad_enabled() and weight.requires_grad
         is_faster = cpu.gains(x, weight, _compute_dtype(x), geometry.dilation, geometry.is_same, is_training)
     if not is_faster:
         return 'torch'
@@ -123,7 +120,7 @@ def _choose_backend(x: Tensor, weight: Tensor, kernel_size: tuple[int, int], geo
     if reason is None:
         return backend
     if x.is_cuda and not torch.compiler.is_compiling():
-        _log_once(f'depthwise_conv2d leaves kernels of {size} on {x.device.type} to PyTorch: {reason}')
+        _log_once(f'depthwise_conv2d leaves kernels of {max(kernel_size)} on {x.device.type} to PyTorch: {reason}')
     return 'torch'
 
 
@@ -141,12 +138,26 @@ def _why_not(backend: str, x: Tensor, geometry: Geometry) -> str | None:
         return f'the input is on {x.device}'
     if backend == 'cpu':
         return None if cpu.IS_SUPPORTED else 'it needs an x86 CPU with AVX2 and oneDNN'
-    if not geometry.is_same or geometry.dilation != (1, 1):
-        return 'it needs odd kernel sizes, stride 1, dilation 1 and "same" padding'
+    if not geometry.is_same:
+        return 'it needs odd kernel sizes, stride 1 and "same" padding'
     if not HAS_TRITON:
         return 'Triton is not installed'
     if torch.version.hip or torch.cuda.get_device_properties(x.device).major < 8:
         return 'it needs an NVIDIA GPU of compute capability 8.0 or higher'
+    return _fault_of_triton(x.device)
+
+
+@torch.compiler.assume_constant_result
+@functools.cache
+def _fault_of_triton(device: torch.device) -> str | None:
+    """Returns why Triton cannot compile and run a kernel here, for want of a C compiler or a cache it may write to."""
+    try:
+        from . import triton
+        with torch.cuda.device(device):
+            x = torch.ones(1, 1, 8, 8, device=device)
+            triton.forward(x, x[..., :3, :3])
+    except Exception as error:  # Compilers and drivers raise what they like.
+        return f'Triton does not work here: {type(error).__name__}: {error}'.splitlines()[0]
     return None
 
 
@@ -269,21 +280,22 @@ def _grad_weight(x: Tensor, grad_output: Tensor, kernel_size: Sequence[int], str
 def _(x, weight, bias, relu, stride, padding, dilation, channels_last) -> Tensor:
     from . import triton
     with torch.cuda.device_of(x):
-        return memory_format.laid_out(triton.forward(x, weight, bias, relu), channels_last)
+        return memory_format.laid_out(triton.forward(x, weight, bias, relu, dilation=tuple(dilation)), channels_last)
 
 
 @_grad_input.register_kernel('cuda')
 def _(grad_output, weight, size, stride, padding, dilation, channels_last) -> Tensor:
     from . import triton
     with torch.cuda.device_of(grad_output):
-        return memory_format.laid_out(triton.grad_input(grad_output, weight), channels_last)
+        return memory_format.laid_out(triton.grad_input(grad_output, weight, tuple(dilation)), channels_last)
 
 
 @_grad_weight.register_kernel('cuda')
 def _(x, grad_output, kernel_size, stride, padding, dilation, channels_last) -> Tensor:
     from . import triton
     with torch.cuda.device_of(x):
-        return memory_format.laid_out(triton.grad_weight(x, grad_output, tuple(kernel_size)), channels_last)
+        grad = triton.grad_weight(x, grad_output, tuple(kernel_size), tuple(dilation))
+        return memory_format.laid_out(grad, channels_last)
 
 
 @_depthwise_conv2d.register_fake

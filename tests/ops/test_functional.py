@@ -1,3 +1,4 @@
+import contextlib
 import math
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mmreplk import ops
 from mmreplk.ops import cpu, depthwise_conv2d, functional, reference
 from mmreplk.ops.cpu import facts
 
@@ -220,24 +222,29 @@ def test_what_pytorch_gets_wrong_takes_the_fast_path(monkeypatch):
 def test_choice_on_a_gpu(monkeypatch, caplog):
     monkeypatch.setattr(functional, 'HAS_TRITON', True)
     monkeypatch.setattr(torch.version, 'hip', None)
-    capability = SimpleNamespace(major=8)
+    monkeypatch.setattr(functional, '_fault_of_triton', lambda device: fault[0])
+    capability, fault = SimpleNamespace(major=8), [None]
     monkeypatch.setattr(torch.cuda, 'get_device_properties', lambda device: capability)
 
     def on_gpu(dtype=torch.bfloat16):
         return SimpleNamespace(
-            is_cuda=True, device=torch.device('cuda:0'), dtype=dtype, shape=(1, 3, 8, 8), numel=lambda: 192)
+            is_cuda=True, device=torch.device('cuda:0'), dtype=dtype, shape=(8, 3, 80, 80), numel=lambda: 153600)
 
     def chosen_for(size, dtype=torch.bfloat16, **options):
         return chosen(on_gpu(dtype), torch.empty(3, 1, size, size), **options)
 
-    assert chosen_for(31) == 'triton' and chosen_for(7) == 'torch'
+    assert chosen_for(31) == chosen_for(31, dilation=2) == 'triton' and chosen_for(3) == 'torch'
     assert not caplog.records
     for _ in range(2):
-        assert chosen_for(31, dilation=2) == chosen_for(31, dtype=torch.float64) == 'torch'
+        assert chosen_for(31, stride=2) == chosen_for(31, dtype=torch.float64) == 'torch'
     assert [record.message.split(': it needs ')[1].split()[0] for record in caplog.records] == ['odd', 'float32,']
     geometry = functional._geometry((31, 31), 1, 'same', 1)
     assert functional._why_not('triton', on_gpu(), geometry) is functional._why_not('torch', on_gpu(), geometry) is None
     assert functional._why_not('cpu', on_gpu(), geometry) == 'the input is on cuda:0'
+    fault[0] = 'Triton does not work here: RuntimeError: Failed to find C compiler'
+    for _ in range(2):
+        assert chosen_for(31) == 'torch'
+    assert [fault[0] in record.message for record in caplog.records] == [False, False, True]
     capability.major = 7
     assert 'compute capability 8.0 or higher' in functional._why_not('triton', on_gpu(), geometry)
 
@@ -289,3 +296,21 @@ X, W, B = torch.zeros(1, 3, 8, 8), torch.zeros(3, 1, 7, 7), torch.zeros(3)
 def test_bad_input_is_named(arguments, error, words):
     with pytest.raises(error, match=words):
         depthwise_conv2d(**dict(dict(x=X, weight=W, bias=B), **arguments))
+
+
+def test_why_triton_does_not_work_is_found_by_one_try(monkeypatch):
+    tries = []
+
+    def forward(*arguments):
+        tries.append(arguments)
+        raise RuntimeError('Failed to find C compiler.\nPlease specify via CC')
+
+    monkeypatch.setitem(sys.modules, 'mmreplk.ops.triton', SimpleNamespace(forward=forward))
+    monkeypatch.setattr(ops, 'triton', sys.modules['mmreplk.ops.triton'], raising=False)
+    monkeypatch.setattr(torch.cuda, 'device', lambda device: contextlib.nullcontext())
+    functional._fault_of_triton.cache_clear()
+    for _ in range(2):
+        assert functional._fault_of_triton(torch.device('cpu')) == \
+            'Triton does not work here: RuntimeError: Failed to find C compiler.'
+    assert len(tries) == 1
+    functional._fault_of_triton.cache_clear()
