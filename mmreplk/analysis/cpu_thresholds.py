@@ -103,11 +103,13 @@ def regrets(rows: Sequence[Row], prices: dict[str, tuple[float, ...]], dtype: to
             problem = Problem(*(row[field] for field in Problem._fields[:6]), dtype, channels_last, channels_last)
             for what, ways in (('convolve', costs.convolving_ways(problem)),
                                ('grad_weight', costs.grad_weight_ways(problem))):
-                measured = {way: _total(what, row, problem, way) for way in ways}
-                best = min(measured, key=measured.get)
-                chosen = min((way for way in ways if measured[way] < math.inf),
-                             key=lambda way, what=what, problem=problem: costs.cost(what, problem, way))
-                found[what].append((measured[chosen] / measured[best], problem, chosen, best))
+                totals = {way: _total(what, row, problem, way) for way in ways}
+                measured = {way: total for way, total in totals.items() if total < math.inf}
+                if measured:
+                    best = min(measured, key=measured.get)
+                    predicted = {way: costs.cost(what, problem, way) for way in measured}
+                    chosen = min(predicted, key=predicted.get)
+                    found[what].append((measured[chosen] / measured[best], problem, chosen, best))
     finally:
         costs.PRICES[costs.PROCESSOR] = before
     return found
