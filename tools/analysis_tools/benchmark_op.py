@@ -5,10 +5,10 @@ images and for one, in every precision, and the shapes that others publish figur
 Triton kernels choose their tiles first.
 
 ``useful`` counts the taps that fall inside the map, ``GB/s`` what must be read and written at least; the shares are of
-the matrix multiplication rate and the copy bandwidth measured in the same run. ``--grid`` compares over a grid
-of shapes with PyTorch and with every way of computing on a CPU, and prints where the choice is slow; a run that is cut
-off goes on where it was. ``--rival`` adds any function of input ``(N, C, H, W)`` and filter
-``(C, 1, K, K)`` that can be imported, such as another library's kernel.
+the matrix multiplication rate and the copy bandwidth measured in the same run. ``--grid`` compares over a grid of
+shapes with PyTorch and with every way of computing on a CPU, and prints where the choice is slow; a run that is cut off
+goes on where it was. ``--runtimes`` compares with ONNX Runtime and OpenVINO on a CPU. ``--rival`` adds any function of
+input ``(N, C, H, W)`` and filter ``(C, 1, K, K)`` that can be imported, such as another library's kernel.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from mmreplk import InputError
-from mmreplk.benchmarks import environment, grid
+from mmreplk.benchmarks import environment, grid, runtimes, tables
 from mmreplk.benchmarks.operator import PRECISIONS, Case, Rival, benchmark, rivals_on, roofs
 from mmreplk.cli import run
 from mmreplk.io import markdown_table, write_json
@@ -43,6 +43,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--case', nargs='*', help='more cases, as N,C,H,K; on a GPU those with published figures')
     parser.add_argument('--rival', nargs='+', default=[], metavar='NAME=MODULE:FUNCTION', help='more rivals')
     parser.add_argument('--grid', metavar='FILE', help='a grid of shapes against all ways; a line of JSON for each')
+    parser.add_argument('--runtimes', metavar='FILE', help='the forward pass beside ONNX Runtime and OpenVINO')
     parser.add_argument('--rounds', type=int, default=10, help='how often each is timed')
     parser.add_argument('--json', help='file for the raw figures')
     parser.add_argument('--plot', help='picture of forward time against kernel size, in the first precision')
@@ -56,6 +57,9 @@ def main(args: argparse.Namespace) -> None:
     if args.grid:
         dtypes = [PRECISIONS[name].dtype for name in args.precision or ['float32', 'bfloat16']]
         print(grid.summary(grid.run(Path(args.grid), dtypes, device, args.rounds)))
+        return
+    if args.runtimes:
+        compare_with_runtimes(args)
         return
     precisions = args.precision or (['bfloat16', 'float16', 'tf32', 'float32'] if is_gpu else ['float32'])
     batches = ([16, 1] if is_gpu else [1]) if args.batch is None else args.batch
@@ -79,6 +83,17 @@ def main(args: argparse.Namespace) -> None:
         report['kernel_sizes'] = rows
         plot(rows, args.plot)
         save(report, args.json)
+
+
+def compare_with_runtimes(args: argparse.Namespace) -> None:
+    report = dict(environment=environment('cpu') | runtimes.versions(), results=[])
+    for precision in args.precision or ['float32', 'bfloat16']:
+        for batch in args.batch or [1, 8]:
+            for network, c, h, kh, kw in runtimes.STAGES:
+                case = runtimes.Case(network, batch, c, h, kh, kw)
+                report['results'] += runtimes.compare(case, PRECISIONS[precision].dtype, args.rounds)
+                save(report, args.runtimes)
+    print(tables.runtimes_table(report))
 
 
 def save(report: dict, path: str | None) -> None:
