@@ -7,11 +7,13 @@ import argparse
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 import venv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DEFAULT_TORCH = 'torch==2.13.0'
 WHEEL_BUILDER = ROOT / 'tools' / 'dev' / 'mmcv_wheel.py'
 LOG = 'setup.log'  # in the environment
+PIP = '-m', 'pip', '--disable-pip-version-check'
 # The oldest MMCV imports pkg_resources, which later setuptools lack.
 BUILD_TOOLS = ['setuptools<81', 'wheel', 'ninja', 'psutil']
 
@@ -78,11 +81,13 @@ def install_mmcv(python: Path, mmcv: str, uses_cache: bool) -> None:
     title = f'[2/4] {mmcv} with its ops, built from source unless that was done before'
     status, last_line = run(title, python, WHEEL_BUILDER, mmcv)
     if status == 0:
-        step(f'[2/4] {Path(last_line).name}', python, 'install', last_line)
-        if imports(python, 'mmcv.ops'):
-            return
-        Path(last_line).unlink()
-        last_line = 'what it built does not import'
+        wheel = Path(last_line)
+        status, last_line = run(f'[2/4] {wheel.name}', python, *PIP, 'install', wheel)
+        if status == 0:
+            if imports(python, 'mmcv.ops'):
+                return
+            last_line = 'what it built does not import'
+        wheel.unlink(missing_ok=True)
     say(f'[2/4] not the fast way: {last_line}')
     minutes, ordinary = max(5, 24 // (os.cpu_count() or 1)), ['install', '--no-build-isolation']
     step(f'[2/4] {mmcv} the ordinary way, which takes about {minutes} minutes', python, *ordinary,
@@ -93,7 +98,7 @@ def install_mmcv(python: Path, mmcv: str, uses_cache: bool) -> None:
 
 
 def step(title: str, python: Path, *pip: str) -> None:
-    status, _ = run(title, python, '-m', 'pip', '--disable-pip-version-check', *pip)
+    status, _ = run(title, python, *PIP, *pip)
     if status:
         log = python.parents[1] / LOG
         say('\n'.join(log.read_text(errors='replace').splitlines()[-30:]))
@@ -117,7 +122,7 @@ def run(title: str, python: Path, *arguments: object) -> tuple[int, str]:
         process = subprocess.Popen([python, *map(str, arguments)], env=env, stdout=log, stderr=subprocess.STDOUT)
         try:
             while process.poll() is None:
-                show_progress(time.time() - start, last_line_of(log, begin))
+                show_progress(time.time() - start, last_lines(log, begin))
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(1)
         except KeyboardInterrupt:  # the process had it too, and clears up
@@ -127,22 +132,24 @@ def run(title: str, python: Path, *arguments: object) -> tuple[int, str]:
         finally:
             process.terminate()
             show_progress()
-        last_line = last_line_of(log, begin)
+        last_line = last_lines(log, begin)[-1]
     if process.returncode == 0:
         say(f'{title.split()[0]} done in {(time.time() - start) / 60:.1f} minutes')
     return process.returncode, last_line
 
 
-def last_line_of(log: BinaryIO, begin: int) -> str:
-    """Returns the last line that was written to ``log`` behind the position ``begin``, or an empty one."""
+def last_lines(log: BinaryIO, begin: int) -> list[str]:
+    """Returns the last lines that were written to ``log`` behind the position ``begin``, or one that is empty."""
     log.seek(max(begin, log.seek(0, os.SEEK_END) - 10_000))
-    return (log.read().decode(errors='replace').strip().splitlines() or [''])[-1].strip()
+    return log.read().decode(errors='replace').strip().splitlines() or ['']
 
 
-def show_progress(seconds: float | None = None, news: str = '') -> None:
+def show_progress(seconds: float | None = None, lines: Sequence[str] = ()) -> None:
     """Writes the line that moves over itself, on a terminal; without arguments, removes it."""
     if not sys.stdout.isatty():
         return
+    # Sentences of pip and steps of ninja, not what compilers say.
+    news = next((line.strip() for line in reversed(lines) if re.match(r'\s*([A-Z][a-z]|\[\d)', line)), '')
     line = '' if seconds is None else f'  {int(seconds) // 60}:{int(seconds) % 60:02d}  {news}'
     print('\r\033[K' + line[:shutil.get_terminal_size().columns - 1], end='', flush=True)
 
