@@ -1,4 +1,5 @@
-import time
+import sys
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -7,16 +8,18 @@ import pytest
 from mmreplk.analysis import contact_sheet, op_benchmark, time_in_turns
 
 
-def test_functions_take_turns():
-    calls = []
+def test_functions_take_turns(monkeypatch):
+    calls, clock = [], SimpleNamespace(now=0.)
+    clock.perf_counter = lambda: clock.now
+    monkeypatch.setattr(sys.modules[time_in_turns.__module__], 'time', clock)
 
     def work(name, seconds):
         calls.append(name)
-        time.sleep(seconds)
+        clock.now += seconds
 
     times = time_in_turns(dict(short=lambda: work('a', .002), long=lambda: work('b', .02)), rounds=3)
-    assert len(times['short']) == 3 and 2 <= np.median(times['short']) < np.median(times['long'])
-    assert np.median(times['long']) >= 20
+    assert times['short'] == pytest.approx([2] * 3) and times['long'] == pytest.approx([20] * 3)
+    assert calls.count('a') == 2 + 3 * 2 * 3 and calls.count('b') == 2 + 3, 'short ones several times a turn'
     turns = [name for name, before in zip(calls, [None, *calls], strict=False) if name != before]
     assert turns == ['a', 'b'] * 4, 'a warm-up and three rounds'
 

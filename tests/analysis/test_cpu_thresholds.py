@@ -1,3 +1,4 @@
+import functools
 import math
 
 import pytest
@@ -22,8 +23,21 @@ def test_work_from_which_nine_of_ten_are_faster(monkeypatch, crossing, expected)
 
 @pytest.mark.skipif(not cpu.IS_SUPPORTED, reason='needs AVX2: elsewhere PyTorch computes')
 def test_the_ways_are_timed(monkeypatch):
-    ratios = cpu_thresholds._kernel_size_ratios(1, 32, 32, 21)
-    assert all(0 < ratio < math.inf for ratio in ratios)
-    with torch.no_grad():
-        assert cpu_thresholds._work_ratio(1, 128, 28, 31, trains=False) > 1
-    assert cpu_thresholds._work_ratio(1, 128, 28, 31, trains=True) > 1
+    """Each way is called and computes the same as its rivals; the clock is not asked whose is fast."""
+    results = {}
+
+    def time_in_turns(functions, rounds):
+        results.clear()
+        results.update({name: function() for name, function in functions.items()})
+        return {name: [2. + i, 1. + i, 9. + i] for i, name in enumerate(functions)}
+
+    monkeypatch.setattr(cpu_thresholds, 'time_in_turns', time_in_turns)
+    assert cpu_thresholds._kernel_size_ratios(1, 32, 32, 21) == (3 / 2, 3 / 4, 5 / 6)
+    close = functools.partial(torch.testing.assert_close, rtol=1e-4, atol=1e-3)
+    close(results['transposed'], results['forward'])
+    close(results['channels_last'], results['forward'])
+    close(results['ours'], results['theirs'][0])
+    for trains in (False, True):
+        with torch.set_grad_enabled(trains):
+            assert cpu_thresholds._work_ratio(1, 128, 28, 31, trains) == 2 / 3
+        close(results['cpu'], results['torch'])

@@ -1,6 +1,8 @@
+import multiprocessing
 import subprocess
 import tempfile
 import threading
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
@@ -31,7 +33,7 @@ def test_too_few_values():
         growth([0, 1], [1, 1], limit=1)
 
 
-def test_held_resources_counts():
+def check_what_is_held():
     before, stop = held_resources(), threading.Event()
     thread = threading.Thread(target=stop.wait)
     thread.start()
@@ -45,5 +47,12 @@ def test_held_resources_counts():
     assert held_resources()['files'] == before['files']
 
 
-def test_peak_mib_sees_what_is_freed_again():
+def check_peak():
     assert 95 < peak_mib(lambda: np.ones(100 * 2**17).sum()) < 120
+
+
+def test_what_a_process_holds():
+    """In a process of its own: in this one, what other tests left goes when it likes."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool:
+        for check in (check_what_is_held, check_peak):
+            pool.submit(check).result()

@@ -8,7 +8,7 @@ import os
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmreplk.ops import depthwise_conv2d
@@ -62,15 +62,16 @@ def assert_close(actual, expected, terms, is_ours, tolerance):
 
 
 @pytest.mark.usefixtures('fast_path_for_small_maps')
-@settings(max_examples=int(os.environ.get('MMREPLK_FUZZ', 60)), derandomize=True, deadline=None)
+@settings(max_examples=int(os.environ.get('MMREPLK_FUZZ', 60)), derandomize=True, deadline=None,
+          suppress_health_check=[HealthCheck.too_slow])  # which asks the clock
 @given(problems())
 def test_any_problem_agrees_with_float64(problem):
     torch.manual_seed(problem['seed'])
     (n, c, h, w), (kh, kw), dtype = problem['shape'], problem['kernel'], problem['dtype']
-    x, weight = laid_out(torch.randn(n, c, h, w), problem['layouts'][0]), torch.randn(c, 1, kh, kw)
-    weight = laid_out(weight, problem['layouts'][1])
-    inputs = [x, weight] + [torch.randn(c)] * problem['bias']
-    inputs = [t.to(dtype).requires_grad_() for t in inputs]
+    x, weight = torch.randn(n, c, h, w).to(dtype), torch.randn(c, 1, kh, kw).to(dtype)
+    inputs = [laid_out(t, layout) for t, layout in zip((x, weight), problem['layouts'], strict=False)]
+    inputs += [torch.randn(c).to(dtype)] * problem['bias']
+    inputs = [t.requires_grad_() for t in inputs]
     doubles = [t.detach().double().requires_grad_() for t in inputs]
 
     out = depthwise_conv2d(*inputs, activation=problem['activation'], **problem['options'])
@@ -82,7 +83,7 @@ def test_any_problem_agrees_with_float64(problem):
     is_ours, tolerance = not problem['options'], TOLERANCE if kh % 2 and kw % 2 else EVEN_TOLERANCE
     assert_close(out.detach(), expected.detach(), kh * kw, is_ours, tolerance)
 
-    grad = laid_out(torch.randn(out.shape), problem['layouts'][2]).to(dtype)
+    grad = laid_out(torch.randn(out.shape).to(dtype), problem['layouts'][2])
     grads = torch.autograd.grad(out, inputs, grad)
     desired = torch.autograd.grad(expected, doubles, grad.double())
     for actual, reference, terms in zip(grads, desired, (kh * kw, n * h * w, n * h * w), strict=False):
