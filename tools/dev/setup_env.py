@@ -90,7 +90,7 @@ def install_mmcv(python: Path, mmcv: str, uses_cache: bool) -> None:
         wheel.unlink(missing_ok=True)
     say(f'[2/4] not the fast way: {last_line}')
     minutes, ordinary = max(5, 24 // (os.cpu_count() or 1)), ['install', '--no-build-isolation']
-    step(f'[2/4] {mmcv} the ordinary way, which takes about {minutes} minutes', python, *ordinary,
+    step(f'[2/4] {mmcv} the ordinary way, about {minutes} minutes unless pip has it', python, *ordinary,
          *([] if uses_cache else ['--no-cache-dir']), mmcv)
     if not imports(python, 'mmcv.ops'):
         step(f'[2/4] {mmcv} again, since the cached one was built for another PyTorch', python, *ordinary, '--no-deps',
