@@ -1,3 +1,4 @@
+import random
 import zlib
 
 import numpy as np
@@ -8,6 +9,8 @@ from torch import nn
 
 @pytest.fixture(autouse=True)
 def seeded():
+    random.seed(0)
+    np.random.seed(0)
     torch.manual_seed(0)
 
 
