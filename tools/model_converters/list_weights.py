@@ -3,7 +3,6 @@
 import argparse
 
 from mmreplk import cli
-from mmreplk.errors import InputError
 from mmreplk.io import markdown_table
 from mmreplk.weights import PUBLISHED, find
 
