@@ -9,21 +9,18 @@ import torch
 from mmengine.registry import MODELS
 from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
 
-import mmreplk.mm.backbones
-import mmreplk.mm.published_weights  # noqa: F401
-from mmreplk.errors import InputError
+from mmreplk import InputError, UniRepLKNet
 from mmreplk.networks.classifier import Classifier
 from mmreplk.weights import PUBLISHED
 from tests.conftest import assert_same_bits, randomize
-from tests.weights.conftest import cache, server  # noqa: F401
 
 NAME = 'unireplknet-a_in1k'
 
 
 @pytest.fixture
-def weights(server, cache, monkeypatch):  # noqa: F811
+def weights(server, torch_cache, monkeypatch):
     """The weights that lie on this machine's server in the place of the published ones."""
-    model = randomize(Classifier(mmreplk.networks.UniRepLKNet('A', out_indices=[3])))
+    model = randomize(Classifier(UniRepLKNet('A', out_indices=[3])))
     file = io.BytesIO()
     torch.save(dict(model=model.state_dict()), file)
     server.files['/a.pth'] = data = file.getvalue()
@@ -32,14 +29,14 @@ def weights(server, cache, monkeypatch):  # noqa: F811
     return model.state_dict()
 
 
-def test_init_cfg_takes_a_name(weights, cache):  # noqa: F811
+def test_init_cfg_takes_a_name(weights, torch_cache):
     backbone = MODELS.build(
         dict(type='UniRepLKNet', arch='A', init_cfg=dict(type='Pretrained', checkpoint=NAME)))
     backbone.init_weights()
     own = {name: tensor for name, tensor in backbone.state_dict().items() if name in weights}
     assert_same_bits(own, {name: weights[name] for name in own})
     assert len(own) == len(weights) - 4
-    assert (cache / 'a.pth').is_file()
+    assert (torch_cache / 'a.pth').is_file()
 
 
 def test_load_checkpoint_takes_a_name(weights):

@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.weights.conftest import cache, server  # noqa: F401
-
 _FOLDER = Path(os.environ.get('TIMMDIR') or Path(sys.prefix, 'timm'))
 _LIBRARY = []  # for as long as the process lives
 

@@ -127,7 +127,7 @@ def test_layers_for_decay(timm):
 
 
 @pytest.fixture
-def publish(server, cache, monkeypatch):
+def publish(server, torch_cache, monkeypatch):
     """Returns what puts weights onto this machine's server, in the place of published ones."""
 
     def put(name: str, weights: dict) -> None:
@@ -140,11 +140,11 @@ def publish(server, cache, monkeypatch):
     return put
 
 
-def test_pretrained_goes_by_the_table_of_weights(timm, publish, cache):
+def test_pretrained_goes_by_the_table_of_weights(timm, publish, torch_cache):
     weights = create(timm, 'unireplknet_a').state_dict()
     publish('unireplknet-a_in1k', dict(model=weights, args=Namespace(lr=.1)))
     assert_same_bits(timm.create_model('unireplknet_a', pretrained=True).state_dict(), weights)
-    assert (cache / 'unireplknet-a_in1k.pth').is_file()
+    assert (torch_cache / 'unireplknet-a_in1k.pth').is_file()
     assert_same_bits(timm.create_model('unireplknet_a.in1k', pretrained=True).state_dict(), weights)
     features = timm.create_model('unireplknet_a', pretrained=True, features_only=True).model.state_dict()
     taken = {name: tensor for name, tensor in features.items() if not name.startswith('norm')}
@@ -186,7 +186,7 @@ def test_weights_of_ones_own_in_timms_way(timm, tmp_path):
     assert_same_bits(model.state_dict(), weights)
 
 
-def test_no_network(timm, publish, cache, server):
+def test_no_network(timm, publish, torch_cache, server):
     publish('unireplknet-a_in1k', {})
     server.files.clear()
     with pytest.raises(InputError, match="the weights 'unireplknet-a_in1k' cannot be downloaded"):

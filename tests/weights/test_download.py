@@ -21,7 +21,7 @@ def checkpoint(numbers: int = 500_000) -> bytes:
 
 
 @pytest.fixture
-def entry(server, cache, monkeypatch):
+def entry(server, torch_cache, monkeypatch):
     """Puts weights by the name 'slak-x_in1k' on the server and into the table; returns a function that changes both."""
 
     def put(data: bytes | None = None, **changes) -> Published:
@@ -34,19 +34,19 @@ def entry(server, cache, monkeypatch):
     return put
 
 
-def left_in(cache) -> set[str]:
-    return {path.name for path in cache.iterdir()} - {'.own.pth.lock'}
+def left_in(torch_cache) -> set[str]:
+    return {path.name for path in torch_cache.iterdir()} - {'.own.pth.lock'}
 
 
-def test_downloaded_once_to_pytorchs_cache(entry, server, cache, capsys):
+def test_downloaded_once_to_pytorchs_cache(entry, server, torch_cache, capsys):
     entry()
     path = local_file('slak-x_in1k')
-    assert path == cache / 'own.pth'
+    assert path == torch_cache / 'own.pth'
     assert path.read_bytes() == server.files['/files/own.pth']
     assert re.search(r"Downloading the weights 'slak-x_in1k': 2\.0 MB of 2\.0 MB", capsys.readouterr().err)
     assert local_file('slak-x_in1k') == path
     assert len(server.requests) == 1
-    assert left_in(cache) == {'own.pth'}
+    assert left_in(torch_cache) == {'own.pth'}
     assert read_checkpoint('slak-x_in1k')['weight'][-1] == 499_999
 
 
@@ -57,10 +57,10 @@ def test_bar_in_a_terminal(entry, monkeypatch, capsys):
     assert capsys.readouterr().err.endswith(f'{"#" * 30} 100% 2.0 MB\n')
 
 
-def test_other_folder_and_addresses(entry, server, cache, tmp_path):
+def test_other_folder_and_addresses(entry, server, torch_cache, tmp_path):
     made = entry()
     assert local_file(made.name, tmp_path / 'other') == tmp_path / 'other' / 'own.pth'
-    assert local_file(made.url) == cache / 'own.pth'
+    assert local_file(made.url) == torch_cache / 'own.pth'
     assert local_file(tmp_path / 'mine.pth') == tmp_path / 'mine.pth'
     assert [path for path, _ in server.requests] == ['/files/own.pth'] * 2
 
@@ -83,34 +83,34 @@ def test_misspelt_name():
         local_file('unireplknet-t_1k')
 
 
-def test_without_a_network(entry, server, cache):
+def test_without_a_network(entry, server, torch_cache):
     made = entry(url='http://127.0.0.1:9/own.pth')
     with pytest.raises(InputError) as raised:
         local_file(made.name)
     assert str(raised.value) == (
         f"the weights 'slak-x_in1k' cannot be downloaded ([Errno 111] Connection refused). Download it by hand from "
-        f'{made.url} and put it at {cache / "own.pth"}')
-    assert left_in(cache) == set()
+        f'{made.url} and put it at {torch_cache / "own.pth"}')
+    assert left_in(torch_cache) == set()
 
 
-def test_goes_on_where_it_broke_off(entry, server, cache):
+def test_goes_on_where_it_broke_off(entry, server, torch_cache):
     made = entry()
     server.break_after = 1_234_567
     with pytest.raises(InputError, match=f'broke off after 1234567 of {made.size} bytes'):
         local_file(made.name)
-    assert left_in(cache) == {'own.pth.part'}
+    assert left_in(torch_cache) == {'own.pth.part'}
     assert hashlib.sha256(local_file(made.name).read_bytes()).hexdigest() == made.sha256
     assert [wanted for _, wanted in server.requests] == [None, 'bytes=1234567-']
-    assert left_in(cache) == {'own.pth'}
+    assert left_in(torch_cache) == {'own.pth'}
 
 
 @pytest.mark.parametrize('change', [dict(sha256=None), dict(sha256=None, size=None), dict(sha256='')])
-def test_starts_anew_without_a_checksum(entry, server, cache, change):
+def test_starts_anew_without_a_checksum(entry, server, torch_cache, change):
     made = entry(**change)
     server.break_after = 1_234_567
     with pytest.raises(InputError, match='broke off'):
         local_file(made.name)
-    assert left_in(cache) == set()
+    assert left_in(torch_cache) == set()
     assert local_file(made.name).read_bytes() == server.files['/files/own.pth']
     assert [wanted for _, wanted in server.requests] == [None, None]
 
@@ -124,16 +124,16 @@ def test_server_that_cannot_go_on(entry, server):
     assert local_file(made.name).read_bytes() == server.files['/files/own.pth']
 
 
-def test_part_that_is_whole_or_of_another_file(entry, server, cache):
+def test_part_that_is_whole_or_of_another_file(entry, server, torch_cache):
     made = entry()
-    cache.mkdir(parents=True)
-    (cache / 'own.pth.part').write_bytes(server.files['/files/own.pth'])
+    torch_cache.mkdir(parents=True)
+    (torch_cache / 'own.pth.part').write_bytes(server.files['/files/own.pth'])
     assert local_file(made.name).read_bytes() == server.files['/files/own.pth']
-    (cache / 'own.pth').unlink()
-    (cache / 'own.pth.part').write_bytes(b'PK of something else')
+    (torch_cache / 'own.pth').unlink()
+    (torch_cache / 'own.pth.part').write_bytes(b'PK of something else')
     with pytest.raises(InputError, match='has the checksum'):
         local_file(made.name)
-    assert left_in(cache) == set()
+    assert left_in(torch_cache) == set()
     assert local_file(made.name).is_file()
 
 
@@ -144,12 +144,12 @@ def test_part_that_is_whole_or_of_another_file(entry, server, cache):
     (checkpoint()[:-100], r'cut short, after \d+ bytes'),
 ])
 @pytest.mark.parametrize('knows_length', [True, False])
-def test_wrong_file_is_not_kept(entry, server, cache, data, sentence, knows_length):
+def test_wrong_file_is_not_kept(entry, server, torch_cache, data, sentence, knows_length):
     made = entry(data, size=None, sha256=None)
     server.knows_length = knows_length
     with pytest.raises(InputError, match=sentence):
         local_file(made.name)
-    assert left_in(cache) == set()
+    assert left_in(torch_cache) == set()
 
 
 @pytest.mark.parametrize('change, sentence', [
@@ -158,29 +158,29 @@ def test_wrong_file_is_not_kept(entry, server, cache, data, sentence, knows_leng
     (dict(sha256='00c0ffee', size=None), 'what came has the checksum [0-9a-f]{8}, not 00c0ffee'),
     (dict(url='{url}/nowhere.pth'), 'the server answers 404 Not Found'),
 ])
-def test_another_file_than_published_is_not_kept(entry, server, cache, change, sentence):
+def test_another_file_than_published_is_not_kept(entry, server, torch_cache, change, sentence):
     made = entry(**{key: value.format(url=server.url) if key == 'url' else value for key, value in change.items()})
     with pytest.raises(InputError, match=sentence):
         local_file(made.name)
-    assert left_in(cache) <= {'.nowhere.pth.lock'}
+    assert left_in(torch_cache) <= {'.nowhere.pth.lock'}
 
 
-def test_size_of_another_file_without_length(entry, server, cache):
+def test_size_of_another_file_without_length(entry, server, torch_cache):
     made = entry(size=17, sha256=None)
     server.knows_length = False
     with pytest.raises(InputError, match=r'what came has \d+ bytes, not 17'):
         local_file(made.name)
-    assert left_in(cache) == set()
+    assert left_in(torch_cache) == set()
 
 
-def test_file_put_there_by_hand_is_taken_or_refused(entry, server, cache):
+def test_file_put_there_by_hand_is_taken_or_refused(entry, server, torch_cache):
     made = entry()
-    cache.mkdir(parents=True)
-    (cache / 'own.pth').write_bytes(b'PK half')
+    torch_cache.mkdir(parents=True)
+    (torch_cache / 'own.pth').write_bytes(b'PK half')
     with pytest.raises(InputError, match=rf'own.pth is not the weights .* 7 bytes, not {made.size}; delete it'):
         local_file(made.name)
-    (cache / 'own.pth').write_bytes(server.files['/files/own.pth'])
-    assert local_file(made.name) == cache / 'own.pth'
+    (torch_cache / 'own.pth').write_bytes(server.files['/files/own.pth'])
+    assert local_file(made.name) == torch_cache / 'own.pth'
     assert not server.requests
 
 
@@ -190,18 +190,18 @@ PAGE = '''<!DOCTYPE html><html><body><p>Google Drive can't scan this file for vi
 <input type="hidden" name="uuid" value="1-2"></form></body></html>'''
 
 
-def test_google_drives_question_is_answered(entry, server, cache, monkeypatch):
+def test_google_drives_question_is_answered(entry, server, torch_cache, monkeypatch):
     monkeypatch.setattr(published, 'DRIVE', f'{server.url}/uc?id=')
     made = entry(url=f'{server.url}/uc?id=abc')
     server.files['/uc?id=abc'] = PAGE.encode()
     server.files['/download?id=abc&confirm=t&uuid=1-2'] = data = server.files['/files/own.pth']
     assert made.page == 'https://drive.google.com/file/d/abc/view'
-    assert local_file(made.name) == cache / 'slak-x_in1k.pth'
-    assert (cache / 'slak-x_in1k.pth').read_bytes() == data
+    assert local_file(made.name) == torch_cache / 'slak-x_in1k.pth'
+    assert (torch_cache / 'slak-x_in1k.pth').read_bytes() == data
 
 
 @pytest.mark.parametrize('first, second', [('<html>Quota exceeded</html>', ''), (PAGE, '<html>Sign in</html>')])
-def test_google_drives_refusal(entry, server, cache, monkeypatch, first, second):
+def test_google_drives_refusal(entry, server, torch_cache, monkeypatch, first, second):
     monkeypatch.setattr(published, 'DRIVE', f'{server.url}/uc?id=')
     made = entry(url=f'{server.url}/uc?id=abc')
     server.files |= {'/uc?id=abc': first.encode(), '/download?id=abc&confirm=t&uuid=1-2': second.encode()}
@@ -209,7 +209,7 @@ def test_google_drives_refusal(entry, server, cache, monkeypatch, first, second)
         local_file(made.name)
     assert 'what came is a web page' in str(raised.value)
     assert str(raised.value).endswith('Download it by hand from https://drive.google.com/file/d/abc/view and put it at '
-                                      f'{cache / "slak-x_in1k.pth"}')
+                                      f'{torch_cache / "slak-x_in1k.pth"}')
 
 
 ASK = '''
@@ -226,7 +226,7 @@ def ask(made: Published) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_one_process_downloads_and_the_other_waits(entry, server, cache):
+def test_one_process_downloads_and_the_other_waits(entry, server, torch_cache):
     made = entry()
     server.seconds_a_piece = 0.1  # three seconds in all: the other has begun by then
     processes = [ask(made) for _ in range(2)]
@@ -234,13 +234,13 @@ def test_one_process_downloads_and_the_other_waits(entry, server, cache):
     assert [out.strip() for out, _ in outputs] == [str(made.size)] * 2, outputs
     assert len(server.requests) == 1
     assert sum('Downloading' in err for _, err in outputs) == 1
-    assert left_in(cache) == {'own.pth'}
+    assert left_in(torch_cache) == {'own.pth'}
 
 
-def test_killed_process_leaves_what_the_next_one_goes_on_from(entry, server, cache):
+def test_killed_process_leaves_what_the_next_one_goes_on_from(entry, server, torch_cache):
     made = entry()
     server.seconds_a_piece = 0.5
-    process, part = ask(made), cache / 'own.pth.part'
+    process, part = ask(made), torch_cache / 'own.pth.part'
     deadline = time.time() + 120
     while not part.is_file() or not part.stat().st_size:
         assert time.time() < deadline and process.poll() is None
