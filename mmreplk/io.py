@@ -43,7 +43,7 @@ def write_json(figures: Any, path: str | Path, indent: int | None = None) -> Non
     write_whole((json.dumps(figures, indent=indent) + '\n').encode(), path)
 
 
-def markdown_table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+def markdown_table(head: Sequence[object], rows: Iterable[Sequence[object]] = ()) -> str:
     """Returns a table in Markdown, with a line feed at its end."""
     return ''.join(f'| {" | ".join(map(str, line))} |\n' for line in (head, ['---'] * len(head), *rows))
 

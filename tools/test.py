@@ -29,7 +29,7 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
-    prepare_testing(cfg, args)
+    prepare_testing(cfg, args.checkpoint, args.show, args.show_dir, args.wait_time, args.tta, args.out)
     allow_pickles(args.trust_checkpoint)
     check_before_testing(cfg, args.trust_checkpoint)
     with config_errors(cfg):

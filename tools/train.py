@@ -30,7 +30,7 @@ def main(args: argparse.Namespace) -> None:
     cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
     args.work_dir = cfg.work_dir
     allow_pickles(args.trust_checkpoint)
-    prepare_training(cfg, args)
+    prepare_training(cfg, args.amp, args.auto_scale_lr, args.resume)
     check_before_training(cfg, args.trust_checkpoint)
     with config_errors(cfg):
         build_runner(cfg).train()

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from ..io import markdown_table
+
 PASSES = {'forward': 'forward', 'grad_input': 'gradient of the input', 'grad_weight': 'gradient of the filter',
           'forward+backward': 'forward and backward'}  # yapf: disable
 OURS, BASELINE = 'mmreplk', 'torch'
@@ -37,14 +39,14 @@ def _operator(report: dict) -> str:
             case[row['what'], row['rival']] = row['median_ms']
     rivals = [r for r in dict.fromkeys(row['rival'] for row in report['results']) if r not in (OURS, BASELINE)]
     head = ['N,C,H=W,K', 'precision', 'pass', 'PyTorch, ms', 'ours, ms', 'ratio', *(f'{rival}, ms' for rival in rivals)]
-    lines = [head, ['---'] * len(head)]
+    lines = []
     for (*shape, precision), times in cases.items():
         for what, title in PASSES.items():
             theirs, ours = times.get((what, BASELINE)), times.get((what, OURS))
             ratio = f'{theirs / ours:.1f}' if theirs and ours else '-'
             lines.append([','.join(map(str, shape)), precision, title, _ms(theirs), _ms(ours), ratio,
                           *(_ms(times.get((what, rival))) for rival in rivals)])  # yapf: disable
-    return _table(lines) + _grid(report.get('grid', []))
+    return markdown_table(head, lines) + _grid(report.get('grid', []))
 
 
 def _grid(grid: list[dict]) -> str:
@@ -58,7 +60,7 @@ def _grid(grid: list[dict]) -> str:
 
 def _model(report: dict) -> str:
     head = ['part', 'form', 'batch', 'size', 'dtype', 'ms', 'ratio', 'in large kernels']
-    lines, first = [head, ['---'] * len(head)], {}
+    lines, first = [], {}
     for row in report['results']:
         setting = (row['part'], row['batch'], *row['size'], row['dtype'])
         base = first.setdefault(setting, row['median_ms'])
@@ -66,12 +68,8 @@ def _model(report: dict) -> str:
         form = row['form'] + ', channels-last' * row['channels_last'] + ', compiled' * row['compiled']
         lines.append([row['part'], form, row['batch'], 'x'.join(map(str, row['size'])), row['dtype'],
                       _ms(row['median_ms']), f'{row["median_ms"] / base:.3f}', f'{share:.0%}' if share else ''])
-    return f'{report["config"]}\n\n{_table(lines)}'
+    return f'{report["config"]}\n\n{markdown_table(head, lines)}'
 
 
 def _ms(value: float | None) -> str:
     return '' if value is None else f'{value:.0f}' if value >= 100 else f'{value:.2g}' if value < 1 else f'{value:.1f}'
-
-
-def _table(lines: list[list]) -> str:
-    return ''.join(f'| {" | ".join(map(str, line))} |\n' for line in lines)

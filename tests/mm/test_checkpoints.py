@@ -1,4 +1,3 @@
-import errno
 import os
 import pickle
 import shutil
@@ -6,12 +5,11 @@ from argparse import Namespace
 
 import pytest
 import torch
-from mmengine.fileio import get_file_backend, join_path
+from mmengine.fileio import join_path
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader, save_checkpoint
 
 from mmreplk import InputError
-from mmreplk.mm import AtomicLocalBackend
 from mmreplk.mm.checkpoints import allow_pickles, find_resumable
 from mmreplk.weights import is_whole, read_checkpoint
 from tests.weights.test_files import Hostile
@@ -29,31 +27,6 @@ def test_a_checkpoint_comes_back_safely(tmp_path):
     assert torch.equal(loaded['state_dict']['w'], torch.ones(3))
     assert loaded['message_hub']['loss'].current() == 0.5
     assert os.listdir(tmp_path / 'new') == ['iter_1.pth']
-
-
-@pytest.mark.parametrize('failure', [OSError(errno.ENOSPC, 'No space left on device'), KeyboardInterrupt()], ids=repr)
-@pytest.mark.parametrize('moment', ['fsync', 'replace'])
-def test_an_interrupted_write_changes_nothing(tmp_path, monkeypatch, moment, failure):
-    backend, path = get_file_backend(backend_args=ARGS), tmp_path / 'iter_1.pth'
-    assert isinstance(backend, AtomicLocalBackend)
-    backend.put(b'whole', path)
-
-    def fail(*_):
-        raise failure
-
-    monkeypatch.setattr(os, moment, fail)
-    with pytest.raises(type(failure)):
-        backend.put(b'half of a newer one', path)
-    assert path.read_bytes() == b'whole' and os.listdir(tmp_path) == ['iter_1.pth']
-
-
-def test_permissions_follow_the_umask(tmp_path):
-    before = os.umask(0o027)
-    try:
-        AtomicLocalBackend().put(b'', tmp_path / 'x')
-    finally:
-        os.umask(before)
-    assert (tmp_path / 'x').stat().st_mode & 0o777 == 0o640
 
 
 class Reduced:

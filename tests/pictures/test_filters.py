@@ -41,7 +41,7 @@ def test_kernels_are_the_merged_ones():
     found = merged_kernels(model)
     assert [kernel.name for kernel in found] == LAYERS
     for i, (kernel, layer) in enumerate(zip(found, layers, strict=True)):
-        filters = layer.equivalent_kernel_bias()[0][:, 0].double().numpy()
+        filters = layer.merged_filters()['lkb_reparam'][0][:, 0].double().numpy()
         np.testing.assert_allclose(kernel.filters, filters, rtol=1e-6, atol=1e-7)
         living = [f**2 / (f**2).sum() for f in filters if f.any()]
         assert len(living) == len(filters) - (i == 0)
@@ -57,7 +57,7 @@ def test_kernels_are_the_merged_ones():
         assert merged.energy_of_large is None and merged.figures()['centre_share_of_large'] is None
         assert merged.centre == 3
     assert [kernel.centre for kernel in merged_kernels(network(small_kernel=None))] == [CENTRE] * 3
-    with pytest.raises(InputError, match='the backbone must be a RepLKNet, got Conv2d'):
+    with pytest.raises(InputError, match='the backbone must be a large-kernel network, got Conv2d'):
         merged_kernels(nn.Conv2d(3, 3, 3))
 
 
@@ -79,14 +79,14 @@ def test_merging_differs_by_rounding_and_the_model_stays_as_it_is():
 def test_a_layer_that_merges_wrongly_stands_out(monkeypatch):
     model, image = network(), torch.randn(1, 3, 40, 48)
     wrong = model.get_submodule(LAYERS[1])
-    right = ReparamLargeKernelConv.equivalent_kernel_bias
+    right = ReparamLargeKernelConv.merged_filters
 
-    def equivalent(layer):
-        weight, bias = right(layer)
+    def merged(layer):
+        weight, bias = right(layer)['lkb_reparam']
         is_wrong = weight.shape == (8, 1, 7, 7) and torch.equal(layer.lkb_origin.bn.weight, wrong.lkb_origin.bn.weight)
-        return (weight * 1.01 if is_wrong else weight), bias
+        return dict(lkb_reparam=(weight * 1.01 if is_wrong else weight, bias))
 
-    monkeypatch.setattr(ReparamLargeKernelConv, 'equivalent_kernel_bias', equivalent)
+    monkeypatch.setattr(ReparamLargeKernelConv, 'merged_filters', merged)
     found = merge_differences(model, [image])
     assert [row['max_rel'] > 1e-4 for row in found['layers']] == [False, True, False]
     assert [row['max_rel'] > 1e-5 for row in found['features']] == [False, False, True, True]

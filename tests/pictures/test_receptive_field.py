@@ -67,7 +67,7 @@ def test_a_replknet_is_measured_merged_which_is_the_same():
     expected = torch.autograd.grad(centre, image)[0].clamp(min=0).sum((0, 1)).numpy()
     actual = contributions(model, [image])
     assert np.abs(actual - expected).max() < 1e-5 * expected.max() and (expected > 0).mean() > 0.02
-    assert not model.stages[0].blocks[0].large_kernel.deploy
+    assert not model.stages[0].blocks[0].large_kernel.is_merged
 
 
 @pytest.mark.parametrize('shape', [(32, 32), (33, 33), (24, 40)])

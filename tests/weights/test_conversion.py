@@ -28,7 +28,7 @@ def test_what_is_shown():
     shown = describe(layouts.official_classification(backbone))
     assert shown['source'] == 'official classification checkpoint'
     assert shown['network'] == 'RepLKNet of another architecture, training form, 3 input channels'
-    assert shown['sizes'] == ('large_kernel_sizes (13, 7, 5, 3), layers (1, 1, 2, 1), channels (8, 12, 16, 20), '
+    assert shown['sizes'] == ('layers (1, 1, 2, 1), channels (8, 12, 16, 20), large_kernel_sizes (13, 7, 5, 3), '
                               'small_kernel 3, dw_ratio 1.0, ffn_ratio 4.0, norm_intermediate_features False')
     numbers = sum(t.numel() for t in backbone.values()) / 1e6
     assert shown['backbone'] == f'{len(backbone)} tensors of {numbers:.1f} million numbers, float32'
@@ -63,10 +63,10 @@ def test_meta_that_others_cannot_read_is_left_out(tmp_path):
 def test_what_is_not_a_whole_network_is_not_converted(tmp_path):
     weights, path = tiny().state_dict(), tmp_path / 'x.pth'
     wrong = [
-        (torch.nn.Linear(1, 1).state_dict(), "there is no RepLKNet in it; its tensors begin with 'bias', 'weight'"),
+        (torch.nn.Linear(1, 1).state_dict(), "in it; its tensors begin with 'bias', 'weight'"),
         ({}, 'no tensor at all'),
         ({k: v for k, v in weights.items() if k != 'stem.1.bn.bias'}, "the first 'stem.1.bn.bias'"),
-        ({k: v for k, v in weights.items() if 'stages.1.blocks.0' not in k}, 'there is no RepLKNet in it'),
+        ({k: v for k, v in weights.items() if 'stages.1.blocks.0' not in k}, 'no RepLKNet, UniRepLKNet, SLaK in'),
     ]
     for saved, words in wrong:
         with pytest.raises(ValueError, match=words):

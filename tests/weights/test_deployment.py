@@ -76,7 +76,7 @@ def test_what_is_merged_already():
     assert_close(deployed(folded, True), source)
     with pytest.raises(InputError, match='it is folded already'):
         reparameterize_checkpoint(folded, fuse_bn=True)
-    with pytest.raises(InputError, match=r'merged and folded .*load them into RepLKNet\(deploy=True, fuse_bn=True\)'):
+    with pytest.raises(InputError, match=r'merged and folded.*load them into RepLKNet\(deploy=True, fuse_bn=True\)'):
         RepLKNet(TINY, deploy=True).load_state_dict(folded['state_dict'])
-    with pytest.raises(InputError, match='there is no RepLKNet in it'):
+    with pytest.raises(InputError, match='there is no RepLKNet, UniRepLKNet, SLaK in it'):
         reparameterize_checkpoint(dict(state_dict=nn.Linear(2, 2).state_dict()))

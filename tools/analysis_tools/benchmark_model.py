@@ -6,13 +6,12 @@ that passes in the large-kernel layers.
 
 import argparse
 import itertools
-import json
-from pathlib import Path
 
 import torch
 
 from mmreplk.benchmarks import environment
 from mmreplk.cli import run
+from mmreplk.io import markdown_table, write_json
 from mmreplk.mm.benchmarks.model import Setting, benchmark_model, benchmark_training
 from mmreplk.mm.config import add_cfg_options, load_config
 from mmreplk.weights import read_checkpoint
@@ -41,7 +40,7 @@ def main(args: argparse.Namespace) -> None:
     report = dict(environment=environment(args.device), config=args.config, results=[])
     columns = ('batch', 'layout', 'eager', 'part', 'form', 'median ms', '20 %', '80 %', 'images/s', 'ratio', 'share',
                'peak MiB')  # yapf: disable
-    print(f'| {" | ".join(columns)} |\n' + '| --- ' * len(columns) + '|')
+    print(markdown_table(columns), end='')
     for batch, channels_last, compiled in itertools.product(
             args.batch, [False, True][:1 + args.channels_last], [False, True][:1 + args.compile]):
         setting = Setting(tuple(args.size), batch, getattr(torch, args.dtype), args.device, channels_last, compiled,
@@ -56,8 +55,7 @@ def main(args: argparse.Namespace) -> None:
             report['results'].append(row)
             print_row(row)
     if args.json:
-        Path(args.json).parent.mkdir(parents=True, exist_ok=True)
-        Path(args.json).write_text(json.dumps(report) + '\n')
+        write_json(report, args.json)
 
 
 def print_row(row: dict) -> None:

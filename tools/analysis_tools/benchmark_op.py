@@ -13,12 +13,10 @@ grid of shapes, and prints the least of the ratios. ``--rival`` adds any functio
 import argparse
 import importlib
 import itertools
-import json
 import os
 import re
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
@@ -26,6 +24,7 @@ from mmreplk import InputError
 from mmreplk.benchmarks import environment
 from mmreplk.benchmarks.operator import PRECISIONS, RIVALS, Case, Rival, benchmark, roofs
 from mmreplk.cli import run
+from mmreplk.io import markdown_table, write_json
 
 # RepLKNet-31B's four stages on 512x512 images, without the batch.
 STAGES = [(128, 128, 31), (256, 64, 29), (512, 32, 27), (1024, 16, 13)]
@@ -66,7 +65,7 @@ def main(args: argparse.Namespace) -> None:
     rivals = RIVALS | dict(map(imported, args.rival))
     tuned = os.environ.get('MMREPLK_AUTOTUNE') == '1'
     report = dict(environment=environment(device), tuned=tuned, roofs={}, results=[])
-    print(f'| {" | ".join(COLUMNS)} |\n' + '| --- ' * len(COLUMNS) + '|')
+    print(markdown_table(COLUMNS), end='')
     for precision in precisions:
         report['roofs'][precision] = roofs(precision, device)
         for case in cases:
@@ -89,8 +88,7 @@ def main(args: argparse.Namespace) -> None:
 def save(report: dict, path: str | None) -> None:
     """Writes what there is so far, so that a run cut short has not measured for nothing."""
     if path:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(json.dumps(report) + '\n')
+        write_json(report, path)
 
 
 def parsed(case: str) -> Case:

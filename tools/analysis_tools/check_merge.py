@@ -1,7 +1,6 @@
 """Measures what merging a RepLKNet changes on real pictures: in each large-kernel layer, and in the features."""
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
@@ -9,6 +8,7 @@ from mmengine.utils import track_iter_progress
 
 from mmreplk.benchmarks import environment
 from mmreplk.cli import add_trust_checkpoint, run
+from mmreplk.io import write_json
 from mmreplk.mm.building import build_backbone
 from mmreplk.mm.checkpoints import allow_pickles
 from mmreplk.mm.config import add_cfg_options, load_config
@@ -46,7 +46,7 @@ def main(args: argparse.Namespace) -> None:
     out.mkdir(parents=True, exist_ok=True)
     report = dict(environment=environment(args.device), config=args.config, checkpoint=args.checkpoint,
                   images=args.images, count=len(images), shape=args.shape, **differences)  # yapf: disable
-    (out / 'merge.json').write_text(json.dumps(report, indent=1) + '\n')
+    write_json(report, out / 'merge.json', indent=1)
     draw_differences(differences, out / 'merge.png')
     print(f'{out}/merge.json and merge.png')
 

@@ -23,6 +23,7 @@ from mmengine.config import Config
 from mmreplk import InputError
 from mmreplk.benchmarks import environment
 from mmreplk.cli import run
+from mmreplk.io import write_json
 from mmreplk.mm.benchmarks.comparison import comparison_table, measure_models, plot_comparison, with_budget
 from mmreplk.mm.config import add_cfg_options, load_config
 
@@ -108,7 +109,7 @@ def finish(work_dir: Path, cfg: Config, checkpoint: str | None) -> tuple[dict, b
     result = {name: factor * values[name] for name, factor in PERCENT.items() if name in values}
     if not result:
         raise InputError(f'tools/test.py must find one of {", ".join(PERCENT)}, it found {", ".join(values)}')
-    done.write_text(json.dumps(dict(checkpoint=checkpoint, metrics=result)) + '\n')
+    write_json(dict(checkpoint=checkpoint, metrics=result), done)
     return result, True
 
 
@@ -124,7 +125,7 @@ def tool(name: str, *arguments: str | Path, log: Path) -> None:
 
 def write(report: dict, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    (out / 'table.json').write_text(json.dumps(report, indent=1) + '\n')
+    write_json(report, out / 'table.json', indent=1)
     table = comparison_table(report)
     (out / 'table.md').write_text(table)
     if report['metrics']:

@@ -8,7 +8,6 @@ a checkpoint, weights are random as before training from scratch, and BatchNorm'
 """
 
 import argparse
-import json
 import re
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from mmengine.utils import track_iter_progress
 from mmreplk import InputError
 from mmreplk.benchmarks import environment
 from mmreplk.cli import add_trust_checkpoint, run
+from mmreplk.io import write_json
 from mmreplk.mm.building import build_backbone
 from mmreplk.mm.checkpoints import allow_pickles
 from mmreplk.mm.config import add_cfg_options, load_config
@@ -69,7 +69,7 @@ def main(args: argparse.Namespace) -> None:
     draw_erfs(fields, figure)
     report = dict(environment=environment(args.device), images=args.images, count=args.count, seed=args.seed,
                   models=rows)  # yapf: disable
-    (out / 'erf.json').write_text(json.dumps(report, indent=1) + '\n')
+    write_json(report, out / 'erf.json', indent=1)
     print(f'{out}/erf.json and {figure}')
 
 

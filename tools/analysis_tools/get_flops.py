@@ -1,11 +1,10 @@
 """Counts the parameters and multiply-adds of segmentors and detectors (mmreplk.benchmarks.count_flops says which)."""
 
 import argparse
-import json
-from pathlib import Path
 
 from mmreplk.benchmarks import count_flops
 from mmreplk.cli import run
+from mmreplk.io import write_json
 from mmreplk.mm.building import build_empty_model
 from mmreplk.mm.config import add_cfg_options, load_config
 
@@ -32,7 +31,7 @@ def main(args: argparse.Namespace) -> None:
         print(f'{name:<16}{part["params"] / 1e6:>10.2f} M parameters{part["flops"] / 1e9:>12.2f} G multiply-adds')
     print(f'image of {shape[0]}x{shape[1]} pixels, height x width')
     if args.json:
-        Path(args.json).write_text(json.dumps(dict(config=args.config, **figures), indent=1) + '\n')
+        write_json(dict(config=args.config, **figures), args.json, indent=1)
 
 
 if __name__ == '__main__':

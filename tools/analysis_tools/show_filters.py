@@ -1,11 +1,11 @@
 """Draws the merged large kernels of a RepLKNet, a page a stage, and says how far from their centre they reach."""
 
 import argparse
-import json
 from collections import defaultdict
 from pathlib import Path
 
 from mmreplk.cli import add_trust_checkpoint, run
+from mmreplk.io import write_json
 from mmreplk.mm.building import build_backbone
 from mmreplk.mm.checkpoints import allow_pickles
 from mmreplk.mm.config import add_cfg_options, load_config
@@ -37,7 +37,7 @@ def main(args: argparse.Namespace) -> None:
     for stage, kernels in stages.items():
         draw_kernels(kernels, f'Stage {stage}', out / f'stage{stage}.{args.format}')
     report = dict(config=args.config, checkpoint=args.checkpoint, layers=rows)
-    (out / 'kernels.json').write_text(json.dumps(report, indent=1) + '\n')
+    write_json(report, out / 'kernels.json', indent=1)
     print(f'{out}/kernels.json and stage*.{args.format}')
 
 

@@ -1,14 +1,13 @@
 """Evaluates exported segmentors in onnxruntime on the test data of their config, and times them in turns."""
 
 import argparse
-import json
 import os
 import statistics
 from importlib.metadata import version
-from pathlib import Path
 
 from mmreplk.benchmarks import environment
 from mmreplk.cli import run
+from mmreplk.io import markdown_table, write_json
 from mmreplk.mm.checks import check_data
 from mmreplk.mm.config import add_cfg_options, load_config
 from mmreplk.mm.export.evaluation import evaluate, time_files
@@ -38,20 +37,20 @@ def main(args: argparse.Namespace) -> None:
     if args.json:
         report = dict(environment=environment('cpu'), onnxruntime=version('onnxruntime'), config=args.config,
                       shape=args.shape, results=rows)  # yapf: disable
-        Path(args.json).parent.mkdir(parents=True, exist_ok=True)
-        Path(args.json).write_text(json.dumps(report) + '\n')
+        write_json(report, args.json)
 
 
 def print_table(rows: list[dict]) -> None:
     metrics = list(rows[0]['metrics'])
     columns = ['file', 'MiB', *metrics, *(['median ms', 'ratio'] if 'raw_ms' in rows[0] else [])]
-    print(f'| {" | ".join(columns)} |\n' + '| --- ' * len(columns) + '|')
+    lines = []
     for row in rows:
         cells = [row['file'], f'{row["mib"]:.1f}', *(f'{row["metrics"][name]:.2f}' for name in metrics)]
         if 'raw_ms' in row:
             median, first = (statistics.median(r['raw_ms']) for r in (row, rows[0]))
             cells += [f'{median:.1f}', f'{median / first:.2f}']
-        print(f'| {" | ".join(cells)} |')
+        lines.append(cells)
+    print(markdown_table(columns, lines), end='')
 
 
 if __name__ == '__main__':

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 import triton
 
+from mmreplk.io import markdown_table
 from mmreplk.ops import triton as kernels
 from mmreplk.ops.triton import offline
 
@@ -46,7 +47,7 @@ def compiled(case: tuple[int, int, int, int], precision: str) -> list[dict]:
 
 def table(rows: list[dict]) -> str:
     """Returns the Markdown table of the first case, the rest being much the same."""
-    lines = [COLUMNS, ['---'] * len(COLUMNS)]
+    lines = []
     for row in rows:
         if row['case'] == CASES[0] and row['mma']:
             (mma, count), = row['mma'].items()
@@ -56,7 +57,7 @@ def table(rows: list[dict]) -> str:
                 f'{count} x {mma}', f'{copies} x {size} B', row['registers'], row['stack'],
                 f'{row["shared"] // 1024} KB'
             ])
-    return ''.join(f'| {" | ".join(map(str, line))} |\n' for line in lines)
+    return markdown_table(COLUMNS, lines)
 
 
 if __name__ == '__main__':

@@ -16,6 +16,7 @@ from pathlib import Path
 from fuzzing import checkpoints, coco, configs, sandbox, segmentation
 
 from mmreplk.cli import run
+from mmreplk.io import write_json
 
 KINDS = dict(checkpoints=checkpoints, segmentation=segmentation, coco=coco, configs=configs)
 
@@ -58,7 +59,7 @@ def main(args: argparse.Namespace) -> None:
     print(f'{time.time() - start:.0f} s; what each said is in {box.work_dir / "cases.txt"}')
     if args.json:
         before = json.loads(Path(args.json).read_text()) if Path(args.json).is_file() else {}
-        Path(args.json).write_text(json.dumps({**before, **figures}, indent=1) + '\n')
+        write_json({**before, **figures}, args.json, indent=1)
     sys.exit(1 if wrong else 0)
 
 

@@ -6,12 +6,10 @@
 
 import argparse
 import gc
-import json
 import multiprocessing
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from growth import growth
@@ -20,6 +18,7 @@ from mmengine.config import Config
 from mmreplk.benchmarks import environment
 from mmreplk.benchmarks.measure import resident_mib
 from mmreplk.cli import run
+from mmreplk.io import write_json
 from mmreplk.mm.benchmarks.memory import (
     WORKS,
     build_segmentor,
@@ -56,8 +55,7 @@ def main(args: argparse.Namespace) -> None:
         for row in measure(config, args, sizes):
             report['results'].append(row)
     if args.json:
-        Path(args.json).parent.mkdir(parents=True, exist_ok=True)
-        Path(args.json).write_text(json.dumps(report) + '\n')
+        write_json(report, args.json)
     sys.exit(0 if all(row['is_within'] for row in report['results']) else 1)
 
 

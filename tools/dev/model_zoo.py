@@ -2,13 +2,13 @@
 published ones, into docs/model_zoo.md."""
 
 import argparse
-import json
 from pathlib import Path
 
 import yaml
 
 from mmreplk.benchmarks import count_flops
 from mmreplk.cli import run
+from mmreplk.io import markdown_table, write_json
 from mmreplk.mm.building import build_empty_model
 from mmreplk.mm.config import load_config
 
@@ -30,12 +30,10 @@ def main() -> None:
         figures[model['Name']] = own | dict(merged=count_flops(empty, shape))
         rows.append(row(model, figures[model['Name']]))
         print(' | '.join(rows[-1]), flush=True)
-    (ROOT / 'docs/model_zoo.json').write_text(json.dumps(figures, indent=1) + '\n')
+    write_json(figures, ROOT / 'docs/model_zoo.json', indent=1)
     page = ROOT / 'docs/model_zoo.md'
     before, rest = page.read_text().split(BEGIN)
-    lines = [HEADER, ['---'] * len(HEADER), *rows]
-    table = ''.join(f'| {" | ".join(line)} |\n' for line in lines)
-    page.write_text(before + BEGIN + table + END + rest.split(END)[1])
+    page.write_text(before + BEGIN + markdown_table(HEADER, rows) + END + rest.split(END)[1])
 
 
 def row(model: dict, own: dict) -> list[str]:

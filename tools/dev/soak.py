@@ -7,7 +7,6 @@ files, threads, child processes and the time of an iteration all stay flat.
 import argparse
 import copy
 import gc
-import json
 import shutil
 import statistics
 import sys
@@ -22,6 +21,7 @@ from mmreplk import InputError
 from mmreplk.benchmarks import environment
 from mmreplk.benchmarks.measure import held_resources
 from mmreplk.cli import run
+from mmreplk.io import write_json
 from mmreplk.mm.checkpoints import find_resumable
 from mmreplk.mm.checks import check_before_training
 from mmreplk.mm.config import add_cfg_options, load_config
@@ -70,9 +70,8 @@ def main(args: argparse.Namespace) -> None:
     verdict = judge(samples)
     if args.json:
         options = dict(config=args.config, iterations=args.iterations, cfg_options=args.cfg_options)
-        write(args.json, json.dumps(dict(environment=environment('cpu'), **options,
-                                         verdict={name: found._asdict() for name, found in verdict.items()},
-                                         samples=samples)) + '\n')  # yapf: disable
+        growths = {name: found._asdict() for name, found in verdict.items()}
+        write_json(dict(environment=environment('cpu'), **options, verdict=growths, samples=samples), args.json)
     if args.plot:
         plot(samples, args.plot)
     print_verdict(verdict, len(samples))
@@ -124,11 +123,6 @@ def print_verdict(verdict: dict[str, Growth], cycles: int) -> None:
     for name, found in verdict.items():
         print(f'| {LABELS[name]} | {found.median:.4g} | {found.growth:+.3g} | {found.limit:.3g} | '
               f'{"flat" if found.is_flat else "GROWS"} |')
-
-
-def write(path: str, text: str) -> None:
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(text)
 
 
 def plot(samples: list[dict], path: str) -> None:

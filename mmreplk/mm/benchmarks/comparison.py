@@ -14,6 +14,7 @@ from mmengine.registry import MODELS, init_default_scope
 from ...benchmarks.flops import count_flops
 from ...benchmarks.measure import time_in_turns
 from ...errors import InputError
+from ...io import markdown_table
 from ...merging import reparameterized
 
 
@@ -97,15 +98,15 @@ def comparison_table(report: Mapping) -> str:
     """
     size, rows = 'x'.join(map(str, report['shape'])), report['rows']
     published = list(dict.fromkeys(name for row in rows for name in row['published']))
-    lines = [['config', *report['metrics'], 'parameters (M)', f'multiply-adds (G) at {size}', f'ms at {size}',
-              *(f'published: {name}' for name in published)]]  # yapf: disable
-    lines.append(['---'] * len(lines[0]))
+    head = ['config', *report['metrics'], 'parameters (M)', f'multiply-adds (G) at {size}', f'ms at {size}',
+            *(f'published: {name}' for name in published)]  # yapf: disable
+    lines = []
     for row in rows:
         lines.append([row['config'], *(_mean_and_range(row, name) for name in report['metrics']),
                       f'{row["params_m"]:.2f}', _three_digits(row['gflops']), _three_digits(row['latency_ms']),
                       *(f'{row["published"][name]:.2f}' if name in row['published'] else ''
                         for name in published)])  # yapf: disable
-    return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+    return markdown_table(head, lines)
 
 
 def _three_digits(value: float) -> str:

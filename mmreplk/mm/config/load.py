@@ -4,7 +4,6 @@ import difflib
 import importlib.util
 import inspect
 import os
-from argparse import Namespace
 from pathlib import Path
 
 import torch
@@ -13,7 +12,6 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from ...errors import InputError
-from ..checkpoints import find_resumable
 
 FRAMEWORKS = dict(mmseg='MMSegmentation', mmdet='MMDetection')
 
@@ -58,30 +56,6 @@ def load_config(path: str, overrides: dict | None = None, work_dir: str | None =
             reason = 'there is one process' if has_gpu else 'there is no GPU'
             print_log(f'SyncBN is replaced by BN in {replaced} places of the config, since {reason}.', logger='current')
     return cfg
-
-
-def prepare_training(cfg: Config, args: Namespace) -> None:
-    """Applies ``--amp``, ``--auto-scale-lr`` and ``--resume`` to ``cfg``.
-
-    Raises:
-        InputError: If the config forbids one, or there are checkpoints to resume from but none is whole.
-    """
-    if args.amp:
-        wrapper = cfg.optim_wrapper.get('type', 'OptimWrapper')
-        if wrapper not in ('OptimWrapper', 'AmpOptimWrapper', 'CPUAmpOptimWrapper'):
-            raise InputError(f"--amp needs the optimizer wrapper 'OptimWrapper', the config has {wrapper!r}")
-        cfg.optim_wrapper.type = 'AmpOptimWrapper' if torch.cuda.is_available() else 'CPUAmpOptimWrapper'
-        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
-    if args.auto_scale_lr:
-        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
-            raise InputError('--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in the config')
-        cfg.auto_scale_lr.enable = True
-    if args.resume is not None:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
-    if cfg.get('resume') and not cfg.get('load_from'):
-        cfg.load_from = find_resumable(cfg.work_dir)
-        cfg.resume = cfg.load_from is not None
 
 
 def _refuse_misspelt(path: str, cfg: Config, overrides: dict) -> None:

@@ -1,7 +1,6 @@
 """The options of ``tools/test.py``, each as the config's framework understands it."""
 
 import copy
-from argparse import Namespace
 
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
@@ -9,30 +8,45 @@ from mmengine.logging import print_log
 from ...errors import InputError
 
 
-def prepare_testing(cfg: Config, args: Namespace) -> None:
-    """Applies the options of ``tools/test.py`` to ``cfg``, each as the config's framework understands it.
+def prepare_testing(cfg: Config,
+                    checkpoint: str,
+                    show: bool = False,
+                    show_dir: str | None = None,
+                    wait_time: float = 2,
+                    tta: bool = False,
+                    out: str | None = None) -> None:
+    """Makes ``cfg`` test a checkpoint, with options that each framework understands in its own way.
+
+    Args:
+        cfg: The config, changed in place.
+        checkpoint: The file; all of the model must be in it.
+        show: Show predictions in a window.
+        show_dir: The folder for pictures of predictions.
+        wait_time: Seconds that each is shown.
+        tta: Test-time augmentation.
+        out: Where predictions go: a folder for a segmentor, a ``.pkl`` file for a detector.
 
     Raises:
         InputError: If the config lacks what an option needs.
     """
     is_detection = cfg.get('default_scope') == 'mmdet'
-    cfg.load_from, cfg.resume = args.checkpoint, False
+    cfg.load_from, cfg.resume = checkpoint, False
     hooks = cfg.setdefault('custom_hooks', [])
     if not any(hook['type'] == 'StrictLoadHook' for hook in hooks):
         hooks.append(dict(type='StrictLoadHook'))
-    if args.show or args.show_dir:
+    if show or show_dir:
         hook = cfg.get('default_hooks', {}).get('visualization')
         if hook is None:
             raise InputError('--show and --show-dir need default_hooks.visualization in the config')
-        hook.update(draw=True, interval=1, show=args.show, wait_time=args.wait_time)
-        if args.show_dir and is_detection:
-            hook.test_out_dir = args.show_dir
-        elif args.show_dir:
-            cfg.visualizer.save_dir = args.show_dir
-    if args.tta:
+        hook.update(draw=True, interval=1, show=show, wait_time=wait_time)
+        if show_dir and is_detection:
+            hook.test_out_dir = show_dir
+        elif show_dir:
+            cfg.visualizer.save_dir = show_dir
+    if tta:
         _use_tta(cfg, is_detection)
-    if args.out:
-        _keep_predictions(cfg, args.out, is_detection)
+    if out:
+        _keep_predictions(cfg, out, is_detection)
 
 
 def _use_tta(cfg: Config, is_detection: bool) -> None:

@@ -1,4 +1,3 @@
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -9,15 +8,6 @@ from mmreplk.mm.config import load_config, prepare_testing, prepare_training
 
 ROOT = Path(__file__).parents[3]
 CAMVID = str(ROOT / 'configs/upernet_replknet_tiny_camvid.py')
-
-
-def training(**options):
-    return Namespace(**dict(dict(amp=False, auto_scale_lr=False, resume=None), **options))
-
-
-def testing(**options):
-    defaults = dict(checkpoint='x.pth', show=False, show_dir=None, wait_time=2, tta=False, out=None)
-    return Namespace(**dict(defaults, **options))
 
 
 def test_what_the_command_line_says(tmp_path):
@@ -46,16 +36,16 @@ def test_training_options(monkeypatch, tmp_path, gpu, wrapper):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
     cfg = load_config(CAMVID, work_dir=str(tmp_path))
     torch.save(dict(), tmp_path / 'iter_1.pth')
-    prepare_training(cfg, training(amp=True, auto_scale_lr=True, resume='auto'))
+    prepare_training(cfg, amp=True, auto_scale_lr=True, resume='auto')
     assert cfg.optim_wrapper.type == wrapper and cfg.optim_wrapper.loss_scale == 'dynamic'
     assert cfg.auto_scale_lr.enable and cfg.resume and cfg.load_from == str(tmp_path / 'iter_1.pth')
-    prepare_training(cfg, training(resume='a.pth'))
+    prepare_training(cfg, resume='a.pth')
     assert cfg.load_from == 'a.pth'
 
 
 def test_testing_options_of_a_segmentor():
     cfg = load_config(CAMVID)
-    prepare_testing(cfg, testing(show_dir='pictures', tta=True, out='maps'))
+    prepare_testing(cfg, 'x.pth', show_dir='pictures', tta=True, out='maps')
     assert cfg.visualizer.save_dir == 'pictures' and cfg.default_hooks.visualization.draw
     assert cfg.model.type == 'SegTTAModel' and cfg.model.module.type == 'EncoderDecoder'
     assert cfg.test_dataloader.dataset.pipeline[1].type == 'TestTimeAug'
@@ -71,7 +61,7 @@ def test_testing_options_of_a_detector():
             test_dataloader=dict(dataset=dict(type='RepeatDataset', dataset=dict(pipeline=pipeline))),
             test_evaluator=dict(type='CocoMetric'),
             default_hooks=dict(visualization=dict(type='DetVisualizationHook'))))
-    prepare_testing(cfg, testing(show_dir='pictures', tta=True, out='boxes.pkl'))
+    prepare_testing(cfg, 'x.pth', show_dir='pictures', tta=True, out='boxes.pkl')
     assert cfg.default_hooks.visualization.test_out_dir == 'pictures'
     assert cfg.model.type == 'DetTTAModel' and cfg.model.module.type == 'RetinaNet'
     assert [t.type for t in cfg.test_dataloader.dataset.dataset.pipeline] == ['LoadImageFromFile', 'TestTimeAug']
@@ -82,11 +72,11 @@ def test_testing_options_of_a_detector():
     (lambda: load_config('configs/none.py'), "config 'configs/none.py' does not exist"),
     (lambda: load_config(__file__.replace('.py', '.pyc.py')), 'does not exist'),
     (lambda: load_config(CAMVID, {'train_dataloader.dataset.pipeline.99.type': 1}), '--cfg-options do not fit'),
-    (lambda: prepare_training(Config(dict(optim_wrapper=dict(type='Apex'))), training(amp=True)), "has 'Apex'"),
-    (lambda: prepare_training(Config(dict()), training(auto_scale_lr=True)), '--auto-scale-lr needs auto_scale_lr'),
-    (lambda: prepare_testing(Config(dict()), testing(show_dir='x')), '--show and --show-dir need'),
-    (lambda: prepare_testing(Config(dict(test_dataloader=dict(dataset={}))), testing(tta=True)), '--tta needs'),
-    (lambda: prepare_testing(Config(dict(default_scope='mmdet')), testing(out='maps')), "end in .pkl.*got 'maps'"),
+    (lambda: prepare_training(Config(dict(optim_wrapper=dict(type='Apex'))), amp=True), "has 'Apex'"),
+    (lambda: prepare_training(Config(dict()), auto_scale_lr=True), '--auto-scale-lr needs auto_scale_lr'),
+    (lambda: prepare_testing(Config(dict()), 'x.pth', show_dir='x'), '--show and --show-dir need'),
+    (lambda: prepare_testing(Config(dict(test_dataloader=dict(dataset={}))), 'x.pth', tta=True), '--tta needs'),
+    (lambda: prepare_testing(Config(dict(default_scope='mmdet')), 'x.pth', out='maps'), "end in .pkl.*got 'maps'"),
 ])  # yapf: disable
 def test_what_does_not_fit_is_named(call, words):
     with pytest.raises(ValueError, match=words):

@@ -90,7 +90,7 @@ def is_merged(backbone):
     """Whether its large kernels rest while it runs."""
     ran = []
     large_kernel = backbone.stages[0].blocks[0].large_kernel
-    handle = large_kernel.lkb_origin.register_forward_hook(lambda *_: ran.append(1))
+    handle = large_kernel.lkb_origin.conv.register_forward_hook(lambda *_: ran.append(1))
     mode = backbone.training
     with torch.no_grad(), torch.random.fork_rng():
         backbone.eval()(torch.randn(1, 3, 32, 32))

@@ -134,7 +134,7 @@ def test_checkpoints_of_every_form_predict_the_same(segmentor, checkpoints, tmp_
         torch.save(reparameterize_checkpoint(saved, fuse_bn), path)
         predictor = Predictor(small_config(SEGMENTATION), path, device='cpu')
         assert (predictor([image])[0].labels == expected.labels).mean() > AGREE
-        assert isinstance(predictor.model.backbone, RepLKNet) and predictor.model.backbone.fused_bn
+        assert isinstance(predictor.model.backbone, RepLKNet) and predictor.model.backbone.is_folded
 
 
 def test_classes_come_from_the_checkpoint_then_the_config_then_are_made_up(tmp_path):

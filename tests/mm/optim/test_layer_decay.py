@@ -8,8 +8,7 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 
-from mmreplk import RepLKNet
-from mmreplk.mm.optim.layer_decay import layer_of, num_layers
+from mmreplk import RepLKNet, SLaK, UniRepLKNet
 from tests.mm.hooks.test_reparam_hook import Classifier, make_runner
 
 LR, WEIGHT_DECAY, RATE = 4e-4, 0.05, 0.7
@@ -69,13 +68,43 @@ def test_groups_are_the_official_ones(arch):
 
 
 def test_other_depths_are_numbered_alike():
-    layers = (1, 3, 4, 1)
-    assert num_layers(layers) == 1 + 2 + 2 + 1
+    with torch.device('meta'):
+        model = RepLKNet(dict(layers=[1, 3, 4, 1], channels=[4, 8, 8, 8], large_kernel_sizes=[3, 3, 3, 3],
+                              norm_intermediate_features=True), deploy=True)  # yapf: disable
+    assert model.num_layers == 1 + 2 + 2 + 1
     names = ['stem.3.bn.bias', 'stages.0.blocks.1.pw1.conv.weight', 'transitions.0.0.conv.weight',
              'stages.1.blocks.3.pw1.conv.weight', 'stages.1.blocks.4.pw1.conv.weight', 'transitions.1.1.bn.weight',
              'stages.2.blocks.0.prelkb_bn.bias', 'stages.2.blocks.7.pw2.conv.weight', 'transitions.2.0.conv.weight',
              'stages.3.blocks.0.large_kernel.lkb_reparam.weight', 'stages.3.norm.weight']  # yapf: disable
-    assert [layer_of(name, layers) for name in names] == [0, 1, 1, 2, 3, 3, 4, 5, 5, 6, 7]
+    assert [model.get_layer_depth(name) for name in names] == [(i, 8) for i in (0, 1, 1, 2, 3, 3, 4, 5, 5, 6, 7)]
+
+
+# ConvNeXt's layer_decay_optimizer_constructor.py, which both official codes use, for 27 blocks in the third stage.
+CONVNEXT = {
+    r'downsample_layers\.0\.': 0,
+    r'stages\.0\.': 1,
+    r'(downsample_layers\.1|stages\.1)\.': 2,
+    r'(downsample_layers\.2|stages\.2\.[0-2])\.': 3,
+    **{rf'stages\.2\.({3 * i}|{3 * i + 1}|{3 * i + 2})\.': 3 + i for i in range(1, 9)},
+    r'(downsample_layers\.3|stages\.3)\.': 12,
+    r'norm\d\.': 13,
+}
+
+
+@pytest.mark.parametrize('network', [UniRepLKNet, SLaK])
+def test_groups_of_the_convnext_kind_are_the_official_ones(network):
+    with torch.device('meta'):
+        model = network('S')
+    for name, _ in model.named_parameters():
+        (layer, ) = [layer for pattern, layer in CONVNEXT.items() if re.match(pattern, name)]
+        assert model.get_layer_depth(name) == (layer, 14), name
+    stage_wise = dict(CFG, paramwise_cfg=dict(decay_rate=.9, decay_type='stage_wise', num_layers=6))
+    groups = groups_by_name(model, stage_wise)
+    for name, parameter in model.named_parameters():
+        stage = re.match(r'stages\.(\d)', name)
+        layer = 7 if name.startswith('norm') else int(stage[1]) + 1 if stage else 0
+        decays = parameter.ndim > 1 and not name.endswith('bias')
+        assert groups[name] == (pytest.approx(LR * .9**(7 - layer)), WEIGHT_DECAY * decays), name
 
 
 def test_it_trains_from_a_config_line_under_a_schedule(tmp_path):
@@ -114,10 +143,13 @@ def test_a_backbone_alone_and_no_weight_decay():
     (dict(CFG, paramwise_cfg=dict(decay_rate=0)), r'paramwise_cfg must be dict\(decay_rate=...\).*decay_rate.: 0'),
     (dict(CFG, paramwise_cfg=dict(decay_rate=0.7, num_layers=12)), 'paramwise_cfg must be'),
     ({k: v for k, v in CFG.items() if k != 'paramwise_cfg'}, 'paramwise_cfg must be .* got None'),
+    (dict(CFG, paramwise_cfg=dict(decay_rate=0.7, decay_type='blocks')), "must be 'layer_wise' or .* got 'blocks'"),
+    (dict(CFG, paramwise_cfg=dict(decay_rate=0.7, decay_type='stage_wise')), 'paramwise_cfg must be .*num_layers=...'),
+    (dict(CFG, paramwise_cfg=dict(decay_rate=0.7, decay_type='stage_wise', num_layers=0)), 'num_layers must be a pos'),
     (dict(CFG, optimizer=dict(type='AdamW')), 'the optimizer needs a learning rate lr to decay'),
 ])
 def test_what_it_needs_is_named(cfg, words):
     with pytest.raises(ValueError, match=words):
         build_optim_wrapper(Classifier(), cfg)
-    with pytest.raises(ValueError, match='needs a model with a RepLKNet, got Linear'):
+    with pytest.raises(ValueError, match='needs a model with a large-kernel network, got Linear'):
         build_optim_wrapper(nn.Linear(1, 1), CFG)
