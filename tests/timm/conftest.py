@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-_FOLDER = Path(os.environ.get('TIMMDIR') or Path(sys.prefix, 'timm'))
+_FOLDER = Path(sys.prefix, 'timm')
 _LIBRARY = []  # for as long as the process lives
 
 

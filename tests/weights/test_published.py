@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import torch
 
@@ -41,3 +42,9 @@ def test_sizes_are_those_of_the_networks():
             model = Classifier(NETWORKS[published.network](published.arch, out_indices=[3]), published.classes)
         size = sum(tensor.nbytes for tensor in model.state_dict().values())
         assert size < published.size < 1.02 * size, published.name
+
+
+def test_configs_take_what_is_in_the_table():
+    named = {name for path in (Path(__file__).parents[2] / 'configs').rglob('*.py')
+             for name in re.findall(r"(?:checkpoint|load_from)='(.+?)'", path.read_text())}  # yapf: disable
+    assert 'replknet-31b_in1k' in named and named <= set(PUBLISHED)

@@ -27,8 +27,8 @@ def parse_args() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     requirements = ROOT / 'requirements' / f'{args.stack}.txt'
-    tests = ROOT / 'requirements' / 'tests.txt'
-    recipe = '\n'.join([sys.version, args.torch, requirements.read_text(), tests.read_text(),
+    tests, timm = ROOT / 'requirements' / 'tests.txt', ROOT / 'requirements' / 'timm.txt'
+    recipe = '\n'.join([sys.version, args.torch, requirements.read_text(), tests.read_text(), timm.read_text(),
                         (ROOT / 'setup.py').read_text(), str(ROOT)])
     stamp, key = args.folder / 'ready', hashlib.sha256(recipe.encode()).hexdigest()
     if stamp.is_file() and stamp.read_text() == key:
@@ -61,6 +61,8 @@ def main(args: argparse.Namespace) -> None:
              '--no-build-isolation', '--no-deps', '--force-reinstall', '--no-cache-dir', mmcv)
     step(3, 'MMEngine, MMSegmentation, MMDetection, Triton and test tools', python, 'install', '--no-build-isolation',
          '-r', str(requirements), '-r', str(tests))
+    step(4, 'timm, in a folder of its own', python, 'install', '--no-deps', '--target', str(args.folder / 'timm'), '-r',
+         str(timm))
     step(4, 'mmreplk itself', python, 'install', '--no-build-isolation', '--no-deps', '-e', str(ROOT))
     if not imports(python, 'mmcv.ops, mmseg, mmdet, mmreplk'):
         sys.exit(f'error: the packages in {args.folder} do not import; the lines above say why')

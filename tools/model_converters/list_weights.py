@@ -3,7 +3,6 @@
 import argparse
 
 from mmreplk import cli
-from mmreplk.io import markdown_table
 from mmreplk.weights import PUBLISHED, find
 
 
@@ -22,10 +21,12 @@ def main(args: argparse.Namespace) -> None:
         for published in found:
             print(published.name, published.url, published.size or '-', published.sha256 or '-')
     else:
-        print(markdown_table(
-            ['name', 'network', 'kind', 'data', 'side', 'published result', 'licence'],
-            [[p.name, f'{p.network} {p.arch}', p.kind, p.data, p.resolution or '-', p.result, p.licence]
-             for p in found]))  # yapf: disable
+        rows = [('name', 'network', 'kind', 'data', 'side', 'published result', 'licence')]
+        rows += [(p.name, f'{p.network} {p.arch}', p.kind, p.data, str(p.resolution or '-'), p.result, p.licence)
+                 for p in found]  # yapf: disable
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            print('  '.join(f'{cell:<{width}}' for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 if __name__ == '__main__':
