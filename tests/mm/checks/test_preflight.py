@@ -134,6 +134,7 @@ def test_weights_of_another_architecture(cfg, key):
 
 def test_a_prefix_that_is_not_there(cfg):
     torch.save(dict(model=RepLKNet(ARCH).state_dict()), cfg.model.backbone.init_cfg.checkpoint)
+    cfg.model.backbone.init_cfg.prefix = 'backbone.'
     with pytest.raises(ValueError, match="nothing whose name begins with the prefix 'backbone.' of init_cfg"):
         check_before_training(cfg)
     cfg.model.backbone.init_cfg.prefix = None
