@@ -14,8 +14,10 @@ def test_segmentation_models_pytorch(timm):
     assert all(parameter.grad is not None for name, parameter in model.encoder.named_parameters() if 'gamma' in name)
 
 
-def test_timm_backbone_of_mmsegmentation(timm):
+def test_timm_backbone_of_mmsegmentation(timm, monkeypatch):
     importlib.import_module('mmseg.models')
+    module = importlib.import_module('mmseg.models.backbones.timm_backbone')
+    monkeypatch.setattr(module, 'timm', timm)  # where another test imported it, it has looked in vain
     registry = importlib.import_module('mmseg.registry').MODELS
     backbone = registry.build(
         dict(type='TIMMBackbone', model_name='unireplknet_a', pretrained=False, out_indices=(1, 3)))
