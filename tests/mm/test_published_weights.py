@@ -6,7 +6,9 @@ import sys
 
 import pytest
 import torch
+from mmengine.model import BaseModel
 from mmengine.registry import MODELS
+from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
 
 from mmreplk import InputError, UniRepLKNet
@@ -39,6 +41,27 @@ def test_init_cfg_takes_a_name(weights, torch_cache):
     assert (torch_cache / 'a.pth').is_file()
 
 
+class Model(BaseModel):
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = MODELS.build(dict(type='UniRepLKNet', arch='A'))
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        return self.backbone(inputs)
+
+
+def test_load_from_takes_a_name(server, weights, tmp_path):
+    whole = Model()
+    file = io.BytesIO()
+    torch.save(dict(state_dict=randomize(whole).state_dict(), meta=dict(iter=1)), file)
+    server.files['/a.pth'] = file.getvalue()
+    PUBLISHED[NAME] = dataclasses.replace(PUBLISHED[NAME], size=None)
+    runner = Runner(Model(), str(tmp_path), load_from=NAME, experiment_name='by_name')
+    runner.load_or_resume()
+    assert_same_bits(runner.model.state_dict(), whole.state_dict())
+
+
 def test_load_checkpoint_takes_a_name(weights):
     model = torch.nn.Conv2d(1, 1, 1)
     assert_same_bits(load_checkpoint(model, NAME)['model'], weights)
@@ -62,7 +85,9 @@ def test_misspelt(weights):
 CONFIG = '''
 import sys
 from mmengine.config import Config
+from mmengine.model import BaseModel
 from mmengine.registry import MODELS
+from mmengine.runner import Runner
 with open(sys.argv[1], 'w') as file:
     file.write("""
 custom_imports = dict(imports=['mmreplk'])
