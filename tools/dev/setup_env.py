@@ -36,8 +36,8 @@ def parse_args() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     requirements = ROOT / 'requirements' / f'{args.stack}.txt'
-    tests = ROOT / 'requirements' / 'tests.txt'
-    recipe = '\n'.join([sys.version, args.torch, requirements.read_text(), tests.read_text(),
+    tests, timm = ROOT / 'requirements' / 'tests.txt', ROOT / 'requirements' / 'timm.txt'
+    recipe = '\n'.join([sys.version, args.torch, requirements.read_text(), tests.read_text(), timm.read_text(),
                         (ROOT / 'setup.py').read_text(), str(ROOT)])
     stamp, key = args.folder / 'ready', hashlib.sha256(recipe.encode()).hexdigest()
     if stamp.is_file() and stamp.read_text() == key:
@@ -59,11 +59,13 @@ def main(args: argparse.Namespace) -> None:
     python = args.folder.resolve() / ('Scripts' if os.name == 'nt' else 'bin') / 'python'
     mmcv = next(line for line in requirements.read_text().splitlines() if 'mmcv==' in line)
 
-    step(f'[1/4] {args.torch} and build tools', python, 'install', args.torch, *BUILD_TOOLS)
+    step(f'[1/5] {args.torch} and build tools', python, 'install', args.torch, *BUILD_TOOLS)
     install_mmcv(python, mmcv, uses_cache=args.torch == DEFAULT_TORCH)
-    step('[3/4] MMEngine, MMSegmentation, MMDetection, Triton and test tools', python, 'install',
+    step('[3/5] MMEngine, MMSegmentation, MMDetection, Triton and test tools', python, 'install',
          '--no-build-isolation', '-r', str(requirements), '-r', str(tests))
-    step('[4/4] mmreplk itself', python, 'install', '--no-build-isolation', '--no-deps', '-e', str(ROOT))
+    step('[4/5] timm, in a folder of its own', python, 'install', '--no-deps', '--target', str(args.folder / 'timm'),
+         '-r', str(timm))
+    step('[5/5] mmreplk itself', python, 'install', '--no-build-isolation', '--no-deps', '-e', str(ROOT))
     if not imports(python, 'mmcv.ops, mmseg, mmdet, mmreplk'):
         sys.exit(f'error: the packages in {args.folder} do not import; the lines above say why')
     stamp.write_text(key)
@@ -78,22 +80,22 @@ def install_mmcv(python: Path, mmcv: str, uses_cache: bool) -> None:
         mmcv: What to install.
         uses_cache: Whether pip may take a wheel that it built before: it does not know for which PyTorch.
     """
-    title = f'[2/4] {mmcv} with its ops, built from source unless that was done before'
+    title = f'[2/5] {mmcv} with its ops, built from source unless that was done before'
     status, last_line = run(title, python, WHEEL_BUILDER, mmcv)
     if status == 0:
         wheel = Path(last_line)
-        status, last_line = run(f'[2/4] {wheel.name}', python, *PIP, 'install', wheel)
+        status, last_line = run(f'[2/5] {wheel.name}', python, *PIP, 'install', wheel)
         if status == 0:
             if imports(python, 'mmcv.ops'):
                 return
             last_line = 'what it built does not import'
         wheel.unlink(missing_ok=True)
-    say(f'[2/4] not the fast way: {last_line}')
+    say(f'[2/5] not the fast way: {last_line}')
     minutes, ordinary = max(5, 24 // (os.cpu_count() or 1)), ['install', '--no-build-isolation']
-    step(f'[2/4] {mmcv} the ordinary way, about {minutes} minutes unless pip has it', python, *ordinary,
+    step(f'[2/5] {mmcv} the ordinary way, about {minutes} minutes unless pip has it', python, *ordinary,
          *([] if uses_cache else ['--no-cache-dir']), mmcv)
     if not imports(python, 'mmcv.ops'):
-        step(f'[2/4] {mmcv} again, since the cached one was built for another PyTorch', python, *ordinary, '--no-deps',
+        step(f'[2/5] {mmcv} again, since the cached one was built for another PyTorch', python, *ordinary, '--no-deps',
              '--force-reinstall', '--no-cache-dir', mmcv)
 
 
