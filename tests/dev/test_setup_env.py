@@ -90,7 +90,7 @@ def test_where_it_fails_pip_builds_and_says_why(environment, capsys):
     environment.builder.write_text('import sys; print("much"); sys.exit("pip wheel failed")')
     setup_env.install_mmcv(environment.python, 'mmcv==2.1.0', uses_cache=False)
     assert environment.asked == [['install', '--no-build-isolation', '--no-cache-dir', 'mmcv==2.1.0']]
-    assert '[2/4] not the fast way: pip wheel failed\n' in capsys.readouterr().out
+    assert '[2/5] not the fast way: pip wheel failed\n' in capsys.readouterr().out
 
 
 def test_a_wheel_that_does_not_import_goes(environment, tmp_path, monkeypatch, capsys):
