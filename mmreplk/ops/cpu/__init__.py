@@ -44,8 +44,9 @@ def gains(x: Tensor, weight: Tensor, dtype: torch.dtype, dilation: Pair, is_same
         return False
     if is_training and (max(kh, kw) >= SMALLEST_GRAD_WEIGHT or dilation != (1, 1)):
         return True
-    extent = max(dilation[0] * (kh - 1), dilation[1] * (kw - 1)) + 1
-    return extent > facts.LARGEST_FORWARD or (dilation == (1, 1) and costs.is_slow_in_pytorch(x, weight, dtype))
+    if dilation != (1, 1):
+        return max(dilation[0] * (kh - 1), dilation[1] * (kw - 1)) >= facts.LARGEST_FORWARD
+    return costs.is_slow_in_pytorch(x, weight, dtype)
 
 
 # The custom operators run below autograd's and autocast's dispatch but see autocast's switch, which is a thread's.

@@ -125,13 +125,14 @@ def is_slow(problem: Problem) -> bool:
 
 
 def is_slow_in_pytorch(x: Tensor, weight: Tensor, dtype: torch.dtype) -> bool:
-    """Whether PyTorch's forward is slow where oneDNN takes it."""
-    if torch.compiler.is_compiling():  # sizes may be symbols
-        return False
-    if dtype not in (torch.float32, torch.bfloat16):
-        return False
-    channels_last = memory_format.is_channels_last(x)
-    return is_slow(Problem(*x.shape, *weight.shape[2:], dtype, channels_last, channels_last))
+    """Whether PyTorch's forward is: on contiguous tensors from the size on that oneDNN does not take."""
+    is_large = max(weight.shape[2:]) > facts.LARGEST_FORWARD
+    if torch.compiler.is_compiling() or dtype not in (torch.float32, torch.bfloat16):  # compiled, sizes may be symbols
+        return is_large
+    x_last, weight_last = memory_format.is_channels_last(x), memory_format.is_channels_last(weight)
+    if is_large and not x_last and not weight_last:
+        return True
+    return is_slow(Problem(*x.shape, *weight.shape[2:], dtype, x_last, x_last or weight_last))
 
 
 @functools.cache
