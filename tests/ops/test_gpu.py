@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmreplk.ops import depthwise_conv2d, reference
+from mmreplk.ops import depthwise_conv2d, memory_format, reference
 
 pytestmark = [
     pytest.mark.gpu,
@@ -55,7 +55,9 @@ def check(x, weight, bias, grad, precision='bfloat16'):
     out = depthwise_conv2d(x, weight, bias, backend='triton')
     grads = torch.autograd.grad(out, (x, weight, bias), grad)
     xd, wd, bd, gd = (t.detach().double() for t in (x, weight, bias, grad))
-    assert out.is_contiguous() and all(g.dtype == x.dtype for g in grads)
+    assert all(g.dtype == x.dtype for g in grads)
+    expected = memory_format.strides(x.shape, memory_format.is_channels_last(x))
+    assert out.stride() == grads[0].stride() == expected
     assert_close(out.detach(), reference.forward(xd, wd, bd), kh * kw, precision)
     assert_close(grads[0], reference.grad_input(gd, wd), kh * kw, precision)
     assert_close(grads[1], reference.grad_weight(xd, gd, (kh, kw)), n * h * w, precision)
