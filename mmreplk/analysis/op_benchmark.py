@@ -161,14 +161,14 @@ def _predicted_ms(case: Case, x: Tensor, what: str) -> float | None:
     return microseconds / 1e3
 
 
-def roofs(precision: str, device: str) -> dict[str, float]:
+def roofs(precision: str, device: str, rounds: int = 10) -> dict[str, float]:
     """Measures the matrix multiplication rate, in TFLOP/s, and the copy bandwidth, in GB/s, of this very device."""
     size = 8192 if device == 'cuda' else 2048
     a, b = (torch.randn(size, size, device=device, dtype=PRECISIONS[precision].dtype) for _ in range(2))
     source = torch.empty(2**28 if device == 'cuda' else 2**26, device=device, dtype=torch.uint8)
     target = torch.empty_like(source)
     with _tf32(precision):
-        times = time_in_turns(dict(gemm=lambda: a @ b, copy=lambda: target.copy_(source)), device, 10)
+        times = time_in_turns(dict(gemm=lambda: a @ b, copy=lambda: target.copy_(source)), device, rounds)
     return dict(gemm_tflops=2 * size**3 / statistics.median(times['gemm']) / 1e9,
                 copy_gb_per_s=2 * source.numel() / statistics.median(times['copy']) / 1e6)  # yapf: disable
 
