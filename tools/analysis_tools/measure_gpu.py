@@ -60,8 +60,8 @@ def planned(out: Path, device: str, tiny: bool) -> list[Part]:
 
     workers = ['-n', '4', '--dist', 'loadfile'] if importlib.util.find_spec('xdist') and not tiny else []
     folders = ['tests/ops/test_gpu.py'] if tiny else ['tests/ops', 'tests/models']
-    tests = [*tuned, '-m', 'pytest', '-m', 'gpu', '-o', 'addopts=', '-v', '--tb=line', '-p', 'no:cacheprovider', '--rootdir', str(ROOT),
-             *workers, *(str(ROOT / folder) for folder in folders)]  # yapf: disable
+    tests = [*tuned, '-m', 'pytest', '-m', 'gpu', '-o', 'addopts=', '-v', '--tb=line', '-p', 'no:cacheprovider',
+             '--rootdir', str(ROOT), *workers, *(str(ROOT / folder) for folder in folders)]  # yapf: disable
     fast = ['float32'] if device == 'cpu' else ['bfloat16']
     rest = ['float32'] if device == 'cpu' else ['float16', 'tf32', 'float32']
     few = ['bfloat16'] if tiny else ['bfloat16', *rest]
