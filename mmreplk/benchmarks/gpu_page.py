@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from ..io import markdown_table
 from .schedule import STATE
 
 OURS = 'mmreplk'
@@ -109,5 +110,4 @@ def _ms(row: dict | None, name: str = 'median_ms') -> str:
 
 
 def _table(head: list, lines: list[list]) -> list[str]:
-    rows = [head, ['---'] * len(head), *lines]
-    return [*(f'| {" | ".join(map(str, row))} |' for row in rows), '']
+    return [*markdown_table(head, lines).splitlines(), '']

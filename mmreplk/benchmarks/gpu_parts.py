@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..analysis.environment import environment
-from ..analysis.op_benchmark import PRECISIONS, Case, benchmark, roofs
+from ..io import write_json
+from .measure import environment
+from .operator import PRECISIONS, Case, benchmark, roofs
 from .pointwise import benchmark_pointwise
-from .schedule import write_json
 
 # RepLKNet-31B's stages on 512x512 images and UniRepLKNet-T's, whose large kernels are 13x13, with their branches.
 REPLKNET = [(128, 128, 31), (256, 64, 29), (512, 32, 27), (1024, 16, 13)]
@@ -46,10 +46,10 @@ PLANS = {
 def measure_environment(path: Path, device: str, precisions: list[str], plan: Plan) -> None:
     """Writes what is measured with, and the rates of matrix products and copies in each precision."""
     found: dict[str, Any] = dict(environment=environment(device), roofs={})
-    write_json(path, found)
+    write_json(found, path)
     for precision in precisions:
         found['roofs'][precision] = roofs(precision, device, 10 if device == 'cuda' else 2)
-        write_json(path, found)
+        write_json(found, path)
 
 
 def compile_all(path: Path, device: str, precisions: list[str], plan: Plan) -> None:
@@ -60,13 +60,13 @@ def compile_all(path: Path, device: str, precisions: list[str], plan: Plan) -> N
     from ..ops.triton import cost, layout
     gpu = layout.gpu_of(torch.empty(1, device=device)) if device == 'cuda' else cost.GPUS[90]
     rows: list[dict] = []
-    write_json(path, rows)
+    write_json(rows, path)
     tasks = itertools.product(precisions, plan.cases, ('forward', 'grad_weight'))
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context('spawn')) as pool:
         waiting = [pool.submit(compile_case, *task, gpu, plan.compiled) for task in tasks]
         for done in as_completed(waiting):
             rows.append(done.result())
-            write_json(path, rows)
+            write_json(rows, path)
 
 
 def compile_case(precision: str, case: Case, what: str, gpu: tuple, count: int | None) -> dict:
@@ -98,7 +98,7 @@ def measure_operator(path: Path, device: str, precisions: list[str], plan: Plan)
     for precision, case in itertools.product(precisions, plan.cases):
         if (*case, precision) not in done:
             report['results'] += benchmark(case, precision, device, rounds=plan.rounds)
-            write_json(path, report)
+            write_json(report, path)
             print(precision, case, flush=True)
 
 
@@ -111,7 +111,7 @@ def measure_pointwise(path: Path, device: str, precisions: list[str], plan: Plan
         if (*size, precision) not in done:
             rows = benchmark_pointwise(*size, PRECISIONS[precision].dtype, device, plan.rounds)
             report['pointwise'] += [dict(row, precision=precision) for row in rows]
-            write_json(path, report)
+            write_json(report, path)
 
 
 PARTS: dict[str, Callable[[Path, str, list[str], Plan], None]] = {

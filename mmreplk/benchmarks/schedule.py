@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ..io import write_json
+
 LEAST_SECONDS = 3.  # with less a part is not begun
 GRACE_SECONDS = 2.  # between being asked and being made to stop
 STATE = 'parts.json'
@@ -50,7 +52,7 @@ def run_parts(parts: Sequence[Part], seconds: float, out: Path, say: Callable[[s
         limit = left * part.share / sum(p.share for p in waiting)
         waiting = waiting[1:]
         state[part.name] = _run(part, limit, out) if limit >= LEAST_SECONDS else dict(status='not begun')
-        write_json(path, state)
+        write_json(state, path)
         say('{}: {status}'.format(part.name, **state[part.name]))
     return state
 
@@ -79,10 +81,3 @@ def _end_group(process: subprocess.Popen) -> None:
             break
         except subprocess.TimeoutExpired:
             continue
-
-
-def write_json(path: Path, value: object) -> None:
-    """Writes a whole file or none."""
-    unfinished = path.with_name(f'{path.name}.{os.getpid()}')
-    unfinished.write_text(json.dumps(value) + '\n')
-    unfinished.replace(path)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmreplk.analysis import op_benchmark
+from mmreplk.benchmarks import operator as op_benchmark
 
 
 def test_pytorchs_two_kinds_of_kernels_are_rivals_on_a_gpu():

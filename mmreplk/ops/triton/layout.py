@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from triton.backends.nvidia.compiler import CUDAOptions
 
+from ..tf32 import allows_tf32
 from .cost import GPUS, Gpu
 from .tiles import ALIGN
 
@@ -26,7 +27,7 @@ def aligned(t: Tensor) -> Tensor:
 
 def precision_of(t: Tensor) -> str:
     """Returns how float32 is multiplied: by one TF32 product where PyTorch's convolutions may, else by three."""
-    return 'tf32' if t.dtype != torch.float32 or torch.backends.cudnn.allow_tf32 else 'tf32x3'
+    return 'tf32' if t.dtype != torch.float32 or allows_tf32() else 'tf32x3'
 
 
 def gpu_of(t: Tensor) -> Gpu:

@@ -1,0 +1,76 @@
+"""What makes one network of a kind differ from another of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from ..errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arch:
+    """An architecture; a network adds the fields that are its own, and ``NAMED``, those that were published.
+
+    Attributes:
+        layers: How many blocks each stage has, as the network counts them.
+        channels: Channels of each stage.
+    """
+
+    NAMED: ClassVar[dict[str, 'Arch']] = {}
+    # What weights do not tell, with the value that is then read off them.
+    UNTOLD: ClassVar[dict[str, Any]] = {}
+
+    layers: Sequence[int]
+    channels: Sequence[int]
+
+    def __post_init__(self) -> None:
+        for name in ('layers', 'channels'):
+            object.__setattr__(self, name, self.per_stage(name))
+
+    def per_stage(self, name: str) -> tuple[int, ...]:
+        """Returns a field as a tuple; InputError if it is not a positive integer for each stage."""
+        values = getattr(self, name)
+        if not isinstance(values, Sequence) or not values or not all(isinstance(v, int) and v > 0 for v in values):
+            raise InputError(f'{name} must be a list of positive integers, one per stage, got {values!r}')
+        if len(values) != len(self.layers):
+            raise InputError(f'{name} must have one entry for each of the {len(self.layers)} stages that layers lists, '
+                             f'got {values!r}')
+        return tuple(values)
+
+    @classmethod
+    def parse(cls, arch: 'str | dict | Arch') -> 'Arch':
+        """Returns the architecture of that name, or the one that the dict spells out; InputError if there is none."""
+        if isinstance(arch, cls):
+            return arch
+        if isinstance(arch, str) and arch in cls.NAMED:
+            return cls.NAMED[arch]
+        if not isinstance(arch, dict):
+            raise InputError(f'arch must be one of {list(cls.NAMED)} or a dict, got {arch!r}')
+        names = [field.name for field in fields(cls)]
+        required = [field.name for field in fields(cls) if field.default is MISSING]
+        unknown, missing = sorted(set(arch) - set(names)), [name for name in required if name not in arch]
+        if unknown or missing:
+            raise InputError(f'arch has unknown keys {unknown} and lacks {missing}; it takes {names}')
+        return cls(**arch)
+
+    @classmethod
+    def of_weights(cls, weights: Mapping[str, Tensor]) -> 'Arch | None':
+        """Reads the architecture off the names and shapes of a network's tensors; None if they are of another kind."""
+        raise NotImplementedError
+
+    def with_kernels(self, size: int) -> 'Arch':
+        """Returns the same architecture with kernels of ``size`` without branches beside them, to compare with."""
+        raise NotImplementedError
+
+    @property
+    def name(self) -> str | None:
+        """The name of the published architecture that this is, as far as weights tell; None for any other."""
+        return next((name for name, arch in self.NAMED.items() if not self.differences(arch)), None)
+
+    def differences(self, other: 'Arch') -> str:
+        """Says, of an architecture read off weights, what contradicts another one; an empty string if nothing does."""
+        return ', '.join(f'{field.name} {value}, not {getattr(other, field.name)}' for field in fields(self)
+                         if (value := getattr(self, field.name)) != getattr(other, field.name)
+                         and not (field.name in self.UNTOLD and value == self.UNTOLD[field.name]))  # yapf: disable

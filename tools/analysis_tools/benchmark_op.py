@@ -1,0 +1,155 @@
+"""Times the large-kernel depthwise convolution against its rivals, after checking that each is right.
+
+Without options it measures all that there is to say about the device: the stages of RepLKNet-31B, on a GPU for sixteen
+images and for one, in every precision, and the shapes that others publish figures for. ``MMREPLK_AUTOTUNE=1`` lets the
+Triton kernels choose their tiles first.
+
+``useful`` counts the taps that fall inside the map, ``GB/s`` what must be read and written at least; the shares are of
+the matrix multiplication rate and the copy bandwidth measured in the same run. ``--grid`` compares over a grid of
+shapes with PyTorch and with every way of computing on a CPU, and prints where the choice is slow; a run that is cut off
+goes on where it was. ``--runtimes`` compares with ONNX Runtime and OpenVINO on a CPU. ``--rival`` adds any function of
+input ``(N, C, H, W)`` and filter ``(C, 1, K, K)`` that can be imported, such as another library's kernel.
+"""
+
+import argparse
+import importlib
+import os
+import re
+from pathlib import Path
+
+import torch
+
+from mmreplk import InputError
+from mmreplk.benchmarks import environment, grid, runtimes, tables
+from mmreplk.benchmarks.operator import PRECISIONS, Case, Rival, benchmark, rivals_on, roofs
+from mmreplk.cli import run
+from mmreplk.io import markdown_table, write_json
+
+# RepLKNet-31B's four stages on 512x512 images, without the batch.
+STAGES = [(128, 128, 31), (256, 64, 29), (512, 32, 27), (1024, 16, 13)]
+# What the official implicit-GEMM extension and NVIDIA's FFT convolution publish figures for; the latter's time does not
+# depend on the kernel, so the largest that fits the map.
+PUBLISHED = [Case(64, 384, 32, 31), Case(8, 768, 16, 15), Case(8, 768, 32, 31), Case(8, 768, 64, 63)]
+KERNEL_SIZES = (3, 5, 7, 9, 13, 17, 21, 25, 31, 39, 51)
+COLUMNS = ('N,C,H=W,K', 'precision', 'pass', 'rival', 'median ms', '20 %', '80 %', 'useful TFLOP/s', 'share', 'GB/s',
+           'share', 'peak MiB')  # yapf: disable
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--device', choices=['cuda', 'cpu'], default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--precision', nargs='+', choices=PRECISIONS, help='all on a GPU, float32 on a CPU')
+    parser.add_argument('--batch', type=int, nargs='*', help='batch sizes of the stages: 16 and 1 on a GPU, 1 on a CPU')
+    parser.add_argument('--case', nargs='*', help='more cases, as N,C,H,K; on a GPU those with published figures')
+    parser.add_argument('--rival', nargs='+', default=[], metavar='NAME=MODULE:FUNCTION', help='more rivals')
+    parser.add_argument('--grid', metavar='FILE', help='a grid of shapes against all ways; a line of JSON for each')
+    parser.add_argument('--runtimes', metavar='FILE', help='the forward pass beside ONNX Runtime and OpenVINO')
+    parser.add_argument('--rounds', type=int, default=10, help='how often each is timed')
+    parser.add_argument('--json', help='file for the raw figures')
+    parser.add_argument('--plot', help='picture of forward time against kernel size, in the first precision')
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    torch.manual_seed(0)
+    torch.backends.cudnn.benchmark = True
+    device, is_gpu = args.device, args.device == 'cuda'
+    if args.grid:
+        dtypes = [PRECISIONS[name].dtype for name in args.precision or ['float32', 'bfloat16']]
+        print(grid.summary(grid.run(Path(args.grid), dtypes, device, args.rounds)))
+        return
+    if args.runtimes:
+        compare_with_runtimes(args)
+        return
+    precisions = args.precision or (['bfloat16', 'float16', 'tf32', 'float32'] if is_gpu else ['float32'])
+    batches = ([16, 1] if is_gpu else [1]) if args.batch is None else args.batch
+    cases = [Case(n, *stage) for n in batches for stage in STAGES]
+    cases += (PUBLISHED if is_gpu else []) if args.case is None else map(parsed, args.case)
+    rivals = rivals_on(device) | dict(map(imported, args.rival))
+    tuned = os.environ.get('MMREPLK_AUTOTUNE') == '1'
+    report = dict(environment=environment(device), tuned=tuned, roofs={}, results=[])
+    print(markdown_table(COLUMNS), end='')
+    for precision in precisions:
+        report['roofs'][precision] = roofs(precision, device)
+        for case in cases:
+            for row in benchmark(case, precision, device, rivals=rivals, rounds=args.rounds):
+                report['results'].append(row)
+                print_row(row, report['roofs'][precision])
+            save(report, args.json)
+    if args.plot:
+        case = Case(16 if is_gpu else 1, 128, 64, 0)
+        rows = [row for k in KERNEL_SIZES
+                for row in benchmark(case._replace(k=k), precisions[0], device, ['forward'], rivals)]  # yapf: disable
+        report['kernel_sizes'] = rows
+        plot(rows, args.plot)
+        save(report, args.json)
+
+
+def compare_with_runtimes(args: argparse.Namespace) -> None:
+    report = dict(environment=environment('cpu') | runtimes.versions(), results=[])
+    for precision in args.precision or ['float32', 'bfloat16']:
+        for batch in args.batch or [1, 8]:
+            for network, c, h, kh, kw in runtimes.STAGES:
+                case = runtimes.Case(network, batch, c, h, kh, kw)
+                report['results'] += runtimes.compare(case, PRECISIONS[precision].dtype, args.rounds)
+                save(report, args.runtimes)
+    print(tables.runtimes_table(report))
+
+
+def save(report: dict, path: str | None) -> None:
+    """Writes what there is so far, so that a run cut short has not measured for nothing."""
+    if path:
+        write_json(report, path)
+
+
+def parsed(case: str) -> Case:
+    """Returns the case that ``N,C,H,K`` says."""
+    if not re.fullmatch(r'[1-9]\d*(,[1-9]\d*){3}', case) or int(case.split(',')[-1]) % 2 == 0:
+        raise InputError(f'--case must be N,C,H,K, positive integers with an odd K, got {case!r}')
+    return Case(*map(int, case.split(',')))
+
+
+def imported(rival: str) -> tuple[str, Rival]:
+    """Returns the name and the function that ``NAME=MODULE:FUNCTION`` says."""
+    match = re.fullmatch(r'(.+?)=([\w.]+):(\w+)', rival)
+    try:
+        return match[1], getattr(importlib.import_module(match[2]), match[3])
+    except (TypeError, ImportError, AttributeError) as error:
+        raise InputError(f'--rival must be NAME=MODULE:FUNCTION of something that can be imported, got {rival!r} '
+                         f'({error})') from error
+
+
+def print_row(row: dict, roofs: dict[str, float]) -> None:
+    head = f'| {row["n"]},{row["c"]},{row["h"]},{row["k"]} | {row["precision"]}'
+    if 'what' not in row:
+        why = f'wrong by {row["error"]:.1e}' if 'error' in row else row['raised'].splitlines()[0]
+        print(f'{head} | not timed: {why} | {row["rival"]} |', flush=True)
+        return
+    flops, bandwidth, peak = row['useful_tflops'], row['least_gb_per_s'], row['peak_mib']
+    cells = [
+        row['what'], row['rival'],
+        *(f'{row[name]:.3f}' for name in ('median_ms', 'percentile20_ms', 'percentile80_ms')),
+        f'{flops:.3f}', f'{flops / roofs["gemm_tflops"]:.0%}', f'{bandwidth:.1f}',
+        f'{bandwidth / roofs["copy_gb_per_s"]:.0%}', '' if peak is None else f'{peak:.0f}'
+    ]
+    print(f'{head} | {" | ".join(cells)} |', flush=True)
+
+
+def plot(rows: list[dict], path: str) -> None:
+    """Draws forward time against kernel size."""
+    import matplotlib
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+    figure, axes = pyplot.subplots(figsize=(7, 4.2), layout='constrained')
+    for name in dict.fromkeys(row['rival'] for row in rows):
+        own = [row for row in rows if row['rival'] == name and 'what' in row]
+        axes.plot([row['k'] for row in own], [row['median_ms'] for row in own], 'o-', label=name)
+    axes.set(xlabel='kernel size', ylabel='forward of {n}x{c}x{h}x{h}, ms'.format(**rows[0]), yscale='log',
+             xticks=KERNEL_SIZES)  # yapf: disable
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == '__main__':
+    arguments = parse_args()
+    run(lambda: main(arguments))
