@@ -102,7 +102,7 @@ def _pointwise(rows: list[dict]) -> list[str]:
 
 
 def _case(row: dict) -> str:
-    return '{n},{c},{h},{k}'.format(**row)
+    return ('{n},{c},{h},{k}x{kw}' if row.get('kw') else '{n},{c},{h},{k}').format(**row)
 
 
 def _ms(row: dict | None, name: str = 'median_ms') -> str:

@@ -25,6 +25,7 @@ from .pointwise import benchmark_pointwise
 REPLKNET = [(128, 128, 31), (256, 64, 29), (512, 32, 27), (1024, 16, 13)]
 UNIREPLKNET = [(160, 64, 13), (320, 32, 13), (640, 16, 13)]
 SMALL_KERNELS = [(160, 64, 3), (160, 64, 5), (160, 64, 7)]
+STRIPS = [(96, 128, 51, 5), (96, 128, 5, 51)]  # SLaK-T's first stage
 
 
 class Plan(NamedTuple):
@@ -37,9 +38,9 @@ class Plan(NamedTuple):
 
 PLANS = {
     'whole': Plan([Case(n, *stage) for n in (16, 1) for stage in REPLKNET] +
-                  [Case(16, *stage) for stage in UNIREPLKNET + SMALL_KERNELS], 5,
+                  [Case(16, *stage) for stage in UNIREPLKNET + STRIPS + SMALL_KERNELS], 5,
                   [(16, 128, 128), (16, 256, 64), (16, 512, 32), (16, 1024, 16)], None),
-    'tiny': Plan([Case(1, 2, 16, 5), Case(1, 3, 10, 13)], 2, [(1, 8, 8)], 1),
+    'tiny': Plan([Case(1, 2, 16, 5), Case(1, 3, 10, 13, 5)], 2, [(1, 8, 8)], 1),
 }  # yapf: disable
 
 
@@ -78,8 +79,8 @@ def compile_case(precision: str, case: Case, what: str, gpu: tuple, count: int |
     begin, problems = time.monotonic(), []
     dtype, torch.backends.cudnn.allow_tf32, _ = PRECISIONS[precision]
     x = torch.empty(case.n, case.c, case.h, case.h, dtype=dtype, device='meta')
-    weight = torch.empty(case.c, 1, case.k, case.k, dtype=dtype, device='meta')
-    call = (kernels.forward, x, weight) if what == 'forward' else (kernels.grad_weight, x, x, (case.k, case.k))
+    weight = torch.empty(case.c, 1, *case.kernel_size, dtype=dtype, device='meta')
+    call = (kernels.forward, x, weight) if what == 'forward' else (kernels.grad_weight, x, x, case.kernel_size)
     launches = offline.candidates(gpu, *call)[:count]
     for launch in launches:
         try:

@@ -130,9 +130,9 @@ def test_float32_gradients_do_without_a_precision_that_triton_lacks(monkeypatch)
     monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', True)
     for sm, has, expected in (90, True, 'bf16x3'), (90, False, 'tf32'), (120, True, 'tf32'), (80, True, 'tf32'):
         monkeypatch.setattr(layout, 'HAS_BF16X3', has)
-        assert module._precision(x, cost.GPUS[sm]) == expected
+        assert module.product_precision(x, cost.GPUS[sm]) == expected
     monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)
-    assert module._precision(x, H100) == 'tf32x3' and module._precision(x.half(), H100) == 'tf32'
+    assert module.product_precision(x, H100) == 'tf32x3' and module.product_precision(x.half(), H100) == 'tf32'
 
 
 @pytest.mark.parametrize('sm', [80, 90, 100])
