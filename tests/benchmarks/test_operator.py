@@ -23,4 +23,5 @@ def test_a_strip_is_counted_and_computed_as_one():
     case = operator.Case(n=1, c=4, h=9, k=3, kw=7)
     assert case.useful_flop('forward') == 2 * 4 * 25 * 51 and case.least_values('forward') == 2 * 4 * 81 + 4 * 21
     rows = operator.benchmark(case, 'float32', 'cpu', ['forward'], rounds=2)
-    assert {row['rival'] for row in rows if 'what' in row} == set(operator.RIVALS) and all(row['kw'] == 7 for row in rows)
+    assert {row['rival'] for row in rows if 'what' in row} == set(operator.RIVALS)
+    assert all(row['kw'] == 7 for row in rows)
