@@ -20,11 +20,11 @@ def gpu_page(folder: Path) -> str:
     lines = _environment(read.get('environment', {}))
     lines += _table(['part', 'ended', 'seconds'],
                     [[name, part['status'], part.get('seconds', '')] for name, part in parts.items()])
-    lines += _compiled(read.get('compile', []))
+    lines += _compiled(read.get('compile', {}).get('compiled', []))
     log = folder / 'tests.log'
     lines += _tests(log.read_text()) if log.exists() else []
     for name, report in read.items():
-        rows = report.get('results', []) if isinstance(report, dict) else []
+        rows = report.get('results', [])
         if rows and 'rival' in rows[0]:
             lines += [f'## {name}', '', *_operator(rows)]
         elif rows and 'form' in rows[0]:

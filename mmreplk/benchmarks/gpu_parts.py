@@ -61,13 +61,13 @@ def compile_all(path: Path, device: str, precisions: list[str], plan: Plan) -> N
     from ..ops.triton import cost, layout
     gpu = layout.gpu_of(torch.empty(1, device=device)) if device == 'cuda' else cost.GPUS[90]
     rows: list[dict] = []
-    write_json(rows, path)
+    write_json(dict(compiled=rows), path)
     tasks = itertools.product(precisions, plan.cases, ('forward', 'grad_weight'))
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context('spawn')) as pool:
         waiting = [pool.submit(compile_case, *task, gpu, plan.compiled) for task in tasks]
         for done in as_completed(waiting):
             rows.append(done.result())
-            write_json(rows, path)
+            write_json(dict(compiled=rows), path)
 
 
 def compile_case(precision: str, case: Case, what: str, gpu: tuple, count: int | None) -> dict:
