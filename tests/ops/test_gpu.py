@@ -233,7 +233,7 @@ def test_two_threads_at_once():
 
 
 def test_maps_beyond_32_bit_offsets():
-    """More than 2^31 values: the last image must be what it is alone, and the gradients the sums of those of parts."""
+    """More than 2^31 values: the last image is what it is alone, and gradients are the sums of those of parts."""
     if torch.cuda.mem_get_info()[0] < HUGE_BYTES:
         pytest.skip(f'needs {HUGE_BYTES / 1e9:.0f} GB of free GPU memory')
     from mmreplk.ops import triton as kernels
@@ -241,8 +241,8 @@ def test_maps_beyond_32_bit_offsets():
     weight = torch.randn(64, 1, 13, 13, device='cuda', dtype=torch.bfloat16)
     assert x.numel() > 2**31
     out = kernels.forward(x, weight)
-    for one in slice(0, 1), slice(33, 34):
-        assert torch.equal(out[one], kernels.forward(x[one], weight))
+    for one in slice(0, 1), slice(33, 34):  # one image has other tiles, which add in another order
+        assert_close(out[one], kernels.forward(x[one], weight).double(), 13 * 13)
     grad = kernels.grad_weight(x, out, (13, 13)).double()
     parts = sum(kernels.grad_weight(x[i:i + 17], out[i:i + 17], (13, 13)).double() for i in (0, 17))
     assert (grad - parts).abs().max() <= 1e-2 * parts.abs().max()
