@@ -66,6 +66,11 @@ def test_a_tile_that_cannot_be_trusted_is_passed_over(gpu, fault, caplog):
     assert best != bad and str(tuple(bad)) in caplog.text
 
 
+def test_results_of_zeros_are_the_same(gpu, caplog):
+    best = tuning.best('forward', (31, 31), gpu, CANDIDATES, lambda tile: torch.zeros(3, dtype=torch.float16))
+    assert best == max(CANDIDATES, key=lambda tile: tile.num_stages + tile.block_k) and not caplog.text
+
+
 def test_a_default_that_fails_is_an_error(gpu):
     def launch(tile):
         raise RuntimeError('the GPU is gone')
