@@ -1,8 +1,8 @@
 """What each way of convolving costs on a kind of processor, so that the cheapest can be chosen without measuring.
 
 The time of a way is a sum of what it has to do (:func:`work`), each part at a price that was fitted to measurements by
-``tools/dev/measure_cpu_thresholds.py``: :mod:`mmreplk.ops.cpu.prices`. Only ratios matter; the number of threads does not,
-but for conversions, which have one.
+``tools/dev/measure_cpu_thresholds.py``: :mod:`mmreplk.ops.cpu.prices`. Only ratios matter; the number of threads does
+not, but for conversions, which have one.
 """
 
 import functools
