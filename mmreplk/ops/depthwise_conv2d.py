@@ -73,6 +73,25 @@ def depthwise_conv2d(
         raise
 
 
+def can_be_faster(
+    kernel_size: tuple[int, int],
+    stride: int | tuple[int, int] = 1,
+    padding: str | int | tuple[int, int] = 'same',
+    dilation: int | tuple[int, int] = 1,
+) -> bool:
+    """Returns whether some input, of any size and dtype, may take the fast path, on the CPU of this machine or a GPU.
+
+    Args:
+        kernel_size: Extent of the filters, ``(KH, KW)``.
+        stride: As of :func:`depthwise_conv2d`, as are the others.
+        padding: As there.
+        dilation: As there.
+    """
+    *_, is_same = _geometry(kernel_size, stride, padding, dilation)
+    smallest = min(cpu.SMALLEST_GRAD_WEIGHT, cpu.LARGEST_FORWARD + 1, LARGEST_SPECIALIZED + 1)
+    return is_same and (bool(cpu.SLOW_DTYPES) or max(kernel_size) >= smallest)
+
+
 def _choose_backend(asked: str | None, x: Tensor, weight: Tensor, kernel_size: tuple[int, int], is_same: bool) -> str:
     """Returns what computes: ``'cpu'`` or ``'triton'``, which take ``x`` by its device, or ``'torch'``."""
     if asked is not None:

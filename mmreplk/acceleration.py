@@ -1,0 +1,76 @@
+"""The fast depthwise convolution for models that were not written for it."""
+
+from torch import nn
+
+from .errors import InputError
+from .layers import LargeKernelConv2d
+from .ops import can_be_faster
+
+
+class AcceleratedConv2d(nn.Conv2d):
+    """What :func:`accelerate` makes of a depthwise ``nn.Conv2d``.
+
+    Only the class differs: ``nn.Conv2d`` is its one base, by whose name initializers of MMEngine know a layer.
+    """
+
+    forward = LargeKernelConv2d.forward
+
+
+def accelerate(model: nn.Module) -> list[str]:
+    """Gives the depthwise convolutions of any model the operator of this package, in place.
+
+    Each ``nn.Conv2d`` in question becomes an :class:`AcceleratedConv2d`, which is one, and computes the same. Nothing
+    else changes: the module stays the same object, with its parameters, buffers, name and hooks, so optimizers, state
+    dicts, averaged copies and wrappers hold before and after. Which way is faster is chosen at every call, by the
+    sizes, dtype and device of the input; layers that no input would make faster are left alone, and so are subclasses
+    of ``nn.Conv2d`` and layers whose ``forward`` somebody has replaced.
+
+    What is true of :func:`mmreplk.ops.depthwise_conv2d` becomes true of the model: the fast path has no second
+    derivative. Tools that look for the exact class, ``torch.jit.script`` among them, want the model restored.
+
+    Args:
+        model: Any model, wrapped or not.
+
+    Returns:
+        The names of the layers that were changed, as of ``model.named_modules()``: none at a second call.
+
+    Raises:
+        InputError: If ``model`` is not an ``nn.Module``.
+    """
+    names = [name for name, module in _named_modules(model) if _is_slow(module)]
+    _set_class(model, names, AcceleratedConv2d)
+    return names
+
+
+def restore(model: nn.Module) -> list[str]:
+    """Undoes :func:`accelerate`, whoever called it on whatever ``model`` is a copy of.
+
+    Returns:
+        The names of the layers that were changed back.
+
+    Raises:
+        InputError: If ``model`` is not an ``nn.Module``.
+    """
+    names = [name for name, module in _named_modules(model) if type(module) is AcceleratedConv2d]
+    _set_class(model, names, nn.Conv2d)
+    return names
+
+
+def _named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    if not isinstance(model, nn.Module):
+        raise InputError(f'model must be a torch.nn.Module, got {type(model).__name__}')
+    return list(model.named_modules())
+
+
+def _set_class(model: nn.Module, names: list[str], cls: type[nn.Conv2d]) -> None:
+    for name in names:
+        model.get_submodule(name).__class__ = cls
+
+
+def _is_slow(module: nn.Module) -> bool:
+    """Whether the operator may take the place of ``module`` and be faster."""
+    if type(module) is not nn.Conv2d or 'forward' in vars(module):
+        return False
+    is_depthwise = module.groups == module.in_channels == module.out_channels and module.padding_mode == 'zeros'
+    padding = 0 if module.padding == 'valid' else module.padding
+    return is_depthwise and can_be_faster(module.kernel_size, module.stride, padding, module.dilation)
