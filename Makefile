@@ -29,7 +29,7 @@ lint: setup
 	$(BIN)/ruff check .
 
 setup:
-	@$(PYTHON) tools/setup_env.py $(VENV) --stack $(STACK) $(if $(TORCH),--torch '$(TORCH)')
+	@$(PYTHON) tools/dev/setup_env.py $(VENV) --stack $(STACK) $(if $(TORCH),--torch '$(TORCH)')
 
 clean:
 	rm -rf .venv .venv-openmmlab work_dirs build *.egg-info

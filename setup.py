@@ -10,15 +10,15 @@ exec((ROOT / 'mmreplk' / 'version.py').read_text(), version)
 
 
 class BuildWithConfigs(build_py):
-    """Adds what MIM looks for in an installed package, in ``.mim``: configs, tools and the index of models."""
+    """Adds what MIM looks for in an installed package, in ``.mim``: configs, tools for users, the index of models."""
 
     def run(self) -> None:
         super().run()
         if not self.editable_mode:
             mim = Path(self.build_lib, 'mmreplk', '.mim')
             for folder in ('configs', 'tools'):
-                shutil.copytree(
-                    ROOT / folder, mim / folder, ignore=shutil.ignore_patterns('__pycache__'), dirs_exist_ok=True)
+                shutil.rmtree(mim / folder, ignore_errors=True)  # of an earlier build
+                shutil.copytree(ROOT / folder, mim / folder, ignore=shutil.ignore_patterns('__pycache__', 'dev'))
             shutil.copy(ROOT / 'model-index.yml', mim)
 
 
@@ -31,7 +31,7 @@ setup(
     license='Apache-2.0',
     cmdclass=dict(build_py=BuildWithConfigs),
     packages=find_packages(include=['mmreplk', 'mmreplk.*']),
-    package_data={'mmreplk.inference': ['page.css']},
+    package_data={'mmreplk.mm.inference': ['page.css']},
     python_requires='>=3.10',
     # Neither torch nor a distribution of MMCV: a user has one of several of each, and pip would add another.
     install_requires=['numpy'],

@@ -1,5 +1,5 @@
 # Boxes and masks in minutes on a CPU: a tiny RepLKNet with 31x31 kernels from scratch on the dataset that
-# tools/make_mini_dataset.py draws.
+# tools/dataset_converters/make_mini_dataset.py draws.
 _base_ = [
     '_base_/models/cascade_mask_rcnn_replknet_tiny.py', '_base_/datasets/mini_coco.py',
     '_base_/schedules/adamw_small_detector.py'

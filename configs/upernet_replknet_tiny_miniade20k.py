@@ -1,5 +1,5 @@
 # The main job in minutes on a CPU: a tiny RepLKNet with 31x31 kernels from scratch on the dataset that
-# tools/make_mini_dataset.py draws.
+# tools/dataset_converters/make_mini_dataset.py draws.
 _base_ = [
     '_base_/models/upernet_replknet_tiny.py', '_base_/datasets/mini_ade20k.py', '_base_/schedules/adamw_160k.py'
 ]

@@ -1,28 +1,27 @@
-"""Large-kernel ConvNets for dense prediction in MMSegmentation and MMDetection.
+"""Large-kernel ConvNets for dense prediction, in PyTorch and in MMSegmentation and MMDetection.
 
-Importing this package registers ``RepLKNet``, ``ReparamHook`` and their companions in MMEngine's root registries,
-where configs of either framework find them: ``custom_imports = dict(imports=['mmreplk'])``.
+Importing this package gives what needs PyTorch alone: the networks, their layers, and the depthwise convolution. Where
+MMEngine and MMCV are installed, it also registers the networks, ``ReparamHook`` and their companions in MMEngine's root
+registries, where configs of either framework find them: ``custom_imports = dict(imports=['mmreplk'])``.
 """
 
-from .engine import AtomicLocalBackend, CPUAmpOptimWrapper, RepLKNetLayerDecayConstructor
+import importlib.util
+import warnings
+
 from .errors import InputError
-from .hooks import (
-    BackboneWeightsHook,
-    CheckDataHook,
-    ExactResumeHook,
-    NonFiniteHook,
-    PeakMemoryHook,
-    ReparamHook,
-    SafeCheckpointHook,
-    StrictLoadHook,
-)
-from .models import LargeKernelMobileNetV2, ReparamLargeKernelConv, RepLKNet, reparameterized
+from .layers import LargeKernelConv2d, ReparamLargeKernelConv
+from .merging import reparameterize, reparameterized
+from .networks import RepLKNet, SLaK, UniRepLKNet
 from .ops import depthwise_conv2d
 from .version import __version__
 
 __all__ = [
-    'AtomicLocalBackend', 'BackboneWeightsHook', 'CPUAmpOptimWrapper', 'CheckDataHook', 'ExactResumeHook', 'InputError',
-    'LargeKernelMobileNetV2', 'NonFiniteHook', 'PeakMemoryHook', 'RepLKNet', 'RepLKNetLayerDecayConstructor',
-    'ReparamHook', 'ReparamLargeKernelConv', 'SafeCheckpointHook', 'StrictLoadHook', '__version__', 'depthwise_conv2d',
-    'reparameterized'
+    'InputError', 'LargeKernelConv2d', 'RepLKNet', 'ReparamLargeKernelConv', 'SLaK', 'UniRepLKNet', '__version__',
+    'depthwise_conv2d', 'reparameterize', 'reparameterized'
 ]
+
+_missing = [name for name in ('mmengine', 'mmcv') if importlib.util.find_spec(name) is None]
+if not _missing:
+    from . import mm  # noqa: F401  registers
+elif len(_missing) == 1:
+    warnings.warn(f'mmreplk registers nothing in MMEngine: there is no {_missing[0]}, see requirements/', stacklevel=2)

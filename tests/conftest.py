@@ -22,6 +22,25 @@ def poisoned_empty():
     torch.utils.deterministic.fill_uninitialized_memory = before[1]
 
 
+@pytest.fixture
+def reports(caplog):
+    """What the networks log, one message after the other."""
+    caplog.set_level('INFO', logger='mmreplk')
+    return Messages(caplog)
+
+
+class Messages:
+
+    def __init__(self, caplog):
+        self.caplog = caplog
+
+    def __len__(self):
+        return len(self.caplog.messages)
+
+    def __getitem__(self, index):
+        return self.caplog.messages[index]
+
+
 def randomize(model: nn.Module) -> nn.Module:
     """Gives every BatchNorm statistics and weights that a mistake in folding cannot survive."""
     for module in model.modules():

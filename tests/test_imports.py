@@ -13,8 +13,8 @@ import torch
 import mmreplk
 from mmengine.config import Config
 from mmengine.registry import HOOKS, MODELS, init_default_scope
-from mmreplk.engine import build_runner, check_before_training, load_config, run
-from mmreplk import analysis, datasets
+from mmreplk import benchmarks, cli, pictures
+from mmreplk.mm import building, checks, config, data, runner
 arch = dict(large_kernel_sizes=[13, 7], layers=[1, 1], channels=[8, 16], small_kernel=5)
 model = MODELS.build(dict(type='RepLKNet', arch=arch, out_indices=[0, 1])).eval()
 with torch.no_grad(), mmreplk.reparameterized(model):
@@ -57,7 +57,8 @@ def test_one_framework_works_without_the_other_and_a_missing_one_is_named(missin
     other = dict(mmseg='upernet_replknet_tiny_camvid.py', mmdet='cascade_mask_rcnn_replknet_tiny_nuclei.py')[missing]
     result = python(BLOCK.format(missing=[missing]) + f"""
 from mmreplk import InputError
-from mmreplk.engine import build_empty_model, load_config
+from mmreplk.mm.building import build_empty_model
+from mmreplk.mm.config import load_config
 build_empty_model(load_config('configs/{there}'))
 try:
     load_config('configs/{other}')

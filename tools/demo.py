@@ -14,15 +14,16 @@ from typing import NamedTuple
 import torch
 from mmengine.registry import MODELS, init_default_scope
 
-from mmreplk.analysis import time_in_turns
-from mmreplk.engine import load_config, read_checkpoint
+from mmreplk.benchmarks import time_in_turns
+from mmreplk.mm.config import load_config
+from mmreplk.weights import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 class Demo(NamedTuple):
     config: str
-    dataset: tuple[str, str]  # kind, as tools/make_mini_dataset.py has it, and folder
+    dataset: tuple[str, str]  # kind, as tools/dataset_converters/make_mini_dataset.py has it, and folder
     work_dir: str
     predictions: str  # in the work dir
     metrics: dict[str, str]  # what to print, by name in the log
@@ -41,12 +42,12 @@ PROGRESS = re.compile(r'Iter\((?P<job>\w+)\) \[ *(?P<done>\d+)/(?P<all>\d+)\]'
 def main(demo: Demo) -> None:
     warnings.simplefilter('ignore')
     start = time.time()
-    command('tools/make_mini_dataset.py', *demo.dataset)
+    command('tools/dataset_converters/make_mini_dataset.py', *demo.dataset)
     command('tools/train.py', demo.config, '--work-dir', demo.work_dir)
     checkpoint = Path(ROOT, demo.work_dir, 'last_checkpoint').read_text().strip()
     predictions, picture = f'{demo.work_dir}/{demo.predictions}', f'{demo.work_dir}/predictions.png'
     log = command('tools/test.py', demo.config, checkpoint, '--work-dir', demo.work_dir, '--out', predictions)
-    command('tools/contact_sheet.py', demo.config, predictions, picture)
+    command('tools/analysis_tools/contact_sheet.py', demo.config, predictions, picture)
     branches, merged = time_forms(demo.config, checkpoint)
     results = [f'{re.findall(rf"{name}: ([0-9.]+)", log)[-1]} {title}' for name, title in demo.metrics.items()]
     print(f'\nresult            {", ".join(results)}, evaluated merged\n'

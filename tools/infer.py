@@ -5,8 +5,9 @@ import sys
 import time
 
 from mmreplk import InputError
-from mmreplk.engine import add_cfg_options, add_trust_checkpoint, load_config, run
-from mmreplk.inference import Predictor, Windows, check_new, find_jobs, predict_files, prediction_type
+from mmreplk.cli import add_trust_checkpoint, run
+from mmreplk.mm.config import add_cfg_options, load_config
+from mmreplk.mm.inference import Predictor, Windows, check_new, find_jobs, predict_files, prediction_type
 
 
 def parse_args() -> argparse.Namespace:

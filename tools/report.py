@@ -10,8 +10,10 @@ import torch
 from mmengine.utils import track_iter_progress
 
 from mmreplk import InputError
-from mmreplk.engine import add_cfg_options, check_data, load_config, run
-from mmreplk.reports import config_changes, find_examples, read_history, write_page
+from mmreplk.cli import run
+from mmreplk.mm.checks import check_data
+from mmreplk.mm.config import add_cfg_options, load_config
+from mmreplk.mm.reports import config_changes, find_examples, read_history, write_page
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 

@@ -5,8 +5,9 @@ import threading
 from pathlib import Path
 
 from mmreplk import InputError
-from mmreplk.engine import add_cfg_options, add_trust_checkpoint, load_config, run
-from mmreplk.inference import Limits, Predictor, Windows, list_files, serve
+from mmreplk.cli import add_trust_checkpoint, run
+from mmreplk.mm.config import add_cfg_options, load_config
+from mmreplk.mm.inference import Limits, Predictor, Windows, list_files, serve
 
 
 def parse_args() -> argparse.Namespace:

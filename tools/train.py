@@ -3,18 +3,11 @@
 import argparse
 import os
 
-from mmreplk.engine import (
-    add_cfg_options,
-    add_launcher,
-    add_trust_checkpoint,
-    allow_pickles,
-    build_runner,
-    check_before_training,
-    config_errors,
-    load_config,
-    prepare_training,
-    run,
-)
+from mmreplk.cli import add_trust_checkpoint, run
+from mmreplk.mm.checkpoints import allow_pickles
+from mmreplk.mm.checks import check_before_training
+from mmreplk.mm.config import add_cfg_options, add_launcher, config_errors, load_config, prepare_training
+from mmreplk.mm.runner import build_runner
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,7 +30,7 @@ def main(args: argparse.Namespace) -> None:
     cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
     args.work_dir = cfg.work_dir
     allow_pickles(args.trust_checkpoint)
-    prepare_training(cfg, args)
+    prepare_training(cfg, args.amp, args.auto_scale_lr, args.resume)
     check_before_training(cfg, args.trust_checkpoint)
     with config_errors(cfg):
         build_runner(cfg).train()

@@ -62,6 +62,7 @@ class MergeableConv(nn.Module):
         groups: Groups of all; equal to both channel counts for depthwise ones.
         activation: ``'relu'`` to end with ReLU, which a single merged convolution computes in the same pass.
         norm: Makes a BatchNorm from a number of channels.
+        deploy: Build the merged form.
 
     Raises:
         InputError: If the activation is unknown, ``norm`` makes no BatchNorm, or no branch is as large as the others.
@@ -77,7 +78,8 @@ class MergeableConv(nn.Module):
                  stride: int = 1,
                  groups: int = 1,
                  activation: str | None = None,
-                 norm: Norm = nn.BatchNorm2d):
+                 norm: Norm = nn.BatchNorm2d,
+                 deploy: bool = False):
         super().__init__()
         if activation not in (None, 'relu'):
             raise InputError(f"activation must be None or 'relu', got {activation!r}")
@@ -98,6 +100,8 @@ class MergeableConv(nn.Module):
             if any(size > limit for b in members for size, limit in zip(b.extent, largest.extent, strict=True)):
                 raise InputError(f'of the branches that merge into {largest.merged!r}, one of dilation 1 must be as '
                                  f'large as all others, got {[branch.extent for branch in members]}')
+        if deploy:
+            self.reparameterize()
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps ``(N, in_channels, H, W)`` to ``(N, out_channels, H', W')``, the size kept at stride 1."""
@@ -139,6 +143,10 @@ class MergeableConv(nn.Module):
         paths = self.merges if self.is_merged else [_largest(m).conv for m in self.merges.values()]
         return {path: self.get_submodule(path) for path in paths}
 
+    def largest(self, path: str) -> Branch:
+        """Returns, of the branches that merge into the convolution at ``path``, the largest without dilation."""
+        return _largest(self.merges[path])
+
     def reparameterize(self) -> None:
         """Replaces the branches, for good, by the merged convolutions; a second call does nothing."""
         if self.is_merged:
@@ -171,6 +179,7 @@ class ReparamLargeKernelConv(MergeableConv):
         small_kernel: Extent of the small kernel, odd and at most ``kernel_size``; None for no small branch.
         activation: ``'relu'`` to end with ReLU, which the merged form computes in the same pass; None for none.
         norm: Makes a BatchNorm from a number of channels.
+        deploy: Build the merged form, a single biased convolution.
 
     Raises:
         InputError: If a kernel size is even, or the small one is larger than the large one.
@@ -186,12 +195,13 @@ class ReparamLargeKernelConv(MergeableConv):
                  groups: int = 1,
                  small_kernel: int | None = None,
                  activation: str | None = None,
-                 norm: Norm = nn.BatchNorm2d):
+                 norm: Norm = nn.BatchNorm2d,
+                 deploy: bool = False):
         check_kernel_sizes(kernel_size=kernel_size, small_kernel=small_kernel)
         sizes = dict(lkb_origin=kernel_size, small_conv=small_kernel)
         branches = [Branch(f'{name}.conv', f'{name}.bn', (size, size), 'lkb_reparam')
                     for name, size in sizes.items() if size is not None]  # yapf: disable
-        super().__init__(in_channels, out_channels, branches, stride, groups, activation, norm)
+        super().__init__(in_channels, out_channels, branches, stride, groups, activation, norm, deploy)
 
 
 def check_kernel_sizes(kernel_size: int, small_kernel: int | None) -> None:

@@ -1,7 +1,9 @@
 """The networks as backbones of MMSegmentation and MMDetection: built from configs, under their names."""
 
 import copy
+import inspect
 
+import torch
 from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
@@ -29,6 +31,47 @@ def norm_of(norm_cfg: dict | None) -> Norm:
         raise InputError("norm_cfg must describe a BatchNorm with running statistics ('BN', 'SyncBN', ...), which the "
                          f'merging of kernels needs, got {norm_cfg}') from error
     return norm
+
+
+def network_of(described: object) -> type[networks.LargeKernelBackbone] | None:
+    """Returns the class of the large-kernel network that a node of a config describes, None if it is something else.
+
+    The type may be a name, of a registry of the scope that is current, or the class itself.
+    """
+    kind = described.get('type') if isinstance(described, dict) else None
+    if isinstance(kind, str):
+        with MODELS.switch_scope_and_registry(described.get('_scope_')) as registry:
+            kind = registry.get(kind)
+    return kind if isinstance(kind, type) and issubclass(kind, networks.LargeKernelBackbone) else None
+
+
+def build_empty(described: dict) -> networks.LargeKernelBackbone:
+    """Builds the large-kernel network that a node of a config describes on the meta device: shapes without weights.
+
+    Raises:
+        InputError: If an argument is unknown or wrong.
+    """
+    network = network_of(described)
+    arguments = {name: value for name, value in described.items() if name not in ('type', '_scope_', 'init_cfg')}
+    known = arguments_of(network)
+    unknown = sorted(set(arguments) - set(known))
+    if unknown:
+        raise InputError(f'{network.__name__} has no argument {", ".join(map(repr, unknown))}; it takes '
+                         f'{", ".join(known)}')
+    with torch.device('meta'):
+        return network(**arguments)
+
+
+def arguments_of(network: type[networks.LargeKernelBackbone]) -> list[str]:
+    """Returns the names of the arguments that a config may give to a registered network, in order."""
+    found: set[str] = {'init_cfg'}
+    for kind in network.__mro__:
+        if kind is BaseModule or kind is nn.Module:
+            break
+        for name, parameter in inspect.signature(kind.__init__).parameters.items():
+            if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+                found.add(name)
+    return sorted(found - {'self', 'norm'})
 
 
 class FromConfig:

@@ -9,7 +9,8 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ..errors import InputError
-from .large_kernel import ReparamLargeKernelConv
+from ..layers import ReparamLargeKernelConv
+from .backbones import norm_of
 
 _EXPANSIONS = (1, 6, 6, 6, 6, 6, 6)
 _CHANNELS = (16, 24, 32, 64, 96, 160, 320)
@@ -33,7 +34,7 @@ class InvertedResidual(nn.Module):
         self.expand = nn.Identity() if expansion == 1 else ConvModule(
             in_channels, width, 1, norm_cfg=norm_cfg, act_cfg=relu6)
         self.large_kernel = ReparamLargeKernelConv(
-            width, width, kernel_size, stride, groups=width, small_kernel=small_kernel, norm_cfg=norm_cfg)
+            width, width, kernel_size, stride, groups=width, small_kernel=small_kernel, norm=norm_of(norm_cfg))
         self.activation = nn.ReLU6(inplace=True)
         self.project = ConvModule(width, out_channels, 1, norm_cfg=norm_cfg, act_cfg=None)
 

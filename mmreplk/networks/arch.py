@@ -60,6 +60,10 @@ class Arch:
         """Reads the architecture off the names and shapes of a network's tensors; None if they are of another kind."""
         raise NotImplementedError
 
+    def with_kernels(self, size: int) -> 'Arch':
+        """Returns the same architecture with kernels of ``size`` without branches beside them, to compare with."""
+        raise NotImplementedError
+
     @property
     def name(self) -> str | None:
         """The name of the published architecture that this is, as far as weights tell; None for any other."""

@@ -133,9 +133,14 @@ class LargeKernelBackbone(nn.Module):
         return tuple(self.arch.channels[i] for i in self.out_indices)
 
     @property
-    def strides(self) -> tuple[int, ...]:
+    def feature_strides(self) -> tuple[int, ...]:
         """Input pixels for each pixel of the features in ``out_indices``."""
         return tuple(4 * 2**i for i in self.out_indices)
+
+    @property
+    def total_stride(self) -> int:
+        """Input pixels for each pixel of the last features."""
+        return self.feature_strides[-1]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Computes the features of the stages in ``out_indices``.
@@ -149,8 +154,8 @@ class LargeKernelBackbone(nn.Module):
         Raises:
             InputError: If an image is smaller than the total stride of the network.
         """
-        if min(x.shape[-2:]) < self.strides[-1]:
-            raise InputError(f'images must be at least {self.strides[-1]} pixels high and wide, the stride of the '
+        if min(x.shape[-2:]) < self.total_stride:
+            raise InputError(f'images must be at least {self.total_stride} pixels high and wide, the stride of the '
                              f'network, got {x.shape[-2]}x{x.shape[-1]}')
         outs = []
         for stage in range(self.num_stages):
@@ -219,27 +224,36 @@ class LargeKernelBackbone(nn.Module):
         Raises:
             InputError: If it is no parameter of this network.
         """
-        name, heads = param_name.removeprefix(prefix), self.num_layers + 1
+        place, heads = self.place_of(param_name.removeprefix(prefix)), self.num_layers + 1
+        return heads if place is None else self.layer_of(*place), heads + 1
+
+    def place_of(self, param_name: str) -> tuple[int, int | None] | None:
+        """Returns the stage and the block (None in the stage's entry) of a parameter; None for a norm of features.
+
+        Raises:
+            InputError: If it is no parameter of this network.
+        """
         own = dict(self.named_parameters())
-        if name not in own:
+        if param_name not in own:
             raise InputError(f'{param_name!r} is no parameter of this {type(self).__name__}')
         for stage in range(self.num_stages):
             parts = [(None, module) for module in self.entry(stage)] + list(enumerate(self.blocks(stage)))
             for block, module in parts:
-                if any(parameter is own[name] for parameter in module.parameters()):
-                    return self.layer_of(stage, block), heads + 1
-        return heads, heads + 1
+                if any(parameter is own[param_name] for parameter in module.parameters()):
+                    return stage, block
+        return None
 
-    def norm_names(self) -> set[str]:
-        """Returns the names of the tensors of all norms of features."""
-        norms = [self.output_norm(stage) for stage in self.out_indices]
-        tensors = {id(tensor) for norm in norms for tensor in norm.state_dict(keep_vars=True).values()}
-        return {name for name, tensor in self.state_dict(keep_vars=True).items() if id(tensor) in tensors}
+    def norm_names(self) -> dict[str, int]:
+        """Returns the stages of all norms of features, by the names of their tensors."""
+        stages = {id(tensor): stage for stage in self.out_indices
+                  for tensor in self.output_norm(stage).state_dict(keep_vars=True).values()}  # yapf: disable
+        return {name: stages[id(tensor)] for name, tensor in self.state_dict(keep_vars=True).items()
+                if id(tensor) in stages}  # yapf: disable
 
     def whole(self) -> 'LargeKernelBackbone':
         """Returns, on the meta device, the network with every stage and norm of features, in the form of this one."""
         with torch.device('meta'):
-            return type(self)(self.arch, self.in_channels, deploy=self.is_merged, fuse_bn=self.is_folded)
+            return type(self)(self.arch, in_channels=self.in_channels, deploy=self.is_merged, fuse_bn=self.is_folded)
 
 
 @contextmanager

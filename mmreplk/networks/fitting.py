@@ -86,9 +86,9 @@ def fit_weights(backbone: nn.Module, weights: Mapping[str, Tensor]) -> Fit:
     absent = [name for name in own if name not in taken]
     whole = backbone.whole() if superfluous or absent else backbone
     unused = dict.fromkeys(superfluous, f'not in this {kind}, which allow_mismatch permits')
-    unused |= dict.fromkeys(set(superfluous) & set(whole.state_dict()), 'of what no output uses')
-    is_normed = not whole.norm_names().isdisjoint(taken)
-    feature_norms = set() if is_normed else backbone.norm_names()
+    unused |= {name: 'of what no output uses' for name in superfluous if name in whole.state_dict()}
+    is_normed = any(name in taken for name in whole.norm_names())
+    feature_norms = {} if is_normed else backbone.norm_names()
     kept, missing, reshaped = {}, [], []
     for name, tensor in own.items():
         if name in taken and taken[name].shape == tensor.shape:
@@ -111,13 +111,13 @@ def fit_weights(backbone: nn.Module, weights: Mapping[str, Tensor]) -> Fit:
     return Fit({name: taken[name] for name in own if name in taken and name not in kept}, kept, resized, unused)
 
 
-def _large_filters(backbone: nn.Module) -> set[str]:
+def _large_filters(backbone: nn.Module) -> list[str]:
     """Returns the names of the filters that set the sizes of large kernels."""
-    return {f'{name}.{path}.weight' for name, module in backbone.named_modules()
-            if isinstance(module, MergeableConv) for path in module.large_filters()}  # yapf: disable
+    return [f'{name}.{path}.weight' for name, module in backbone.named_modules()
+            if isinstance(module, MergeableConv) for path in module.large_filters()]  # yapf: disable
 
 
-def _resize(weights: Mapping, own: Mapping, large: set[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _resize(weights: Mapping, own: Mapping, large: list[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Returns ``weights`` with large kernels of the sizes in ``own``, and what was done to each."""
     taken, resized = dict(weights), {}
     for name in large:
@@ -140,7 +140,7 @@ def _refuse_other_form(backbone: nn.Module, weights: Mapping, own: Mapping) -> N
 
 
 def _misfit(backbone: nn.Module, weights: Mapping, missing: list, reshaped: list, superfluous: list,
-            large: set[str]) -> str:
+            large: list[str]) -> str:
     own, kind = backbone.state_dict(), type(backbone).__name__
     reasons = []
     if missing:
@@ -157,6 +157,6 @@ def _misfit(backbone: nn.Module, weights: Mapping, missing: list, reshaped: list
     differences = theirs.differences(backbone.arch)
     if differences:
         text += f'. They are of a {kind} with {differences}'
-    if reshaped and not missing and not superfluous and large.issuperset(reshaped):
+    if reshaped and not missing and not superfluous and set(reshaped) <= set(large):
         text += f'. {kind}(resize_kernels=True) zero-pads or crops the large kernels'
     return text

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import ClassVar
 
@@ -72,9 +72,12 @@ class Arch(arch.Arch):
                 small_kernel=None if small is None else small.shape[-1],
                 dw_ratio=max(shape[0] / shape[1] for shape in widened),
                 ffn_ratio=max(shape[0] / shape[1] for shape in expanded),
-                norm_intermediate_features='stages.0.norm.weight' in weights)
+                norm_intermediate_features=any(f'stages.{i}.norm.weight' in weights for i in stages))
         except (StopIteration, IndexError, InputError):
             return None
+
+    def with_kernels(self, size: int) -> 'Arch':
+        return replace(self, large_kernel_sizes=[size] * len(self.layers), small_kernel=None)
 
 
 Arch.NAMED = {

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -64,6 +64,9 @@ class Arch(arch.Arch):
                 decomposed=bool(strips[0]))
         except (KeyError, IndexError, InputError):
             return None
+
+    def with_kernels(self, size: int) -> 'Arch':
+        return replace(self, large_kernel_sizes=[size] * len(self.layers), small_kernel=None, decomposed=False)
 
 
 Arch.NAMED = {

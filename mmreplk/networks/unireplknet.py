@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -65,6 +65,9 @@ class Arch(arch.Arch):
             return cls(layers=layers, channels=channels, kernel_sizes=sizes)
         except (KeyError, IndexError, InputError):
             return None
+
+    def with_kernels(self, size: int) -> 'Arch':
+        return replace(self, kernel_sizes=[[size] * count for count in self.layers])
 
 
 def _kernel_size(weights: Mapping[str, Tensor], prefix: str) -> int:

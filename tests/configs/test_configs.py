@@ -10,9 +10,10 @@ import yaml
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import PixelData
 
-from mmreplk.analysis import count_flops
-from mmreplk.engine import build_empty_model, load_config
-from mmreplk.models.arch import Arch
+from mmreplk.benchmarks import count_flops
+from mmreplk.mm.building import build_empty_model
+from mmreplk.mm.config import load_config
+from mmreplk.networks.replknet import Arch
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = {path.stem: path for path in sorted((ROOT / 'configs').glob('*.py'))}

@@ -9,8 +9,8 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import PixelData
 
 from mmreplk import ReparamLargeKernelConv
-from mmreplk.analysis.comparison import comparison_table
-from mmreplk.engine import load_config
+from mmreplk.mm.benchmarks.comparison import comparison_table
+from mmreplk.mm.config import load_config
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / 'configs/guidelines'

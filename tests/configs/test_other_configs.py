@@ -11,7 +11,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.utils import is_installed
 
 from mmreplk import RepLKNet
-from mmreplk.engine import load_config
+from mmreplk.mm.config import load_config
 from tests.configs.test_configs import inputs
 
 PAGE = Path(__file__).parents[2] / 'docs/other_configs.md'

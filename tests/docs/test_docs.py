@@ -7,22 +7,25 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import VISUALIZERS, init_default_scope
 
-from mmreplk.analysis import benchmark_tables
-from mmreplk.engine import build_empty_model
+from mmreplk.benchmarks import benchmark_tables
+from mmreplk.mm.building import build_empty_model
 
 ROOT = Path(__file__).parents[2]
 # The name and the text of each function that adds an option to several tools.
-SHARED_OPTIONS = re.findall(r'^def (\w+)(.*?)(?=^def |\Z)', (ROOT / 'mmreplk/engine/options.py').read_text(),
-                            re.M | re.S)  # yapf: disable
+SHARED_OPTIONS = [found for path in ('cli.py', 'mm/config/options.py') for found in re.findall(
+    r'^def (add_\w+)(.*?)(?=^def |\Z)', (ROOT / 'mmreplk' / path).read_text(), re.M | re.S)]  # yapf: disable
+COMMAND = r'(?:^|`|\$ |python )(tools/[\w/]+\.(?:py|sh)[^`|#]*)'
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
 def test_commands_exist(page):
     """Every tool that a page names is there, and takes the options that the page gives it."""
-    text = page.read_text().replace('\\\n', ' ')
-    for line in text.splitlines():
-        for command in re.findall(r'(?:^|`|\$ |python )(tools/\w+\.(?:py|sh)[^`|#]*)', line):
+    text = page.read_text()
+    for tool in set(re.findall(r'(?<![\w/])tools/[\w/]+\.(?:py|sh)', text)):
+        assert (ROOT / tool).is_file(), f'{page.name}: there is no {tool}'
+    for line in text.replace('\\\n', ' ').splitlines():
+        for command in re.findall(COMMAND, line):
             tool, *words = command.split()
             source = (ROOT / tool).read_text()
             source += (ROOT / 'tools/train.py').read_text() if tool.endswith('.sh') else ''
@@ -32,9 +35,15 @@ def test_commands_exist(page):
                     assert f"'{word.split('=')[0]}'" in source, f'{page.name}: {tool} has no {word}'
 
 
+def test_commands_are_found():
+    found = {command.split()[0] for page in PAGES for line in page.read_text().splitlines()
+             for command in re.findall(COMMAND, line)}  # yapf: disable
+    assert {'tools/train.py', 'tools/dist_train.sh', 'tools/deployment/export.py'} <= found
+
+
 def test_benchmarks_are_those_of_the_files():
     page = (ROOT / 'docs/benchmarks.md').read_text()
-    assert page.endswith(benchmark_tables(ROOT / 'docs/benchmarks')), 'run tools/benchmark_page.py'
+    assert page.endswith(benchmark_tables(ROOT / 'docs/benchmarks')), 'run tools/dev/benchmark_page.py'
 
 
 @pytest.mark.parametrize('number', [0, 1], ids=['segmentation', 'detection'])

@@ -7,7 +7,7 @@ import torch
 import triton.language as tl
 from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
-from mmreplk.models.large_kernel import ReparamLargeKernelConv
+from mmreplk.layers import ReparamLargeKernelConv
 from mmreplk.ops import reference
 from mmreplk.ops import triton as kernels
 from mmreplk.ops.triton import tiles, toeplitz, tuning

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmreplk.models.large_kernel import LargeKernelConv2d
+from mmreplk.layers import LargeKernelConv2d
 from mmreplk.ops import cpu, depthwise_conv2d
 
 pytestmark = [
@@ -99,7 +99,7 @@ import sys
 import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
-from mmreplk.models.large_kernel import LargeKernelConv2d
+from mmreplk.layers import LargeKernelConv2d
 from mmreplk.ops import cpu
 cpu.SMALLEST_WORK = {False: 0, True: 0}
 rank, store = int(sys.argv[1]), sys.argv[2]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mmreplk.datasets import make_mini_ade20k, make_mini_coco
+from mmreplk.mm.data import make_mini_ade20k, make_mini_coco
 
 ROOT = Path(__file__).parents[2]
 TINY = 'configs/upernet_replknet_tiny_miniade20k.py'

@@ -12,13 +12,13 @@ from tests.tools.conftest import REAL, ROOT, TINY
 @pytest.fixture
 def compare(monkeypatch):
     """The tool with a command line, in this process: what it trains and tests runs in others."""
-    spec = importlib.util.spec_from_file_location('compare', ROOT / 'tools/compare.py')
+    spec = importlib.util.spec_from_file_location('compare', ROOT / 'tools/analysis_tools/compare.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     monkeypatch.chdir(ROOT)
 
     def call(*arguments):
-        monkeypatch.setattr(sys, 'argv', ['compare.py', *map(str, arguments)])
+        monkeypatch.setattr(sys, 'argv', ['analysis_tools/compare.py', *map(str, arguments)])
         module.main(module.parse_args())
 
     call.module = module

@@ -100,7 +100,7 @@ def test_masks_are_evaluated_merged_and_drawn(masks, tmp_path):
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr
     for name in ('bbox_mAP', 'segm_mAP'):
         assert len(set(re.findall(rf'coco/{name}: (\S+)', log + result.stdout))) == 1
-    result = tool('contact_sheet.py', MASKS, predictions, sheet, '--cfg-options', *options)
+    result = tool('analysis_tools/contact_sheet.py', MASKS, predictions, sheet, '--cfg-options', *options)
     assert result.returncode == 0 and cv2.imread(str(sheet)).shape == (2 * 96 + 4, 3 * 96 + 8, 3), result.stderr
 
 
@@ -114,6 +114,7 @@ def test_several_views_are_merged_for_boxes_only(masks, tmp_path):
 
 def test_the_data_of_a_detector_is_checked(masks):
     options, *_ = masks
-    result = tool('check_dataset.py', MASKS, '--cfg-options', *options, 'data_counts.train=8', 'data_counts.val=3')
+    result = tool('analysis_tools/check_dataset.py', MASKS, '--cfg-options', *options, 'data_counts.train=8',
+                  'data_counts.val=3')
     assert result.returncode == 2 and 'train: 8 images, as they should be' in result.stdout, result.stderr
     assert '2 images, expected 3' in result.stdout

@@ -1,7 +1,7 @@
 import os
 import shutil
 
-from .conftest import TINY, tool
+from tests.tools.conftest import TINY, tool
 
 
 def test_a_folder_is_predicted_and_what_failed_is_listed(trained, data_root, tmp_path):

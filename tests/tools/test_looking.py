@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from .conftest import ROOT, TINY, tool
+from tests.tools.conftest import ROOT, TINY, tool
 
 RESNET = """
 _base_ = '{base}'
@@ -27,7 +27,7 @@ def test_receptive_fields_side_by_side(trained, data_root, tmp_path):
     resnet = tmp_path / 'resnet.py'
     resnet.write_text(RESNET.format(base=(trained / TINY.split('/')[1]).resolve()))
     options = ['--images', images, '--shape', 64, 64, '--out', tmp_path]
-    result = tool('erf.py', TINY, trained / 'iter_4.pth', '--model', 'a ResNet', resnet, *options)
+    result = tool('analysis_tools/erf.py', TINY, trained / 'iter_4.pth', '--model', 'a ResNet', resnet, *options)
     assert result.returncode == 0 and result.stdout.count('2/2') == 3, result.stdout + result.stderr
     trained_field, other = (np.load(tmp_path / f'{n}.npy') for n in ('upernet_replknet_tiny_miniade20k', 'a_ResNet'))
     assert trained_field.shape == other.shape == (64, 64) and min(trained_field.min(), other.min()) == 0
@@ -39,7 +39,8 @@ def test_receptive_fields_side_by_side(trained, data_root, tmp_path):
         assert ratios == sorted(ratios) and ratios[0] > 0 and ratios[-1] <= 1
     two = picture(tmp_path / 'erf.png')
     figure = tmp_path / 'pictures/one.jpg'
-    again = tool('erf.py', '--model', 'again', tmp_path / 'a_ResNet.npy', '--out', tmp_path, '--figure', figure)
+    again = tool('analysis_tools/erf.py', '--model', 'again', tmp_path / 'a_ResNet.npy', '--out', tmp_path,
+                 '--figure', figure)
     assert again.returncode == 0 and picture(figure).shape[1] < two.shape[1], again.stderr
     assert json.loads((tmp_path / 'erf.json').read_text())['models'][0]['area_ratio'] == model['area_ratio']
 
@@ -55,14 +56,14 @@ def test_what_a_receptive_field_cannot_be_measured_of(arguments, message, tmp_pa
     for name in ('WEIGHTS_ONLY', 'NO_WEIGHTS_ONLY'):  # the tool sets them for the process
         monkeypatch.setenv(f'TORCH_FORCE_{name}_LOAD', '0')
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, 'argv', ['erf.py', *arguments, '--out', str(tmp_path)])
+    monkeypatch.setattr(sys, 'argv', ['analysis_tools/erf.py', *arguments, '--out', str(tmp_path)])
     with pytest.raises(SystemExit) as ended:
-        runpy.run_path('tools/erf.py', run_name='__main__')
+        runpy.run_path('tools/analysis_tools/erf.py', run_name='__main__')
     assert ended.value.code == 2 and message in capsys.readouterr().err
 
 
 def test_kernels_and_what_merging_changes(trained, data_root, tmp_path):
-    result = tool('show_kernels.py', TINY, trained / 'iter_4.pth', '--out', tmp_path)
+    result = tool('analysis_tools/show_filters.py', TINY, trained / 'iter_4.pth', '--out', tmp_path)
     assert result.returncode == 0, result.stderr
     for stage in (1, 2, 3, 4):
         picture(tmp_path / f'stage{stage}.png')
@@ -71,7 +72,8 @@ def test_kernels_and_what_merging_changes(trained, data_root, tmp_path):
     assert all(0 < layer['radius50'] <= layer['radius90'] <= 22 for layer in layers)
     assert f'| stages.0.blocks.0 | 31 | 5 | {layers[0]["centre_share"]:.1%} | ' in result.stdout
     images = data_root / 'images/validation'
-    result = tool('check_merge.py', TINY, trained / 'iter_4.pth', '--images', images, '--count', 1, '--out', tmp_path)
+    result = tool('analysis_tools/check_merge.py', TINY, trained / 'iter_4.pth', '--images', images, '--count', 1,
+                  '--out', tmp_path)
     assert result.returncode == 0, result.stderr
     picture(tmp_path / 'merge.png')
     report = json.loads((tmp_path / 'merge.json').read_text())

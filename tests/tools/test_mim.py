@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mmreplk.datasets import make_mini_coco
-from mmreplk.engine import load_config
+from mmreplk.mm.config import load_config
+from mmreplk.mm.data import make_mini_coco
 from tests.tools.conftest import ROOT, TINY
 
 MASKS = 'configs/cascade_mask_rcnn_replknet_tiny_minicoco.py'
@@ -45,7 +45,9 @@ def test_detector(tmp_path):
 def test_an_installed_package_has_what_mim_looks_for(tmp_path):
     subprocess.run([sys.executable, 'setup.py', '-q', 'build_py', '--build-lib', str(tmp_path)], cwd=ROOT, check=True)
     mim = tmp_path / 'mmreplk/.mim'
-    assert (mim / 'tools/train.py').is_file() and (mim / 'tools/test.py').is_file()
+    assert all((mim / 'tools' / name).is_file() for name in ('train.py', 'test.py', 'analysis_tools/get_flops.py'))
+    assert not (mim / 'tools/dev').exists(), 'only maintainers run these'
+    assert (tmp_path / 'mmreplk/mm/inference/page.css').is_file()
     for source in yaml.safe_load((mim / 'model-index.yml').read_text())['Import']:
         for model in yaml.safe_load((mim / source).read_text())['Models']:
             assert load_config(str(mim / model['Config'])).model

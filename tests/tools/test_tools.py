@@ -10,7 +10,7 @@ import time
 import pytest
 import torch
 
-from mmreplk.engine import read_checkpoint
+from mmreplk.weights import read_checkpoint
 from tests.tools.conftest import REAL, ROOT, TINY, tool
 
 
@@ -36,7 +36,7 @@ def test_testing_gives_the_metric_of_training_and_pictures(trained, data_options
     assert len(list((tmp_path / 'maps').glob('*.png'))) == 2
     assert len(list((tmp_path / 'pictures').rglob('*.png'))) == 2
     sheet = tmp_path / 'sheet.png'
-    result = tool('contact_sheet.py', TINY, tmp_path / 'maps', sheet, '--cfg-options', *data_options)
+    result = tool('analysis_tools/contact_sheet.py', TINY, tmp_path / 'maps', sheet, '--cfg-options', *data_options)
     assert result.returncode == 0 and sheet.stat().st_size > 1000, result.stderr
 
 

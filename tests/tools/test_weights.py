@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from mmreplk import RepLKNet
-from mmreplk.engine import read_checkpoint
-from tests.engine.test_checkpoints import Hostile
-from tests.models.layouts import mmpretrain, official_classification
+from mmreplk.weights import read_checkpoint
+from tests.networks.layouts import mmpretrain, official_classification
 from tests.tools.conftest import TINY, tool
 from tests.tools.test_tools import miou
+from tests.weights.test_files import Hostile
 
 
 def backbone_of(path):
@@ -84,14 +84,15 @@ def test_bad_checkpoints_end_with_one_sentence(data_options, trained, tmp_path, 
 def test_converting_on_the_command_line(trained, tmp_path):
     source, out = tmp_path / 'classifier.pth', tmp_path / 'out.pth'
     torch.save(official_classification(backbone_of(trained / 'iter_4.pth')), source)
-    result = tool('convert_checkpoint.py', source, out)
+    result = tool('model_converters/convert_checkpoint.py', source, out)
     assert result.returncode == 0, result.stderr
     assert re.search(r'^source +official classification checkpoint$', result.stdout, re.M)
     assert re.search(rf'^written +{out}$', result.stdout, re.M)
     assert list(read_checkpoint(out)['state_dict']) == list(backbone_of(trained / 'iter_4.pth'))
     before = source.read_bytes()
     for target, words in ((source, 'is the checkpoint that is to be read'), (out, 'exists; --force replaces it')):
-        result = tool('convert_checkpoint.py', source, target, *(['--force'] if target == source else []))
+        result = tool('model_converters/convert_checkpoint.py', source, target,
+                      *(['--force'] if target == source else []))
         assert result.returncode == 2 and words in result.stderr and 'Traceback' not in result.stderr, result.stderr
     assert source.read_bytes() == before
-    assert tool('convert_checkpoint.py', source, out, '--force').returncode == 0
+    assert tool('model_converters/convert_checkpoint.py', source, out, '--force').returncode == 0

@@ -1,7 +1,7 @@
-# Drawn by tools/make_mini_dataset.py, in ADE20K's layout and with its labels.
+# Drawn by tools/dataset_converters/make_mini_dataset.py, in ADE20K's layout and with its labels.
 _base_ = 'ade20k.py'
 data_root = 'data/mini_ade20k'
-data_hint = 'Make it with "python tools/make_mini_dataset.py ade20k data/mini_ade20k".'
+data_hint = 'Make it with "python tools/dataset_converters/make_mini_dataset.py ade20k data/mini_ade20k".'
 data_counts = dict(train=400, val=60)
 train_pipeline = [
     dict(type='LoadImageFromFile'),

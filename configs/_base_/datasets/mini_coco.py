@@ -1,7 +1,7 @@
-# Drawn by tools/make_mini_dataset.py, in COCO's format.
+# Drawn by tools/dataset_converters/make_mini_dataset.py, in COCO's format.
 _base_ = 'coco_small.py'
 data_root = 'data/mini_coco/'
-data_hint = 'Make it with "python tools/make_mini_dataset.py coco data/mini_coco".'
+data_hint = 'Make it with "python tools/dataset_converters/make_mini_dataset.py coco data/mini_coco".'
 data_counts = dict(train=300, val=40)
 metainfo = dict(classes=('shape', ), palette=[(220, 20, 60)])
 train_pipeline = [

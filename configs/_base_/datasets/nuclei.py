@@ -4,7 +4,7 @@ _base_ = 'coco_small.py'
 data_root = 'data/nuclei/'
 data_hint = ('Lay it out as data/nuclei/{train,val,test}/*.jpg and '
              'data/nuclei/annotations/instances_{train,val,test}.json (docs/nuclei.md).')
-data_counts = dict(train=548, val=60, test=56)  # for tools/check_dataset.py
+data_counts = dict(train=548, val=60, test=56)  # for tools/analysis_tools/check_dataset.py
 metainfo = dict(classes=('nucleus', ), palette=[(220, 20, 60)])
 train_pipeline = [
     dict(type='LoadImageFromFile'),

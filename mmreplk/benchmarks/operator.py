@@ -1,0 +1,184 @@
+"""Timing the large-kernel depthwise convolution against its rivals."""
+
+import math
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..ops import depthwise_conv2d, reference
+from .measure import time_in_turns
+
+PASSES = ('forward', 'grad_input', 'grad_weight', 'forward+backward')
+
+
+class Precision(NamedTuple):
+    """How to compute: the dtype of the operands, and whether float32 may be multiplied in TF32 on a GPU."""
+    dtype: torch.dtype
+    tf32: bool
+    tolerance: float  # of the largest value
+
+
+PRECISIONS = {
+    'float32': Precision(torch.float32, False, 1e-4),
+    'tf32': Precision(torch.float32, True, 5e-3),
+    'bfloat16': Precision(torch.bfloat16, False, 2e-2),
+    'float16': Precision(torch.float16, False, 5e-3),
+}
+CHECKED = 2  # images and channels that are compared with float64; none depends on the others
+
+
+class Case(NamedTuple):
+    """A square convolution: input ``(N, C, H, H)``, kernel ``K x K``."""
+    n: int
+    c: int
+    h: int
+    k: int
+
+    def useful_flop(self, what: str) -> int:
+        """Operations of one of PASSES on the taps that fall inside the map, two for each."""
+        half = self.k // 2
+        taps = sum(min(self.h - 1, y + half) - max(0, y - half) + 1 for y in range(self.h))
+        return 2 * self.n * self.c * taps**2 * (3 if what == 'forward+backward' else 1)
+
+    def least_values(self, what: str) -> int:
+        """Values that one of PASSES cannot but read and write: two maps and a filter."""
+        return (2 * self.n * self.c * self.h**2 + self.c * self.k**2) * (3 if what == 'forward+backward' else 1)
+
+
+def _torch(x: Tensor, weight: Tensor) -> Tensor:
+    return F.conv2d(x, weight, padding=(weight.shape[2] // 2, weight.shape[3] // 2), groups=len(weight))
+
+
+def _fft(x: Tensor, weight: Tensor) -> Tensor:
+    (kh, kw), (h, w) = weight.shape[-2:], x.shape[-2:]
+    size = (h + kh - 1, w + kw - 1)
+    spectrum = torch.fft.rfft2(x.float(), s=size) * torch.fft.rfft2(weight[:, 0].float().flip(-1, -2), s=size)
+    out = torch.fft.irfft2(spectrum, s=size)
+    return out[..., kh // 2:kh // 2 + h, kw // 2:kw // 2 + w].to(x.dtype)
+
+
+Rival = Callable[[Tensor, Tensor], Tensor]
+RIVALS: dict[str, Rival] = {
+    'mmreplk': depthwise_conv2d,
+    'torch': _torch,
+    'torch channels_last': _torch,
+    'torch.fft': _fft,
+}
+LAYOUTS = {'torch channels_last': torch.channels_last}  # what a rival is given, if not contiguous tensors
+
+
+def benchmark(case: Case, precision: str, device: str, passes: Sequence[str] = PASSES,
+              rivals: dict[str, Rival] = RIVALS, rounds: int = 10) -> list[dict[str, Any]]:
+    """Times rivals in turns, after comparing each with float64; one that is wrong, or raises, is not timed.
+
+    Args:
+        case: What to convolve.
+        precision: One of PRECISIONS.
+        device: ``'cuda'`` or ``'cpu'``.
+        passes: Some of PASSES. ``'forward'`` is that of inference. The gradients are timed without the forward that
+            they follow, ``'grad_input'`` with a filter that is frozen.
+        rivals: Functions of input and filter by name, such as RIVALS.
+        rounds: How often each is timed.
+
+    Returns:
+        For each pass and rival, a row of the case, median and 20th and 80th percentile in milliseconds, useful
+        TFLOP/s, GB/s of what must be read and written at least, peak extra memory in MiB (None on a CPU), all raw
+        times, and ``error``, the largest over the passes, relative to the largest value. For a rival that is not timed,
+        a row of the case and ``error``, or ``raised``, what it said.
+    """
+    dtype, _, tolerance = PRECISIONS[precision]
+    x = torch.randn(case.n, case.c, case.h, case.h, device=device, dtype=dtype)
+    weight = torch.randn(case.c, 1, case.k, case.k, device=device, dtype=dtype) / case.k
+    grad, rows = torch.randn_like(x), []
+    operands = {}
+    for name in rivals:
+        layout = LAYOUTS.get(name, torch.contiguous_format)
+        operands[name] = x.contiguous(memory_format=layout), weight, grad.contiguous(memory_format=layout)
+    with _tf32(precision):
+        common = {name: dict(**case._asdict(), precision=precision, rival=name, **_verdict(rival, *operands[name]))
+                  for name, rival in rivals.items()}  # yapf: disable
+        right = [name for name in rivals if common[name].get('error', math.inf) <= tolerance]
+        rows += [common[name] for name in rivals if name not in right]
+        for what in passes:
+            work = {name: _work(what, rivals[name], *operands[name]) for name in right}
+            peaks = {name: _peak_mib(function, device) for name, function in work.items()}
+            for name, times in time_in_turns(work, device, rounds).items():
+                low, median, high = statistics.quantiles(times, n=10)[1::3]
+                rows.append(
+                    dict(
+                        **common[name], what=what, median_ms=median, percentile20_ms=low, percentile80_ms=high,
+                        useful_tflops=case.useful_flop(what) / median / 1e9,
+                        least_gb_per_s=case.least_values(what) * x.itemsize / median / 1e6, peak_mib=peaks[name],
+                        raw_ms=times))
+    return rows
+
+
+def roofs(precision: str, device: str) -> dict[str, float]:
+    """Measures the matrix multiplication rate, in TFLOP/s, and the copy bandwidth, in GB/s, of this very device."""
+    size = 8192 if device == 'cuda' else 2048
+    a, b = (torch.randn(size, size, device=device, dtype=PRECISIONS[precision].dtype) for _ in range(2))
+    source = torch.empty(2**28 if device == 'cuda' else 2**26, device=device, dtype=torch.uint8)
+    target = torch.empty_like(source)
+    with _tf32(precision):
+        times = time_in_turns(dict(gemm=lambda: a @ b, copy=lambda: target.copy_(source)), device, 10)
+    return dict(gemm_tflops=2 * size**3 / statistics.median(times['gemm']) / 1e9,
+                copy_gb_per_s=2 * source.numel() / statistics.median(times['copy']) / 1e6)  # yapf: disable
+
+
+@contextmanager
+def _tf32(precision: str) -> Iterator[None]:
+    """Lets PyTorch's convolutions and matrix products multiply float32 as ``precision`` says."""
+    backends = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [backend.allow_tf32 for backend in backends]
+    for backend in backends:
+        backend.allow_tf32 = PRECISIONS[precision].tf32
+    try:
+        yield
+    finally:
+        for backend, allowed in zip(backends, before, strict=True):
+            backend.allow_tf32 = allowed
+
+
+def _peak_mib(function: Callable[[], object], device: str) -> float | None:
+    if device != 'cuda':
+        return None
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    function()
+    return (torch.cuda.max_memory_allocated() - before) / 2**20
+
+
+def _verdict(rival: Rival, x: Tensor, weight: Tensor, grad: Tensor) -> dict[str, float | str]:
+    try:
+        return dict(error=_error(rival, x, weight, grad))
+    except (RuntimeError, TypeError, ValueError) as error:  # Not every library takes every dtype and shape.
+        return dict(raised=f'{type(error).__name__}: {error}')
+
+
+def _error(rival: Rival, x: Tensor, weight: Tensor, grad: Tensor) -> float:
+    """Compares all three passes, computed as they will be timed, with float64 on CHECKED images and channels."""
+    leaves = x.detach().requires_grad_(), weight.detach().requires_grad_()
+    out = rival(*leaves)
+    grad_x, grad_weight = torch.autograd.grad(out, leaves, grad)
+    some = slice(CHECKED), slice(CHECKED)
+    xd, wd, gd = x[:, some[1]].double(), weight[some[1]].double(), grad[:, some[1]].double()
+    pairs = [(out[some], reference.forward(xd[some], wd)), (grad_x[some], reference.grad_input(gd[some], wd)),
+             (grad_weight[some[1]], reference.grad_weight(xd, gd, tuple(weight.shape[-2:])))]  # yapf: disable
+    return max(((a.double() - e).abs().max() / e.abs().max()).item() for a, e in pairs)
+
+
+def _work(what: str, rival: Rival, x: Tensor, weight: Tensor, grad: Tensor) -> Callable[[], object]:
+    x, weight = x.detach().requires_grad_(what != 'grad_weight'), weight.detach().requires_grad_(what != 'grad_input')
+    leaves = [t for t in (x, weight) if t.requires_grad]
+    if what == 'forward':
+        return torch.no_grad()(lambda: rival(x, weight))
+    if what == 'forward+backward':
+        return lambda: torch.autograd.grad(rival(x, weight), leaves, grad)
+    out = rival(x, weight)
+    return lambda: torch.autograd.grad(out, leaves, grad, retain_graph=True)

@@ -1,0 +1,75 @@
+"""Tables of what was measured, made of the raw figures alone."""
+
+import json
+from pathlib import Path
+
+from ..io import markdown_table
+
+PASSES = {'forward': 'forward', 'grad_input': 'gradient of the input', 'grad_weight': 'gradient of the filter',
+          'forward+backward': 'forward and backward'}  # yapf: disable
+OURS, BASELINE = 'mmreplk', 'torch'
+
+
+def benchmark_tables(folder: str | Path) -> str:
+    """Makes Markdown of every file that ``benchmark_op.py`` and ``benchmark_model.py`` in ``tools/`` wrote.
+
+    Args:
+        folder: Where the ``.json`` files lie, in subfolders too.
+
+    Returns:
+        A section for each file: what it was measured with, and the medians.
+    """
+    sections = []
+    for path in sorted(Path(folder).rglob('*.json')):
+        report = json.loads(path.read_text())
+        rows = report.get('results') or [{}]
+        table = _operator if 'rival' in rows[0] else _model if 'form' in rows[0] else None
+        if table is not None:
+            made_with = ', '.join(f'{name} {value}' for name, value in report['environment'].items() if value)
+            name = path.relative_to(folder).as_posix()
+            sections.append(f'## {path.stem}\n\n[{name}](benchmarks/{name}): {made_with}.\n\n{table(report)}')
+    return '\n'.join(sections)
+
+
+def _operator(report: dict) -> str:
+    cases: dict[tuple, dict[tuple, float]] = {}
+    for row in report['results']:
+        case = cases.setdefault((row['n'], row['c'], row['h'], row['k'], row['precision']), {})
+        if 'what' in row:  # a rival that is wrong was not timed
+            case[row['what'], row['rival']] = row['median_ms']
+    rivals = [r for r in dict.fromkeys(row['rival'] for row in report['results']) if r not in (OURS, BASELINE)]
+    head = ['N,C,H=W,K', 'precision', 'pass', 'PyTorch, ms', 'ours, ms', 'ratio', *(f'{rival}, ms' for rival in rivals)]
+    lines = []
+    for (*shape, precision), times in cases.items():
+        for what, title in PASSES.items():
+            theirs, ours = times.get((what, BASELINE)), times.get((what, OURS))
+            ratio = f'{theirs / ours:.1f}' if theirs and ours else '-'
+            lines.append([','.join(map(str, shape)), precision, title, _ms(theirs), _ms(ours), ratio,
+                          *(_ms(times.get((what, rival))) for rival in rivals)])  # yapf: disable
+    return markdown_table(head, lines) + _grid(report.get('grid', []))
+
+
+def _grid(grid: list[dict]) -> str:
+    text = ''
+    for what in dict.fromkeys(row['what'] for row in grid):
+        ratios = [row['ratio'] for row in grid if row['what'] == what]
+        text += (f'\nGrid, {PASSES[what]}: over {len(ratios)} shapes, PyTorch takes {min(ratios):.2f} to '
+                 f'{max(ratios):.0f} times as long.\n')
+    return text
+
+
+def _model(report: dict) -> str:
+    head = ['part', 'form', 'batch', 'size', 'dtype', 'ms', 'ratio', 'in large kernels']
+    lines, first = [], {}
+    for row in report['results']:
+        setting = (row['part'], row['batch'], *row['size'], row['dtype'])
+        base = first.setdefault(setting, row['median_ms'])
+        share = row.get('large_kernel_share')
+        form = row['form'] + ', channels-last' * row['channels_last'] + ', compiled' * row['compiled']
+        lines.append([row['part'], form, row['batch'], 'x'.join(map(str, row['size'])), row['dtype'],
+                      _ms(row['median_ms']), f'{row["median_ms"] / base:.3f}', f'{share:.0%}' if share else ''])
+    return f'{report["config"]}\n\n{markdown_table(head, lines)}'
+
+
+def _ms(value: float | None) -> str:
+    return '' if value is None else f'{value:.0f}' if value >= 100 else f'{value:.2g}' if value < 1 else f'{value:.1f}'

@@ -1,0 +1,80 @@
+"""What command lines share: options, and how a command ends, with a result or with one sentence and an exit code."""
+
+import logging
+import sys
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from .errors import InputError
+from .io import DISK_FULL
+
+
+def run(command: Callable[[], None], work_dir: Callable[[], str | None] | None = None) -> None:
+    """Runs ``command``; what the user can mend ends it with a sentence instead of a traceback.
+
+    Args:
+        command: The whole of a tool.
+        work_dir: Of training: returns where checkpoints are, once known, to say which one an interrupted run goes on
+            from.
+
+    Raises:
+        SystemExit: With 2 for input that cannot be used, 1 for a full disk, 130 for Ctrl-C.
+    """
+    try:
+        command()
+    except InputError as error:
+        # One that was raised by a worker of a data loader comes with the worker's traceback before it.
+        sentence = str(error).rpartition(f'{InputError.__module__}.{InputError.__name__}: ')[2].strip()
+        log = _keep_traceback(error)
+        _exit(2, f'error: {sentence}' + (f' (the traceback is in {log})' if log else ''))
+    except KeyboardInterrupt:
+        _exit(130, ' '.join(['interrupted.', *_last_checkpoint(work_dir)]))
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        _exit(1, ' '.join([f'error: the disk is full ({error}).', *_last_checkpoint(work_dir)]))
+
+
+def add_trust_checkpoint(parser: ArgumentParser) -> None:
+    """Adds ``--trust-checkpoint``, for :func:`read_checkpoint`."""
+    parser.add_argument('--trust-checkpoint', action='store_true',
+                        help='read checkpoints that can execute code of their sender')  # yapf: disable
+
+
+def _keep_traceback(error: InputError) -> str | None:
+    """Writes where ``error`` came from into the log of the run, and returns its path; None if there is none.
+
+    Only of an error that stands for another one, which may be a mistake in somebody's code.
+    """
+    log = _log_file()
+    if error.__cause__ is None or log is None:
+        return None
+    trace = (type(error), error, error.__traceback__)
+    log.handle(logging.LogRecord('mmreplk', logging.ERROR, '', 0, str(error), None, trace))
+    return log.baseFilename
+
+
+def _log_file() -> logging.FileHandler | None:
+    """Returns the first file that the package logs to, also by handing records on to another logger."""
+    for handler in logging.getLogger('mmreplk').handlers:
+        for one in (handler, *getattr(getattr(handler, 'target', None), 'handlers', ())):
+            if isinstance(one, logging.FileHandler):
+                return one
+    return None
+
+
+def _exit(code: int, message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+def _last_checkpoint(work_dir: Callable[[], str | None] | None) -> Iterator[str]:
+    if work_dir is None:
+        return
+    folder = work_dir()
+    pointer = Path(folder or '', 'last_checkpoint')
+    if folder is None or not pointer.is_file():
+        yield 'No checkpoint had been saved.'
+    else:
+        yield f'The last checkpoint, {pointer.read_text().strip()}, is whole: go on from it with --resume.'

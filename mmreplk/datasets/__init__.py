@@ -1,6 +1,0 @@
-from .checks import check_coco, check_segmentation
-from .images import ImageFolder
-from .mini_ade20k import CLASS_NAMES, make_mini_ade20k
-from .mini_coco import make_mini_coco
-
-__all__ = ['CLASS_NAMES', 'ImageFolder', 'check_coco', 'check_segmentation', 'make_mini_ade20k', 'make_mini_coco']

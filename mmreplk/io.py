@@ -1,0 +1,110 @@
+"""Files that appear whole or not at all, figures as JSON and as tables, pictures or a sentence on what is wrong."""
+
+import errno
+import io
+import json
+import os
+import secrets
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import InputError
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def write_whole(data: bytes | memoryview, path: str | Path) -> None:
+    """Writes ``data`` to ``path``, creating its folder: beside its place, flushed to disk, then renamed.
+
+    Raises:
+        OSError: If that fails; nothing is changed then.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f'{path.name}{secrets.token_hex(4)}.part')
+    # With the permissions that any new file has, by the umask.
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with open(descriptor, 'wb') as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def write_json(figures: Any, path: str | Path, indent: int | None = None) -> None:
+    """Writes ``figures`` as JSON to ``path``, creating its folder."""
+    write_whole((json.dumps(figures, indent=indent) + '\n').encode(), path)
+
+
+def markdown_table(head: Sequence[object], rows: Iterable[Sequence[object]] = ()) -> str:
+    """Returns a table in Markdown, with a line feed at its end."""
+    return ''.join(f'| {" | ".join(map(str, line))} |\n' for line in (head, ['---'] * len(head), *rows))
+
+
+def read_image(path: str | Path, formats: Collection[str] = (), max_pixels: int | None = None) -> np.ndarray:
+    """Reads a picture as the frameworks do, turned as its EXIF data say.
+
+    OpenCV, which they read with, makes the rest of a picture that is cut short grey; Pillow notices.
+
+    Args:
+        path: The file.
+        formats: Which formats are taken, by Pillow's names and whatever the file is called: ``'JPEG'``, ``'PNG'``, ...;
+            none for all.
+        max_pixels: The most that are taken, by what the file's header says, before anything is decoded.
+
+    Returns:
+        BGR ``(H, W, 3)``, uint8.
+
+    Raises:
+        InputError: One sentence on why there is no picture: missing, empty, damaged, of no known or of another format,
+            or too large.
+    """
+    import cv2  # which neither weights nor operators need
+
+    name = str(path)
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        reason = 'does not exist' if isinstance(error, FileNotFoundError) else f'cannot be read: {error.strerror}'
+        raise InputError(f'{name!r} {reason}') from error
+    if not data:
+        raise InputError(f'{name!r} is empty')
+    _check_picture(name, data, formats, max_pixels)
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise InputError(f'{name!r} is no picture that OpenCV can read: it begins with {data[:12]!r}')
+    return image
+
+
+def _check_picture(name: str, data: bytes, formats: Collection[str], max_pixels: int | None) -> None:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if formats and image.format not in formats:
+                raise InputError(f'{name!r} is a picture in {image.format} format; it must be one of '
+                                 f'{", ".join(formats)}')
+            if max_pixels and image.width * image.height > max_pixels:
+                raise InputError(f'{name!r} has {image.width}x{image.height} pixels, more than the '
+                                 f'{max_pixels / 1e6:g} million that are taken')
+            image.load()
+    except InputError:
+        raise
+    except UnidentifiedImageError as error:
+        if formats:
+            raise InputError(f'{name!r} is no picture: it begins with {data[:12]!r}') from error
+        # Of a format that only OpenCV may know.
+    except Image.DecompressionBombError as error:
+        if max_pixels:
+            raise InputError(f'{name!r} has too many pixels: {error}') from error
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file can fail in any way
+        raise InputError(f'{name!r} is damaged: {error}') from error

@@ -1,0 +1,32 @@
+"""What needs MMEngine and MMCV: importing it registers backbones, hooks and the like in MMEngine's root registries.
+
+Configs of MMSegmentation and MMDetection find them there; mmseg and mmdet themselves are not imported.
+
+Raises:
+    ImportError: If MMEngine or MMCV is not installed.
+"""
+
+from . import required  # noqa: I001, F401  first: says what is missing
+from . import conv_module, logs  # noqa: F401
+from .backbones import RepLKNet, SLaK, UniRepLKNet
+from .checkpoints import AtomicLocalBackend
+from .hooks import (
+    BackboneWeightsHook,
+    CheckDataHook,
+    ExactResumeHook,
+    NonFiniteHook,
+    PeakMemoryHook,
+    ReparamHook,
+    SafeCheckpointHook,
+    StrictLoadHook,
+)
+from .mobilenet_v2 import LargeKernelMobileNetV2
+from .optim import CPUAmpOptimWrapper, LargeKernelLayerDecayConstructor
+
+__all__ = [
+    'AtomicLocalBackend', 'BackboneWeightsHook', 'CPUAmpOptimWrapper', 'CheckDataHook', 'ExactResumeHook',
+    'LargeKernelLayerDecayConstructor', 'LargeKernelMobileNetV2', 'NonFiniteHook', 'PeakMemoryHook', 'RepLKNet',
+    'ReparamHook', 'SLaK', 'SafeCheckpointHook', 'StrictLoadHook', 'UniRepLKNet'
+]
+
+logs.attach()

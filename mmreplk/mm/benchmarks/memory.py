@@ -1,0 +1,97 @@
+"""Peak memory of training and evaluating a segmentor on the CPU, each to be measured in a process of its own."""
+
+import copy
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.structures import PixelData
+from torch import nn
+
+from ...benchmarks.measure import peak_mib, resident_mib
+from ...merging import reparameterized
+
+WORKS = ('train', 'train with_cp', 'evaluate', 'slide')
+TRAINING_STEPS = 2  # the first allocates the optimizer's moments
+MALLOC_MIB = 64  # of freed blocks, glibc keeps up to twice its largest threshold for mmap, 32 MiB
+
+
+def measure_memory(cfg: Config, work: str, size: tuple[int, int], batch: int = 1) -> dict[str, float]:
+    """Measures one kind of work with fresh weights and random images.
+
+    Args:
+        cfg: Config of a segmentor of MMSegmentation.
+        work: ``'train'`` for steps of the config's optimizer, ``'train with_cp'`` with checkpointing in the backbone,
+            ``'evaluate'`` for the merged form on whole images, or ``'slide'`` with the windows of the config's
+            ``test_cfg``.
+        size: Height and width of the images, in pixels.
+        batch: Images at a time.
+
+    Returns:
+        In MiB: ``base``, what the process held before the model was built, ``weights``, the model's parameters and
+        buffers, ``extra``, by how much the work went above the process with the model, and ``peak``, the process's
+        whole peak.
+    """
+    base = resident_mib()
+    cfg = copy.deepcopy(cfg)
+    model, data = build_segmentor(cfg, with_cp=work == 'train with_cp'), labelled_batch(cfg, size, batch)
+    tensors = [*model.parameters(), *model.buffers()]
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in tensors) / 2**20
+    function = _training(cfg, model, data) if work.startswith('train') else evaluation(model, data)
+    extra = peak_mib(function)
+    return dict(base=base, weights=weights, extra=extra, peak=resident_mib('VmHWM'))
+
+
+def slide_bound_mib(size: tuple[int, int], classes: int, window_mib: float) -> float:
+    """Returns how much more than the process with the model evaluating one image by sliding windows may take.
+
+    MMSegmentation holds float32 scores of all classes for all pixels twice: the sum over the windows beside the same
+    of one more window, then the mean, then that in the size of the original image. Per pixel come the image in 8 bits
+    and twice in float32, how many windows cover it, and its label in 64 bits: 3 + 2 * 12 + 4 + 8 bytes. glibc keeps
+    some memory that was freed.
+
+    Args:
+        size: Height and width of the image, in pixels.
+        classes: Of the segmentor.
+        window_mib: What evaluating an image of a window's size takes.
+    """
+    return window_mib + size[0] * size[1] * (2 * 4 * classes + 39) / 2**20 + MALLOC_MIB
+
+
+def build_segmentor(cfg: Config, with_cp: bool = False) -> nn.Module:
+    """Builds the model of ``cfg`` with fresh weights."""
+    init_default_scope(cfg.default_scope)
+    return MODELS.build(dict(cfg.model, backbone=dict(cfg.model.backbone, init_cfg=None, with_cp=with_cp)))
+
+
+def _training(cfg: Config, model: nn.Module, data: dict[str, list]) -> Callable[[], object]:
+    wrapper = build_optim_wrapper(model.train(), cfg.optim_wrapper)
+    return lambda: [model.train_step(data, wrapper) for _ in range(TRAINING_STEPS)]
+
+
+def evaluation(model: nn.Module, data: dict[str, list]) -> Callable[[], object]:
+    """Returns what merges ``model``, evaluates ``data``, a batch, and restores the model."""
+
+    def run() -> None:
+        with torch.no_grad(), reparameterized(model.eval()):
+            # Samples of its own, since they keep the scores.
+            samples = [type(sample)(metainfo=sample.metainfo) for sample in data['data_samples']]
+            model.test_step(dict(inputs=data['inputs'], data_samples=samples))
+
+    return run
+
+
+def labelled_batch(cfg: Config, size: tuple[int, int], batch: int) -> dict[str, list]:
+    """Returns what a data loader of MMSegmentation returns, with random pixels and labels."""
+    structures: Any = importlib.import_module('mmseg.structures')
+    samples = []
+    for _ in range(batch):
+        sample = structures.SegDataSample()
+        sample.set_metainfo(dict(img_shape=size, ori_shape=size, pad_shape=size, scale_factor=(1., 1.)))
+        sample.gt_sem_seg = PixelData(data=torch.randint(cfg.model.decode_head.num_classes, (1, *size)))
+        samples.append(sample)
+    return dict(inputs=[torch.randint(256, (3, *size), dtype=torch.uint8) for _ in samples], data_samples=samples)

@@ -1,0 +1,85 @@
+"""Checkpoints of MMEngine: written whole or not at all, read without trust, and which of them a run goes on from."""
+
+import logging
+import os
+import pickle
+from pathlib import Path
+
+from mmengine.fileio import register_backend
+from mmengine.fileio.backends import LocalBackend
+from mmengine.logging import HistoryBuffer, print_log
+
+from ..errors import InputError
+from ..io import write_whole
+from ..weights.files import allow_types, is_whole
+
+
+def _statistic(owner: object, name: str) -> object:
+    """Stands for ``getattr``, with which pickle names the methods of HistoryBuffer; a free one leads to ``eval``."""
+    if owner is not HistoryBuffer or name not in ('current', 'max', 'mean', 'min'):
+        raise pickle.UnpicklingError(f'GLOBAL builtins.getattr is not allowed for {name!r} of {owner!r}')
+    return getattr(owner, name)
+
+
+_statistic.__module__, _statistic.__qualname__ = 'builtins', 'getattr'  # the name under which PyTorch finds it
+
+# MMEngine keeps its log history in every checkpoint. OpenMMLab's MMEngine 0.10.7 also reads with PyTorch's default,
+# which from 2.6 on refuses types that nobody named as safe.
+allow_types([HistoryBuffer, _statistic])
+
+
+@register_backend('mmreplk.atomic_local')
+class AtomicLocalBackend(LocalBackend):
+    """Local files that appear whole or not at all: written beside their place, flushed to disk, then renamed.
+
+    ``CheckpointHook(backend_args=dict(backend='mmreplk.atomic_local'))`` makes a full disk, Ctrl-C or a killed process
+    leave the checkpoints that were there as they were.
+    """
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Writes ``obj`` to ``filepath``, creating its folder; OSError, and nothing changed, if that fails."""
+        write_whole(obj, filepath)
+
+
+def allow_pickles(allowed: bool) -> None:
+    """Decides what every ``torch.load`` of this process may do, MMEngine's included, whatever it asks for itself.
+
+    MMEngine reads downloads, and its onedl fork whatever PyTorch finds unsafe, with ``weights_only=False``.
+    """
+    os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = str(int(not allowed))
+    os.environ['TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'] = str(int(allowed))
+
+
+def find_resumable(work_dir: str) -> str | None:
+    """Returns the last whole checkpoint that training left in ``work_dir``; None if it left none.
+
+    The one that ``last_checkpoint`` names is taken if it is whole; else the newest whole one, with a warning.
+
+    Raises:
+        InputError: If there are checkpoints, but none of them is whole.
+    """
+    pointer = Path(work_dir, 'last_checkpoint')
+    named = pointer.read_text(errors='replace').strip() if pointer.is_file() else None
+    saved = [path for kind in ('iter', 'epoch') for path in Path(work_dir).glob(f'{kind}_*.pth')]
+    saved.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    if named and is_whole(named):
+        return named
+    for path in filter(is_whole, saved):
+        _say(f'{_trouble(named)}: resuming from {path}, the newest checkpoint that is whole.')
+        return str(path)
+    if saved:
+        raise InputError(f'no checkpoint in {work_dir} is whole: {", ".join(path.name for path in saved)} cannot be '
+                         'read to the end. Remove them to begin anew, or name another with --resume FILE')
+    _say(f'there is no checkpoint in {work_dir} to resume from: training begins at its beginning.')
+    return None
+
+
+def _trouble(named: str | None) -> str:
+    if named is None:
+        return 'last_checkpoint is missing'
+    return f'checkpoint {named} is damaged' if os.path.isfile(named) else f'last_checkpoint names {named!r}, no file'
+
+
+def _say(message: str) -> None:
+    if os.environ.get('RANK', '0') == '0':
+        print_log(message, logger='current', level=logging.WARNING)

@@ -1,0 +1,47 @@
+"""Whether the parts of a config fit each other."""
+
+from mmengine.config import Config
+
+from ...errors import InputError
+from ..backbones import build_empty, network_of
+
+
+def check_channels(cfg: Config) -> None:
+    """Compares the ``in_channels`` of a large-kernel network with what it is given, and those of a neck, or of a
+    segmentor's heads, with what it hands out.
+
+    Raises:
+        InputError: With the key, its value and what it must be.
+    """
+    model = cfg.model.get('module', cfg.model)  # test-time augmentation wraps the model
+    backbone = model.get('backbone')
+    if network_of(backbone) is None:
+        return
+    network = build_empty(backbone)
+    handed = list(network.channels)
+    mean = (model.get('data_preprocessor') or {}).get('mean')
+    seen = network.in_channels
+    if isinstance(mean, (list, tuple)) and len(mean) not in (1, seen):
+        raise InputError(f'model.backbone.in_channels must be {len(mean)}, the length of model.data_preprocessor.mean, '
+                         f'got {seen!r}')
+    names = ['neck'] if model.get('neck') else ['decode_head', 'auxiliary_head']
+    for name in names:
+        parts = model.get(name) or []
+        for i, part in enumerate([parts] if isinstance(parts, dict) else parts):
+            path = f'model.{name}' if isinstance(parts, dict) else f'model.{name}.{i}'
+            _check_reader(path, part, handed)
+            if name == 'neck':  # what follows reads what the first of several hands out
+                break
+
+
+def _check_reader(path: str, part: dict, handed: list[int]) -> None:
+    given, index = part.get('in_channels'), part.get('in_index')
+    if given is None or (index is None and not isinstance(given, (list, tuple))):
+        return
+    indices = range(len(handed)) if index is None else [index] if isinstance(index, int) else index
+    if not all(isinstance(i, int) and -len(handed) <= i < len(handed) for i in indices):
+        raise InputError(f'{path}.in_index must be among the {len(handed)} features of the backbone, got {index!r}')
+    wanted = [handed[i] for i in indices]
+    if (given if isinstance(given, int) else list(given)) != (wanted[0] if isinstance(index, int) else wanted):
+        raise InputError(f'{path}.in_channels must be {wanted[0] if isinstance(index, int) else wanted}, which the '
+                         f'backbone hands to it with in_index={index!r}, got {given!r}')

@@ -1,0 +1,165 @@
+"""What MMEngine raises because of a config, as one sentence on the part of the config that it stumbled over."""
+
+import errno
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import build_from_cfg
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+
+from ...errors import InputError
+from ..checks.values import nodes
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+# Which part of a config each step of Runner reads.
+_STEPS = dict(
+    setup_env='env_cfg', set_randomness='randomness', build_logger='log_level', build_log_processor='log_processor',
+    build_visualizer='visualizer', build_model='model', wrap_model='model', register_default_hooks='default_hooks',
+    register_custom_hooks='custom_hooks', _check_scheduler_cfg='param_scheduler', build_train_loop='train_cfg',
+    build_val_loop='val_cfg', build_test_loop='test_cfg', build_optim_wrapper='optim_wrapper', scale_lr='auto_scale_lr',
+    build_param_scheduler='param_scheduler', _init_model_weights='model', load_or_resume='load_from'
+)  # yapf: disable
+_ANY = 'the config', None  # where the part is not known
+_FIRST_HOOKS = ('before_run', 'before_train', 'before_test')  # where hooks look at their arguments
+_FRAMEWORKS = ('mmengine', 'mmcv', 'mmseg', 'mmdet')
+_LIBRARIES = {'torch', 'torchvision', 'numpy', 'cv2', 'PIL', 'pycocotools', *sys.stdlib_module_names}
+_SHORT, _SHOWN = 100, 300  # characters of an argument that is shown, and of all of them, or of a reason
+
+
+@contextmanager
+def config_errors(cfg: Config) -> Iterator[None]:
+    """Tells errors that a config causes in one sentence each, and leaves those of running it as they are.
+
+    MMEngine builds lazily, so this goes around building a runner and around its ``train()`` or ``test()``. An error is
+    the config's if something was being built, or if code of the frameworks, which is known to work, fails before the
+    first iteration or the first validation has ended. Which part it belongs to is read off the frames that it came
+    through.
+
+    Args:
+        cfg: The config.
+
+    Raises:
+        InputError: With the part of the config, such as ``model.backbone``, the reason and its arguments. The error
+            that was raised is its ``__cause__``.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            raise
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        loops = [_owner(frame) for frame in frames if frame.f_code.co_name == 'run']
+        loops = [loop for loop in loops if isinstance(loop, BaseLoop)]
+        if not loops or any(map(_is_first_hook, frames)):
+            path, part = _built(cfg, frames)
+        elif _is_first(loops[-1]) and _package(frames) in _FRAMEWORKS and 'DataLoader worker' not in str(error):
+            path, part = _run(cfg, frames)
+        else:
+            raise
+        if not path:
+            raise
+        raise InputError(_sentence(path, part, frames, error)) from error
+
+
+def _owner(frame: FrameType) -> object:
+    return frame.f_locals.get('self')
+
+
+def _is_first_hook(frame: FrameType) -> bool:
+    return frame.f_code.co_name in _FIRST_HOOKS and isinstance(_owner(frame), Hook)
+
+
+def _is_first(loop: BaseLoop) -> bool:
+    """Says whether a loop was in its first iteration or, if it evaluates, in its first evaluation."""
+    training = loop.runner._train_loop
+    if loop is training:
+        return loop.iter == 0
+    if not isinstance(training, BaseLoop):
+        return True
+    return (training.epoch if isinstance(training, EpochBasedTrainLoop) else training.iter) <= training.val_interval
+
+
+def _package(frames: list[FrameType]) -> str:
+    """Returns the package whose code called the libraries that failed."""
+    packages = [frame.f_globals.get('__name__', '').partition('.')[0] for frame in frames]
+    return [package for package in packages if package not in _LIBRARIES][-1]
+
+
+def _built(cfg: Config, frames: list[FrameType]) -> tuple[str, object]:
+    """Returns the path of what was being built, and what it is; an empty path if that was nothing of the config."""
+    found = '', None
+    for frame in frames:
+        name, owner = frame.f_code.co_name, _owner(frame)
+        if frame.f_code is build_from_cfg.__code__:
+            found = _find(cfg, frame.f_locals['cfg'], found[0]) or found
+        elif name == 'build_dataloader':
+            found = _find(cfg, frame.f_locals['dataloader'], found[0]) or found
+        elif _is_first_hook(frame):
+            found = _find(cfg, dict(vars(owner), type=type(owner).__name__)) or found
+        elif isinstance(owner, Runner) and name in _STEPS:
+            found = _STEPS[name], cfg.get(_STEPS[name])
+        elif frame.f_code is Runner.__init__.__code__:
+            found = _ANY
+    return found
+
+
+def _run(cfg: Config, frames: list[FrameType]) -> tuple[str, object]:
+    """Returns the path of the innermost part of the config that was at work, and what it is."""
+    for owner in map(_owner, reversed(frames)):
+        found = _find(cfg, dict(getattr(owner, '__dict__', {}), type=type(owner).__name__))
+        if found and not isinstance(owner, BaseLoop):
+            return found
+    return _ANY
+
+
+def _find(cfg: Config, part: object, below: str = '') -> tuple[str, object] | None:
+    """Returns where a config describes ``part``, and as what, below the path ``below`` if it is there, else anywhere.
+
+    What MMEngine has made of a part, such as its attributes, may lack some of it and have more.
+    """
+    candidates = [(path, node) for path, node in nodes(cfg._cfg_dict) if _likeness(node, part) > 0]
+    inside = [candidate for candidate in candidates if below and candidate[0].startswith(f'{below}.')]
+    if not candidates or (below and not inside and not isinstance(part, dict)):
+        return None
+    return max(inside or candidates, key=lambda candidate: _likeness(candidate[1], part))
+
+
+def _likeness(node: object, part: object) -> int:
+    """Returns how much of ``part`` a node has, 0 if it is something else."""
+    if not isinstance(node, dict) or not isinstance(part, dict):
+        return int(type(node) is type(part) and node == part)
+    if node.get('type') != part.get('type'):
+        return 0
+    # Attributes of an object may be tensors, which equal nothing.
+    return sum(key in part and type(part[key]) is type(value) and part[key] == value for key, value in node.items())
+
+
+def _sentence(path: str, part: object, frames: list[FrameType], error: Exception) -> str:
+    builders = [frame for frame in frames if frame.f_code is build_from_cfg.__code__]
+    if builders and builders[-1].f_locals.get('obj_cls', error) is None:
+        registry = builders[-1].f_locals['registry']
+        return f'{path} has the type {part["type"]!r}, which is no {registry.name} that {registry.scope} knows'
+    reason = _cut(' '.join(f'{type(error).__name__}{f": {error}" if str(error) else ""}'.split()))
+    return f'{path} cannot be used: {reason}{_shown(part)}'
+
+
+def _shown(part: object) -> str:
+    """Returns a clause with the type and the short arguments of a part, or its value."""
+    if part is None:
+        return ''
+    if not isinstance(part, dict):
+        return f'. It is {_cut(repr(part))}'
+    short = [f'{key}={value!r}' for key, value in part.items() if key != 'type' and len(repr(value)) <= _SHORT]
+    what = str(part.get('type', '')) + (f' with {_cut(", ".join(short))}' if short else '')
+    return f'. It is {what.strip()}' if what else ''
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else f'{text[:_SHOWN]}...'

@@ -1,0 +1,76 @@
+"""Configs as the tools need them: read, overridden from the command line, fitted to the machine."""
+
+import difflib
+import importlib.util
+import inspect
+import os
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+
+from ...errors import InputError
+
+FRAMEWORKS = dict(mmseg='MMSegmentation', mmdet='MMDetection')
+
+
+def load_config(path: str, overrides: dict | None = None, work_dir: str | None = None,
+                launcher: str = 'none') -> Config:
+    """Reads a config file and applies what a command line says.
+
+    Args:
+        path: The config file.
+        overrides: ``--cfg-options``: values by dotted key, such as ``{'train_dataloader.batch_size': 2}``.
+        work_dir: Where logs and checkpoints go; else what the config says, else ``work_dirs/<config name>``.
+        launcher: How the processes were started: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
+
+    Returns:
+        The config, with ``SyncBN`` as ``BN`` where there is one process or no GPU.
+
+    Raises:
+        InputError: If the file is missing or cannot be read, an override does not fit it, or the framework that it is
+            for is not installed.
+    """
+    if not Path(path).is_file():
+        raise InputError(f'config {path!r} does not exist')
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as error:  # a config is a program: anything can go wrong in it
+        raise InputError(f'config {path!r} cannot be read: {type(error).__name__}: {error}') from error
+    _refuse_misspelt(path, cfg, overrides or {})
+    try:
+        cfg.merge_from_dict(overrides or {})
+    except (KeyError, TypeError, IndexError) as error:
+        raise InputError(f'--cfg-options do not fit {path}: {error}') from error
+    framework = cfg.get('default_scope')
+    if framework in FRAMEWORKS and importlib.util.find_spec(framework) is None:
+        raise InputError(f'{path} is for {FRAMEWORKS[framework]}, and {framework} is not installed: see requirements/')
+    cfg.launcher = launcher
+    cfg.work_dir = work_dir or cfg.get('work_dir') or f'./work_dirs/{Path(path).stem}'
+    has_gpu = torch.cuda.is_available()
+    if launcher == 'none' or not has_gpu:
+        replaced = _replace_sync_bn(cfg._cfg_dict)
+        if replaced and os.environ.get('RANK', '0') == '0':
+            reason = 'there is one process' if has_gpu else 'there is no GPU'
+            print_log(f'SyncBN is replaced by BN in {replaced} places of the config, since {reason}.', logger='current')
+    return cfg
+
+
+def _refuse_misspelt(path: str, cfg: Config, overrides: dict) -> None:
+    """Refuses a new name that is nearly one that is there: MMEngine would add it, and nobody read it."""
+    known = {*cfg, *inspect.signature(Runner).parameters}
+    for name in {key.partition('.')[0] for key in overrides} - known:
+        for meant in difflib.get_close_matches(name, known, 1, .8):
+            raise InputError(f'--cfg-options do not fit {path}: it has no {name!r}; is {meant!r} meant?')
+
+
+def _replace_sync_bn(node: object) -> int:
+    """Replaces SyncBN by BN below ``node``; returns in how many places."""
+    if isinstance(node, dict):
+        here = node.get('type') == 'SyncBN'
+        if here:
+            node['type'] = 'BN'
+        return here + sum(map(_replace_sync_bn, node.values()))
+    return sum(map(_replace_sync_bn, node)) if isinstance(node, (list, tuple)) else 0

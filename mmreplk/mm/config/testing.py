@@ -1,0 +1,92 @@
+"""The options of ``tools/test.py``, each as the config's framework understands it."""
+
+import copy
+
+from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
+
+from ...errors import InputError
+
+
+def prepare_testing(cfg: Config,
+                    checkpoint: str,
+                    show: bool = False,
+                    show_dir: str | None = None,
+                    wait_time: float = 2,
+                    tta: bool = False,
+                    out: str | None = None) -> None:
+    """Makes ``cfg`` test a checkpoint, with options that each framework understands in its own way.
+
+    Args:
+        cfg: The config, changed in place.
+        checkpoint: The file; all of the model must be in it.
+        show: Show predictions in a window.
+        show_dir: The folder for pictures of predictions.
+        wait_time: Seconds that each is shown.
+        tta: Test-time augmentation.
+        out: Where predictions go: a folder for a segmentor, a ``.pkl`` file for a detector.
+
+    Raises:
+        InputError: If the config lacks what an option needs.
+    """
+    is_detection = cfg.get('default_scope') == 'mmdet'
+    cfg.load_from, cfg.resume = checkpoint, False
+    hooks = cfg.setdefault('custom_hooks', [])
+    if not any(hook['type'] == 'StrictLoadHook' for hook in hooks):
+        hooks.append(dict(type='StrictLoadHook'))
+    if show or show_dir:
+        hook = cfg.get('default_hooks', {}).get('visualization')
+        if hook is None:
+            raise InputError('--show and --show-dir need default_hooks.visualization in the config')
+        hook.update(draw=True, interval=1, show=show, wait_time=wait_time)
+        if show_dir and is_detection:
+            hook.test_out_dir = show_dir
+        elif show_dir:
+            cfg.visualizer.save_dir = show_dir
+    if tta:
+        _use_tta(cfg, is_detection)
+    if out:
+        _keep_predictions(cfg, out, is_detection)
+
+
+def _use_tta(cfg: Config, is_detection: bool) -> None:
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    if 'tta_pipeline' not in cfg and is_detection:
+        # MMDetection's own default: the test pipeline, once as it is and once flipped.
+        pack = copy.deepcopy(dataset.pipeline[-1])
+        pack.meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip_direction')
+        flips = [dict(type='RandomFlip', prob=1.), dict(type='RandomFlip', prob=0.)]
+        cfg.tta_pipeline = [*dataset.pipeline[:-1], dict(type='TestTimeAug', transforms=[flips, [pack]])]
+        cfg.setdefault(
+            'tta_model',
+            dict(type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)))
+    if 'tta_pipeline' not in cfg or 'tta_model' not in cfg:
+        raise InputError('--tta needs tta_pipeline and tta_model in the config')
+    if is_detection:
+        _leave_masks_out(cfg)
+    dataset.pipeline = cfg.tta_pipeline
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+
+
+def _leave_masks_out(cfg: Config) -> None:
+    """Makes a detector predict and evaluate boxes only, all that MMDetection can merge over several views."""
+    roi_head = cfg.model.get('roi_head') or {}
+    if not roi_head.get('mask_head'):
+        return
+    roi_head.update(mask_head=None, mask_roi_extractor=None)
+    for evaluator in cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]:
+        if evaluator['type'] == 'CocoMetric':
+            evaluator.metric = 'bbox'
+    print_log('--tta: masks are left out, since MMDetection merges only boxes over several views.', logger='current')
+
+
+def _keep_predictions(cfg: Config, out: str, is_detection: bool) -> None:
+    if not is_detection:
+        cfg.test_evaluator.update(output_dir=out, keep_results=True)
+        return
+    if not out.endswith(('.pkl', '.pickle')):
+        raise InputError(f'--out must end in .pkl or .pickle for a detector, got {out!r}')
+    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
+    cfg.test_evaluator = [*evaluators, dict(type='DumpDetResults', out_file_path=out)]

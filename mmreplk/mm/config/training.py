@@ -1,0 +1,38 @@
+"""The options of ``tools/train.py``."""
+
+import torch
+from mmengine.config import Config
+
+from ...errors import InputError
+from ..checkpoints import find_resumable
+
+
+def prepare_training(cfg: Config, amp: bool = False, auto_scale_lr: bool = False, resume: str | None = None) -> None:
+    """Makes ``cfg`` train as the command line says.
+
+    Args:
+        cfg: The config, changed in place.
+        amp: Automatic mixed precision.
+        auto_scale_lr: Scale the learning rate to the base batch size of ``auto_scale_lr`` in the config.
+        resume: The checkpoint to go on from; ``'auto'`` for the last whole one in the work dir, None for what the
+            config says.
+
+    Raises:
+        InputError: If the config forbids one, or there are checkpoints to resume from but none is whole.
+    """
+    if amp:
+        wrapper = cfg.optim_wrapper.get('type', 'OptimWrapper')
+        if wrapper not in ('OptimWrapper', 'AmpOptimWrapper', 'CPUAmpOptimWrapper'):
+            raise InputError(f"--amp needs the optimizer wrapper 'OptimWrapper', the config has {wrapper!r}")
+        cfg.optim_wrapper.type = 'AmpOptimWrapper' if torch.cuda.is_available() else 'CPUAmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise InputError('--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in the config')
+        cfg.auto_scale_lr.enable = True
+    if resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if resume == 'auto' else resume
+    if cfg.get('resume') and not cfg.get('load_from'):
+        cfg.load_from = find_resumable(cfg.work_dir)
+        cfg.resume = cfg.load_from is not None

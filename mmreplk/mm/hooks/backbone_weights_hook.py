@@ -1,0 +1,31 @@
+"""``load_from`` for weights of a backbone alone."""
+
+from mmengine.hooks import Hook
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from ...networks import LargeKernelBackbone
+from ...networks.sources import unwrap
+
+
+@HOOKS.register_module()
+class BackboneWeightsHook(Hook):
+    """Lets ``load_from`` of a segmentor or detector name weights of its backbone alone, official ones for example.
+
+    MMEngine hands a backbone only what is named ``backbone.*``; this hook names it so. Which of it is taken, the
+    backbone decides and reports.
+    """
+
+    # Before StrictLoadHook looks.
+    priority = 'HIGH'
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Renames the tensors in ``checkpoint`` if the model has such a network and they have no model around them."""
+        model = runner.model
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+            model = model.module
+        weights, _ = unwrap(checkpoint)
+        backbone = getattr(model, 'backbone', None)
+        if isinstance(backbone, LargeKernelBackbone) and not set(backbone.state_dict()).isdisjoint(weights):
+            checkpoint['state_dict'] = {f'backbone.{name}': tensor for name, tensor in weights.items()}

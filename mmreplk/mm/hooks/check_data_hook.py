@@ -1,0 +1,63 @@
+"""No run on data that are not what they are taken for."""
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset
+
+from ..checks.dataset import without_images
+from ..checks.samples import CheckedDataset
+
+_HEADS = ('decode_head', 'auxiliary_head', 'bbox_head')
+
+
+@HOOKS.register_module()
+class CheckDataHook(Hook):
+    """Checks every sample in the process that loads it (:class:`mmreplk.mm.checks.samples.CheckedDataset`).
+
+    Files that are missing or broken, image and label map of two sizes, labels out of range and boxes that are no
+    numbers end a run with the names of the files, instead of a traceback without them, a device-side assertion, or
+    silence. Where MMEngine has begun to iterate before training does (OpenMMLab's, by iterations), training data are
+    checked only together with ``ExactResumeHook``, which begins again.
+    """
+
+    # Before ExactResumeHook, which numbers what the dataset is asked for.
+    priority = 'VERY_LOW'
+
+    def before_train(self, runner: Runner) -> None:
+        """Checks the data of training, its labels also against the classes that the model tells apart."""
+        _check(runner, runner.train_dataloader, _num_classes(runner.model))
+
+    def before_val(self, runner: Runner) -> None:
+        """Checks the data of validation."""
+        _check(runner, runner.val_dataloader)
+
+    def before_test(self, runner: Runner) -> None:
+        """Checks the data of testing."""
+        _check(runner, runner.test_dataloader)
+
+
+def _check(runner: Runner, loader: DataLoader, num_classes: int | None = None) -> None:
+    if isinstance(loader.dataset, (CheckedDataset, IterableDataset)):
+        return
+    if is_main_process():
+        for sentence in without_images(loader.dataset):
+            runner.logger.warning(f'CheckDataHook: {sentence}')
+    # A loader refuses another dataset because of iterators that run; this one has not begun.
+    vars(loader)['dataset'] = CheckedDataset(loader.dataset, num_classes)
+
+
+def _num_classes(model: nn.Module) -> int | None:
+    """Returns how many classes the heads of a segmentor or the box heads of a detector know; None if unknown."""
+    while is_model_wrapper(model):
+        model = model.module
+    heads = [head for part in (model, getattr(model, 'roi_head', None)) for name in _HEADS
+             if (head := getattr(part, name, None)) is not None]  # yapf: disable
+    heads = [one for head in heads for one in (head if isinstance(head, nn.ModuleList) else [head])]
+    # With one output, a segmentor tells two classes apart.
+    counts = [2 if getattr(head, 'out_channels', None) == 1 else head.num_classes for head in heads
+              if isinstance(getattr(head, 'num_classes', None), int)]  # yapf: disable
+    return min(counts, default=None)

@@ -1,0 +1,88 @@
+"""Evaluation on merged kernels, training on the branches."""
+
+import functools
+import random
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import torch
+from mmengine.dist import broadcast
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import BaseLoop, Runner
+
+from ...merging import reparameterized
+
+
+@HOOKS.register_module()
+class ReparamHook(Hook):
+    """Validates and tests the merged form of the model and hands training back the model itself, untouched.
+
+    The merged form stands beside the model (see :func:`mmreplk.reparameterized`), so parameters, buffers, optimizer
+    state and ``state_dict()`` are the same bits before, during and after an evaluation. The random number generators
+    are put back too: a run that validates has exactly the loss curve of one that does not. Works with ``EMAHook``,
+    whose averaged weights are the ones merged, and under DistributedDataParallel, where all processes evaluate with the
+    running statistics of the first, which are the ones that are saved. Harmless where there is nothing to merge.
+
+    Args:
+        fuse_bn: Also fold the BatchNorms of large-kernel networks and of MMCV's ``ConvModule`` in heads and necks.
+        check: Compare the merged form with the model on the first batch of every evaluation, and stop with the
+            figure if they differ.
+    """
+
+    # After EMAHook (NORMAL) has swapped the averaged weights in, before CheckpointHook (VERY_LOW).
+    priority = 'LOW'
+
+    def __init__(self, fuse_bn: bool = True, check: bool = False) -> None:
+        self.fuse_bn = fuse_bn
+        self.check = check
+        self._evaluation = ExitStack()
+        self._has_reported = False
+
+    def before_run(self, runner: Runner) -> None:
+        """Makes the loops clean up even if an evaluation raises, for which MMEngine has no hook point."""
+        for loop in (runner._val_loop, runner._test_loop):
+            if isinstance(loop, BaseLoop):
+                loop.run = self._closing(loop.run)
+
+    def _closing(self, run: Callable) -> Callable:
+
+        @functools.wraps(run)
+        def closing_run(*args, **kwargs):
+            with self._evaluation:
+                return run(*args, **kwargs)
+
+        return closing_run
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Puts the merged form in the place of the model."""
+        self._evaluation.close()
+        for buffer in runner.model.buffers():  # without SyncBN they differ
+            broadcast(buffer)
+        self._evaluation.enter_context(_preserved_randomness())
+        merged = self._evaluation.enter_context(reparameterized(runner.model, self.fuse_bn, self.check))
+        if not self._has_reported:
+            self._has_reported = True
+            runner.logger.info(f'ReparamHook: evaluating with {merged.large_kernels} large-kernel layers merged and '
+                               f'{merged.batch_norms} BatchNorms folded.')
+
+    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        """Puts the model back in its place."""
+        self._evaluation.close()
+
+    before_test_epoch = before_val_epoch
+    after_test_epoch = after_val_epoch
+
+
+@contextmanager
+def _preserved_randomness() -> Iterator[None]:
+    """Puts Python's, NumPy's and PyTorch's global generators back as they were on entry."""
+    python, numpy = random.getstate(), np.random.get_state()
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)

@@ -1,0 +1,202 @@
+"""A trained segmentor or detector as a function from pictures to predictions."""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.infer import BaseInferencer
+from mmengine.registry import init_default_scope
+from torch import nn
+
+from ...errors import InputError
+from ...merging import reparameterize
+from ...weights.conversion import load_whole
+from ...weights.files import read_checkpoint
+from ..building import adapt_backbone
+from ..config.errors import config_errors
+from . import sliding_detection, sliding_segmentation
+from .classes import known_classes, test_dataset_config
+from .detections import Detections
+from .segmentation import Segmentation
+from .windows import Windows
+
+Prediction = Segmentation | Detections
+PREDICTIONS = dict(mmseg=Segmentation, mmdet=Detections)
+
+
+class Predictor:
+    """Predicts with a trained model, merged and folded for good.
+
+    The framework's own inferencer builds the model, prepares images by the config's test pipeline, and runs the model.
+
+    Args:
+        cfg: Config of MMSegmentation or MMDetection, as :func:`mmreplk.mm.config.load_config` returns it.
+        checkpoint: Checkpoint file of the whole model: of training, merged or folded.
+        windows: Windows in which large images are predicted: for a segmentor in pixels of what its test pipeline makes
+            of an image, and by default as ``model.test_cfg`` says; for a detector in pixels of the image itself. None
+            for the whole image at once.
+        batch_size: How many images, or windows, the model sees at once. What it predicts does not depend on it.
+        device: ``'cpu'``, ``'cuda:0'`` or another device of PyTorch; None for the best that there is.
+        least_score: From which score on detections are shown.
+        trusted: Whether the checkpoint may hold any pickle.
+
+    Raises:
+        InputError: If the config is of no framework that is known, or the checkpoint cannot be read or does not fit.
+
+    Attributes:
+        model: The model, in evaluation mode.
+        classes: What it tells apart.
+        merged: How many of its large kernels were merged and BatchNorms folded.
+    """
+
+    def __init__(self,
+                 cfg: Config,
+                 checkpoint: str | Path,
+                 windows: Windows | None = None,
+                 batch_size: int = 1,
+                 device: str | None = None,
+                 least_score: float = 0.3,
+                 trusted: bool = False):
+        if batch_size < 1:
+            raise InputError(f'the batch size must be positive, got {batch_size}')
+        self.prediction = prediction_type(cfg)
+        self.batch_size = batch_size
+        self.least_score = least_score
+        saved = read_checkpoint(checkpoint, trusted)
+        with config_errors(cfg):
+            self._inferencer = _inferencer(cfg, saved, str(checkpoint), device)
+        self.model = self._inferencer.model
+        self.classes = known_classes(cfg, saved, _count_classes(self.model))
+        self.merged = reparameterize(self.model)
+        self.windows = windows or _configured_windows(self.model)
+
+    def __call__(self, images: Sequence[np.ndarray]) -> list[Prediction]:
+        """Predicts images.
+
+        Args:
+            images: Each BGR ``(H, W, 3)``, uint8, as OpenCV reads it.
+
+        Returns:
+            A :class:`Segmentation` or :class:`Detections` for each.
+
+        Raises:
+            InputError: If the model cannot take an image, because it is too small for example.
+        """
+        if self.prediction is Segmentation:
+            predict = self._segment_whole if self.windows is None else self._segment_in_windows
+            return list(predict(images))
+        return self._detect(images) if self.windows is None else list(map(self._detect_in_windows, images))
+
+    def _segment_whole(self, images: Sequence[np.ndarray]) -> Iterator[Segmentation]:
+        for sample in self._forward(images):
+            yield self._segmentation(sample.pred_sem_seg.data[0])
+
+    @torch.no_grad()
+    def _segment_in_windows(self, images: Sequence[np.ndarray]) -> Iterator[Segmentation]:
+        for batch in self._prepared(images, 1):
+            data = self.model.data_preprocessor(batch, False)
+            labels = sliding_segmentation.segment(self.model, data['inputs'], data['data_samples'][0].metainfo,
+                                                  self.windows, self.batch_size)  # yapf: disable
+            yield self._segmentation(labels)
+
+    def _segmentation(self, labels: torch.Tensor) -> Segmentation:
+        dtype = np.uint8 if len(self.classes.names) <= 256 else np.uint16
+        return Segmentation(labels.cpu().numpy().astype(dtype))
+
+    def _detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        samples = self._forward(images)
+        return [self._detections(sample, image) for sample, image in zip(samples, images, strict=True)]
+
+    def _detect_in_windows(self, image: np.ndarray) -> Detections:
+        size, crop = image.shape[:2], self.windows.crop
+        corners = [(y, x) for y in self.windows.starts(0, size[0]) for x in self.windows.starts(1, size[1])]
+        parts = []
+        for i in range(0, len(corners), self.batch_size):  # masks of all windows at once would take too much memory
+            views = [image[y:y + crop[0], x:x + crop[1]] for y, x in corners[i:i + self.batch_size]]
+            parts += self._detect(views)
+        return sliding_detection.merge(parts, corners, size)
+
+    def _detections(self, sample, image: np.ndarray) -> Detections:
+        if 'pred_instances' not in sample:
+            raise InputError(f'{type(self.model).__name__} predicts no boxes or masks of objects, but {sample.keys()}')
+        found = sample.pred_instances
+        boxes, masks = found.bboxes.cpu().numpy(), None
+        if 'masks' in found:
+            from pycocotools import mask as coco  # comes with MMDetection
+            masks = [coco.encode(np.asfortranarray(mask.cpu().numpy(), np.uint8)) for mask in found.masks]
+            if masks and not boxes.any():  # of models that predict masks only
+                boxes = coco.toBbox(masks)
+                boxes[:, 2:] += boxes[:, :2]
+        return Detections(boxes, found.scores.cpu().numpy(), found.labels.cpu().numpy(), masks, image.shape[:2],
+                          self.least_score)  # yapf: disable
+
+    def _forward(self, images: Sequence[np.ndarray]) -> Iterator:
+        for batch in self._prepared(images, self.batch_size):
+            yield from self._inferencer.forward(batch)
+
+    def _prepared(self, images: Sequence[np.ndarray], batch_size: int) -> Iterator[dict]:
+        """Yields batches of images of one size, as a model takes them.
+
+        Images of several sizes would have to be padded, and predictions would depend on what they are padded to.
+        """
+        samples = map(self._inferencer.pipeline, images)
+        for _, group in groupby(samples, lambda sample: sample['inputs'].shape):
+            batch = []
+            for sample in group:
+                batch.append(sample)
+                if len(batch) == batch_size:
+                    yield self._inferencer.collate_fn(batch)
+                    batch = []
+            if batch:
+                yield self._inferencer.collate_fn(batch)
+
+
+def prediction_type(cfg: Config) -> type[Prediction]:
+    """Returns what a model of ``cfg`` predicts.
+
+    Raises:
+        InputError: If it is neither MMSegmentation's nor MMDetection's.
+    """
+    scope = cfg.get('default_scope')
+    if scope not in PREDICTIONS:
+        raise InputError(f'default_scope must be one of {", ".join(PREDICTIONS)} in the config, got {scope!r}')
+    return PREDICTIONS[scope]
+
+
+def _inferencer(cfg: Config, saved: Mapping, source: str, device: str | None) -> BaseInferencer:
+    """Builds the framework's inferencer, which is given the weights instead of a path to read."""
+    cfg = copy.deepcopy(cfg)
+    adapt_backbone(cfg, saved)
+    if cfg.default_scope == 'mmseg':
+        from mmseg.apis import MMSegInferencer as Inferencer
+    else:
+        from mmdet.apis import DetInferencer as Inferencer
+
+    class LoadedInferencer(Inferencer):
+
+        def _load_weights_to_model(self, model: nn.Module, *_) -> None:
+            load_whole(model, saved, source)
+            model.dataset_meta = dict(classes=(), palette=())  # of a visualizer that draws nothing
+
+        def _init_collate(self, *_) -> Callable:
+            return pseudo_collate  # as always, but without a warning that the framework has no registry of functions
+
+    init_default_scope(cfg.default_scope)
+    cfg.test_dataloader = dict(dataset=dict(pipeline=test_dataset_config(cfg)['pipeline']))
+    cfg.visualizer = dict(type='SegLocalVisualizer' if cfg.default_scope == 'mmseg' else 'DetLocalVisualizer')
+    return LoadedInferencer(cfg, device=device, scope=cfg.default_scope)
+
+
+def _count_classes(model: nn.Module) -> int:
+    # A detector's RPN has one class, an auxiliary head those of the decode head.
+    return max(getattr(module, 'num_classes', None) or 1 for module in model.modules())
+
+
+def _configured_windows(model: nn.Module) -> Windows | None:
+    test_cfg = getattr(model, 'test_cfg', None) or {}
+    return Windows.of(test_cfg['crop_size'], test_cfg['stride']) if test_cfg.get('mode') == 'slide' else None

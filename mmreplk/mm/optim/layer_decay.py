@@ -1,0 +1,93 @@
+"""Learning rates that fall from layer to layer towards the image."""
+
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from torch import nn
+
+from ...errors import InputError
+from ...networks import LargeKernelBackbone
+
+_KEYS = {'layer_wise': {'decay_rate', 'decay_type'}, 'stage_wise': {'decay_rate', 'decay_type', 'num_layers'}}
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module(name=['LargeKernelLayerDecayConstructor', 'RepLKNetLayerDecayConstructor'])
+class LargeKernelLayerDecayConstructor(DefaultOptimWrapperConstructor):
+    """Layer-wise learning-rate decay for models with a large-kernel backbone, as the official codes fine-tune them.
+
+    ``optim_wrapper=dict(constructor='LargeKernelLayerDecayConstructor', paramwise_cfg=dict(decay_rate=0.7), ...)``
+
+    A parameter of layer ``i`` of a backbone with ``n`` layers learns at ``decay_rate ** (n + 1 - i)`` of the learning
+    rate; the network's ``layer_of()`` numbers the layers. What is not in the backbone, and its norms of features, which
+    pre-training does not have, learn at the full rate. Norms and biases, in heads too, have no weight decay.
+
+    Args:
+        optim_wrapper_cfg: MMEngine's description of the optimizer wrapper; its optimizer needs an ``lr``.
+        paramwise_cfg: ``dict(decay_rate=...)``, above 0; 1 is no decay. With ``decay_type='stage_wise'`` a layer is a
+            stage, ``num_layers`` their number in the formula: stem and down-sampling are layer 0, stage ``i`` from 0 on
+            is layer ``i + 1``.
+
+    Raises:
+        InputError: If these are not what is described here.
+
+    Source: ``optim_factory.py`` of https://github.com/DingXiaoH/RepLKNet-pytorch, and ConvNeXt's
+    ``layer_decay_optimizer_constructor.py`` for both types.
+    """
+
+    def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None):
+        super().__init__(optim_wrapper_cfg, paramwise_cfg)
+        given = dict(decay_type='layer_wise') | dict(self.paramwise_cfg)
+        rate, kind, layers = given.get('decay_rate'), given['decay_type'], given.get('num_layers')
+        if kind not in _KEYS:
+            raise InputError(f"decay_type must be 'layer_wise' or 'stage_wise', got {kind!r}")
+        if set(given) != _KEYS[kind] or not isinstance(rate, (int, float)) or rate <= 0:
+            needed = 'dict(decay_rate=...)' if kind == 'layer_wise' else \
+                "dict(decay_type='stage_wise', decay_rate=..., num_layers=...)"
+            raise InputError(f'paramwise_cfg must be {needed} with a number above 0, got {paramwise_cfg}')
+        if kind == 'stage_wise' and (type(layers) is not int or layers < 1):
+            raise InputError(f'num_layers must be a positive integer, got {layers!r}')
+        if self.base_lr is None:
+            raise InputError(f'the optimizer needs a learning rate lr to decay, got {dict(self.optimizer_cfg)}')
+        self.decay_rate, self.num_layers = rate, layers
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        """Builds the optimizer wrapper for ``model``, which may be wrapped itself."""
+        while is_model_wrapper(model):
+            model = model.module
+        return super().__call__(model)
+
+    def add_params(self, params: list[dict], module: nn.Module, **_) -> None:
+        """Appends the parameter groups of the model ``module`` to ``params``.
+
+        Raises:
+            InputError: If the model has no large-kernel network.
+        """
+        backbones = [child for child in module.modules() if isinstance(child, LargeKernelBackbone)]
+        if not backbones:
+            raise InputError('LargeKernelLayerDecayConstructor needs a model with a large-kernel network, got '
+                             f'{type(module).__name__}')
+        depths = {parameter: self._depth(backbone, name)
+                  for backbone in backbones for name, parameter in backbone.named_parameters()}  # yapf: disable
+        groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
+        for name, parameter in module.named_parameters():
+            if parameter.requires_grad:
+                key = depths.get(parameter, 0), parameter.ndim > 1 and not name.endswith('.bias')
+                groups.setdefault(key, []).append(parameter)
+        for (depth, decays), parameters in sorted(groups.items(), reverse=True):
+            group = dict(params=parameters, lr=self.base_lr * self.decay_rate**depth)
+            params.append(group if decays else dict(group, weight_decay=0.))
+        scales = ', '.join(f'{self.decay_rate**depth:.3g}' for depth in sorted({d for d, _ in groups}, reverse=True))
+        print_log(f'LargeKernelLayerDecayConstructor: from the stem to the heads, {scales} of the learning rate '
+                  f'{self.base_lr}.', logger='current')  # yapf: disable
+
+    def _depth(self, backbone: LargeKernelBackbone, name: str) -> int:
+        """Returns how often the learning rate of a parameter is multiplied by the decay rate."""
+        if self.num_layers is None:
+            layer, count = backbone.get_layer_depth(name)
+            return count - 1 - layer
+        place = backbone.place_of(name)
+        if place is None:
+            return 0
+        stage, block = place
+        return self.num_layers + 1 - (0 if block is None else stage + 1)

@@ -1,0 +1,8 @@
+"""Says what this storey needs, before anything of it is imported."""
+
+import importlib.util
+
+MISSING = [name for name in ('mmengine', 'mmcv') if importlib.util.find_spec(name) is None]
+if MISSING:
+    names = ' and no '.join(MISSING)
+    raise ImportError(f'mmreplk.mm needs MMEngine and MMCV, there is no {names}: see requirements/', name=MISSING[0])

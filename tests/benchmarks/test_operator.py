@@ -1,0 +1,18 @@
+from mmreplk.benchmarks import operator
+
+
+def test_benchmark_times_only_what_is_right():
+    case = operator.Case(n=1, c=4, h=9, k=7)
+    rivals = {name: operator.RIVALS[name] for name in ('mmreplk', 'torch', 'torch.fft')}
+    rivals['wrong'] = lambda x, weight: operator._torch(x, weight) * 1.01
+    rivals['other'] = lambda x, weight: x.view(1, 2, 3)
+    rows = operator.benchmark(case, 'float32', 'cpu', rivals=rivals, rounds=3)
+    timed = {(row['what'], row['rival']) for row in rows if 'what' in row}
+    assert timed == {(w, r) for w in operator.PASSES for r in ('mmreplk', 'torch', 'torch.fft')}
+    assert [row['error'] > 1e-3 for row in rows if row['rival'] == 'wrong'] == [True]
+    assert ["shape '[1, 2, 3]' is invalid" in row['raised'] for row in rows if row['rival'] == 'other'] == [True]
+    for row in rows:
+        if 'what' in row:
+            assert row['percentile20_ms'] <= row['median_ms'] <= row['percentile80_ms'] and len(row['raw_ms']) == 3
+    # Rows 0 to 8 meet 4, 5, 6, 7, 7, 7, 6, 5, 4 taps of seven.
+    assert case.useful_flop('grad_weight') == 2 * 4 * 51**2 == case.useful_flop('forward+backward') / 3

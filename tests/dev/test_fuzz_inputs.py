@@ -1,0 +1,35 @@
+import json
+
+import pytest
+from fuzzing import sandbox
+
+from tests.tools.conftest import tool
+
+
+def test_a_few_inputs_of_each_kind_that_are_not_what_they_should_be(tmp_path):
+    """A fixed part of what docs/reliability.md reports: two of each kind."""
+    pytest.importorskip('mmseg')
+    pytest.importorskip('mmdet')
+    figures = tmp_path / 'figures.json'
+    result = tool('dev/fuzz_inputs.py', '--work-dir', tmp_path / 'work', '--json', figures, '--only', 1, 2)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    figures = json.loads(figures.read_text())
+    assert {kind: figures[kind]['outcomes'] for kind in figures} == dict(
+        checkpoints=dict(refused=2), segmentation=dict(warned=1, refused=1), coco=dict(refused=2),
+        configs=dict(refused=2))  # yapf: disable
+
+
+@pytest.mark.parametrize(('script', 'outcome'), [
+    ('import sys; print("error: it is broken"); sys.exit(2)', sandbox.REFUSED),
+    ('import sys; print("error: something is wrong"); sys.exit(2)', sandbox.UNNAMED),
+    ('import sys; print("error: it is broken\\nerror: and more"); sys.exit(2)', sandbox.TRACEBACK),
+    ('raise ValueError("it")', sandbox.TRACEBACK), ('pass', sandbox.SILENT),
+    ('import time; time.sleep(60)', sandbox.HUNG), ('import os; os.kill(os.getpid(), 9)', sandbox.CRASHED),
+    ('import os, sys; os.mkdir(sys.argv[1]); print("error: it is broken"); sys.exit(2)', sandbox.EXECUTED),
+])  # yapf: disable
+def test_the_judge(tmp_path, monkeypatch, script, outcome):
+    monkeypatch.setattr(sandbox, 'TIMEOUT_SECONDS', 3)
+    box = sandbox.Sandbox(tmp_path / 'work')
+    (tmp_path / 'tool.py').write_text(script)
+    case = sandbox.Case('a case', [str(tmp_path / 'tool.py'), str(box.marker)], ('it is', ))
+    assert box.attempt(case)[0] == outcome

@@ -1,0 +1,70 @@
+import pytest
+import torch
+from mmengine.registry import MODELS, init_default_scope
+
+from mmreplk import InputError
+from mmreplk.layers import LargeKernelConv2d
+from mmreplk.mm.benchmarks import model as model_benchmark
+from mmreplk.mm.benchmarks.memory import labelled_batch
+from mmreplk.mm.benchmarks.model import FORMS, TRAINED_FORMS, Setting, benchmark_model, benchmark_training
+from mmreplk.mm.config import load_config
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    init_default_scope('mmseg')
+
+
+@pytest.mark.parametrize('config', ['upernet_replknet_tiny_miniade20k', 'cascade_mask_rcnn_replknet_tiny_minicoco'])
+def test_every_form_is_timed_alone_and_whole(config):
+    cfg = load_config(f'configs/{config}.py')
+    rows = benchmark_model(cfg, Setting((64, 96), rounds=2))
+    assert [(row['part'], row['form']) for row in rows] == [(p, f) for p in ('backbone', 'model') for f in FORMS]
+    for row in rows:
+        assert len(row['raw_ms']) == 2 and min(row['raw_ms']) > 0 and 0 < row['large_kernel_share'] < 1
+        assert row['images_per_s'] == pytest.approx(1000 / row['median_ms'])
+    assert not any('forward' in vars(m) for m in MODELS.build(cfg.model).modules())
+
+
+def test_a_checkpoint_is_what_is_timed():
+    cfg = load_config('configs/upernet_replknet_tiny_miniade20k.py')
+    rows = benchmark_model(cfg, Setting((64, 64), batch=2, rounds=2), MODELS.build(cfg.model).state_dict())
+    assert len(rows) == 10
+    with pytest.raises(InputError, match='do not fit this RepLKNet'):
+        benchmark_model(cfg, Setting((64, 64)), dict())
+
+
+def test_plain_convolutions_compute_the_same():
+    model = MODELS.build(load_config('configs/upernet_replknet_tiny_miniade20k.py').model).backbone.eval()
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = model(x)
+        model_benchmark._use_plain_convolutions(model)
+        assert not any(isinstance(m, LargeKernelConv2d) for m in model.modules())
+        torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_only_replknets_have_these_forms():
+    cfg = load_config('configs/upernet_resnet50_camvid.py')
+    with pytest.raises(InputError, match="the backbone of the model must be a RepLKNet, got 'ResNet"):
+        benchmark_model(cfg, Setting())
+
+
+def test_training_steps_are_timed():
+    cfg = load_config('configs/upernet_replknet_tiny_miniade20k.py')
+    rows = benchmark_training(cfg, Setting((64, 64), batch=2, dtype=torch.bfloat16, rounds=2))
+    assert [(row['part'], row['form']) for row in rows] == [('training step', form) for form in TRAINED_FORMS]
+    assert all(row['images_per_s'] == pytest.approx(2000 / row['median_ms']) for row in rows)
+    with pytest.raises(InputError, match='at least 2 images, got 1'):
+        benchmark_training(cfg, Setting((64, 64)))
+    with pytest.raises(InputError, match="must be 'mmseg', got 'mmdet'"):
+        benchmark_training(load_config('configs/cascade_mask_rcnn_replknet_tiny_minicoco.py'), Setting((64, 64), 2))
+
+
+def test_a_step_trains():
+    cfg = load_config('configs/upernet_replknet_tiny_miniade20k.py')
+    model = model_benchmark._build(cfg, 'training', None, Setting()).train()
+    step = model_benchmark._step(model, cfg, labelled_batch(cfg, (64, 64), 2), Setting())
+    before = model.backbone.stem[0].conv.weight.clone()
+    step()
+    assert not torch.equal(model.backbone.stem[0].conv.weight, before)

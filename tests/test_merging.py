@@ -1,0 +1,162 @@
+import copy
+
+import pytest
+import torch
+from mmcv.cnn import ConvModule
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmreplk import InputError, ReparamLargeKernelConv, RepLKNet, reparameterize, reparameterized
+from mmreplk.layers.folding import fold_bn
+from tests.conftest import assert_same_bits, copied_state, randomize
+
+ARCH = dict(large_kernel_sizes=[13, 7, 5], layers=[1, 2, 1], channels=[4, 8, 12], small_kernel=3)
+
+
+@pytest.mark.parametrize('affine', [False, True])
+@pytest.mark.parametrize('has_bias', [False, True])
+@pytest.mark.parametrize('has_bn', [False, True])
+def test_bn_is_folded_into_the_convolution_before_or_after_it(affine, has_bias, has_bn):
+    for size in (1, 3):
+        before, bn = (randomize(nn.BatchNorm2d(c, affine=affine)).double().eval() for c in (3, 4))
+        conv = randomize(nn.Conv2d(3, 4, size, bias=has_bias)).double()
+        x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+        first = before if size == 1 else None
+        expected = conv(before(x) if first else x)
+        weight, bias = fold_bn(conv, bn if has_bn else None, first)
+        torch.testing.assert_close(torch.conv2d(x, weight, bias), bn(expected) if has_bn else expected)
+
+
+def network(**options):
+    return randomize(RepLKNet(ARCH, out_indices=[0, 1, 2], **options)).eval()
+
+
+@pytest.mark.parametrize('feature_norms', [False, True])
+def test_a_backbone_is_folded_for_good(feature_norms):
+    model = network()
+    if feature_norms:
+        model = randomize(RepLKNet(dict(ARCH, norm_intermediate_features=True), out_indices=[0, 2])).eval()
+    model = model.double()
+    x = torch.randn(2, 3, 45, 70, dtype=torch.float64)
+    expected = model(x)
+    model.reparameterize()
+    merged = copied_state(model)
+    assert not model.is_folded
+    model.reparameterize(fuse_bn=True)
+    folded = copied_state(model)
+    model.reparameterize(fuse_bn=True)
+    assert model.is_folded and len(folded) < len(merged)
+    assert_same_bits(model.state_dict(), folded)
+    for actual, wanted in zip(model(x), expected, strict=True):
+        torch.testing.assert_close(actual, wanted, rtol=1e-9, atol=1e-9 * wanted.abs().max().item())
+    norms = [name for name, m in model.named_modules() if isinstance(m, _BatchNorm)]
+    assert norms == (['stages.0.norm', 'stages.2.norm'] if feature_norms else [])
+
+
+@pytest.mark.parametrize('fuse_bn', [False, True])
+def test_the_deploy_form_loads_what_was_merged_or_folded(fuse_bn):
+    model = network()
+    model.reparameterize(fuse_bn)
+    deploy = RepLKNet(ARCH, out_indices=[0, 1, 2], deploy=True, fuse_bn=fuse_bn).eval()
+    deploy.load_state_dict(model.state_dict(), strict=True)
+    x = torch.randn(1, 3, 40, 40)
+    assert all(torch.equal(a, b) for a, b in zip(deploy(x), model(x), strict=True))
+    with pytest.raises(InputError, match='fuse_bn'):
+        RepLKNet(ARCH, out_indices=[0], fuse_bn=True)
+
+
+@pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.bfloat16, 5e-2), (torch.float16, 1e-2)])
+def test_half_precision_is_folded_in_float32_and_cast_once(dtype, tolerance):
+    model = network().to(dtype)
+    exact = copy.deepcopy(model).double()
+    exact.reparameterize(fuse_bn=True)
+    x = torch.randn(1, 3, 64, 64, dtype=dtype)
+    model.reparameterize(fuse_bn=True)
+    for (name, own), wanted in zip(model.state_dict().items(), exact.state_dict().values(), strict=True):
+        assert own.dtype == dtype
+        torch.testing.assert_close(own, wanted.to(dtype), rtol=2 * torch.finfo(dtype).eps, atol=1e-6, msg=name)
+    for actual, wanted in zip(model(x), exact(x.double()), strict=True):
+        assert (actual.double() - wanted).abs().max() < tolerance * wanted.abs().max()
+
+
+class Segmentor(nn.Module):
+    """A backbone, a head of MMCV's parts, and what must not be folded."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = RepLKNet(ARCH, out_indices=[0, 1, 2])
+        self.convs = nn.ModuleList(ConvModule(c, 6, 3, padding=1, norm_cfg=dict(type='BN')) for c in (4, 8, 12))
+        self.convs[2].conv = nn.Conv2d(12, 6, 3, padding=1, bias=True)
+        self.shared = nn.ModuleList(ConvModule(6, 6, 3, padding=1, norm_cfg=dict(type='BN')) for _ in range(2))
+        self.shared[1].conv = self.shared[0].conv
+        self.first = ConvModule(6, 6, 3, padding=1, norm_cfg=dict(type='BN'), order=('norm', 'conv', 'act'))
+        self.grouped = ConvModule(6, 6, 3, norm_cfg=dict(type='GN', num_groups=2))
+        self.reflecting = ConvModule(6, 6, 3, padding=1, padding_mode='reflect', norm_cfg=dict(type='BN', affine=False))
+        self.extra = ReparamLargeKernelConv(6, 6, 9, groups=6, small_kernel=3)
+
+    def forward(self, x):
+        size = (9, 11)
+        outs = [nn.functional.adaptive_avg_pool2d(conv(f), size)
+                for conv, f in zip(self.convs, self.backbone(x), strict=True)]  # yapf: disable
+        y = self.shared[1](self.shared[0](sum(outs)), activate=False)
+        return self.extra(self.reflecting(self.grouped(self.first(y))))
+
+
+def test_a_model_is_evaluated_folded_and_keeps_no_trace():
+    model = randomize(Segmentor()).eval()
+    before, parameters = copied_state(model), list(model.parameters())
+    x = torch.randn(2, 3, 64, 80)
+    expected = model(x)
+    with reparameterized(model) as merged:
+        # All BatchNorms of the backbone outside its four large kernels, and those of six ConvModules.
+        norms = sum(isinstance(m, _BatchNorm) for m in model.backbone.modules()) - 2 * 4
+        assert merged == (5, norms + 6)
+        actual = model(x)
+        with reparameterized(model) as nothing:
+            assert nothing == (0, 0)
+        assert torch.equal(model(x), actual)
+        assert_same_bits(model.state_dict(), before)
+        assert all(a is b for a, b in zip(model.parameters(), parameters, strict=True))
+        assert not torch.equal(model.train()(x), actual), 'training must run the branches'
+        model.eval().load_state_dict(before)
+    assert not torch.equal(actual, expected), 'the merged form did not run'
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-4 * expected.abs().max().item())
+    assert torch.equal(model(x), expected)
+    with reparameterized(model, fuse_bn=False) as merged:
+        assert merged == (5, 0)
+        assert not torch.equal(model(x), actual)
+    assert not any('forward' in vars(m) for m in model.modules())
+
+
+@torch.no_grad()  # with gradients, other kernels may compute the same
+def test_a_model_is_folded_for_good():
+    model = randomize(Segmentor()).eval()
+    x = torch.randn(2, 3, 64, 80)
+    expected = model(x)
+    with reparameterized(model) as merged:
+        actual = model(x)
+    assert reparameterize(model) == merged
+    torch.testing.assert_close(model(x), actual, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+    folded = copied_state(model)
+    assert reparameterize(model) == (0, 0)
+    assert_same_bits(model.state_dict(), folded)
+
+
+def test_it_ends_when_the_body_raises():
+    model = network()
+    x = torch.randn(1, 3, 32, 32)
+    expected = model(x)
+    with pytest.raises(KeyError), reparameterized(model):
+        raise KeyError
+    assert all(torch.equal(a, b) for a, b in zip(model(x), expected, strict=True))
+
+
+def test_check_names_what_differs():
+    model = network()
+    with reparameterized(model, check=True):
+        model(torch.randn(1, 3, 32, 32))
+    with reparameterized(model, check=True):
+        model.stem[0].bn.running_mean.add_(1)
+        with pytest.raises(InputError, match=r'merged form of RepLKNet differs by .*e[+-]\d+ of the largest value'):
+            model(torch.randn(1, 3, 32, 32))

@@ -1,0 +1,72 @@
+"""Times a network in training form, merged, folded, and with all kernels 3x3, in one run; training steps too.
+
+``plain`` is the training form on torch.nn.Conv2d, against which ``ratio`` is taken. ``share`` is the part of the time
+that passes in the large-kernel layers.
+"""
+
+import argparse
+import itertools
+
+import torch
+
+from mmreplk.benchmarks import environment
+from mmreplk.cli import run
+from mmreplk.io import markdown_table, write_json
+from mmreplk.mm.benchmarks.model import Setting, benchmark_model, benchmark_training
+from mmreplk.mm.config import add_cfg_options, load_config
+from mmreplk.weights import read_checkpoint
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', nargs='?', help='checkpoint of the training form; else fresh weights')
+    parser.add_argument('--size', type=int, nargs=2, default=(512, 512), metavar=('H', 'W'), help='pixels of an image')
+    parser.add_argument('--batch', type=int, nargs='+', default=[1], help='images at a time')
+    parser.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], default='float32')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--channels-last', action='store_true', help='channels-last beside NCHW')
+    parser.add_argument('--compile', action='store_true', help='torch.compile of the backbone beside eager')
+    parser.add_argument('--train', action='store_true', help='training steps too, of batches of 2 images and more')
+    parser.add_argument('--rounds', type=int, default=5, help='how often each is timed')
+    parser.add_argument('--json', help='file for the raw figures')
+    add_cfg_options(parser)
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    cfg = load_config(args.config, args.cfg_options)
+    weights = read_checkpoint(args.checkpoint)['state_dict'] if args.checkpoint else None
+    report = dict(environment=environment(args.device), config=args.config, results=[])
+    columns = ('batch', 'layout', 'eager', 'part', 'form', 'median ms', '20 %', '80 %', 'images/s', 'ratio', 'share',
+               'peak MiB')  # yapf: disable
+    print(markdown_table(columns), end='')
+    for batch, channels_last, compiled in itertools.product(
+            args.batch, [False, True][:1 + args.channels_last], [False, True][:1 + args.compile]):
+        setting = Setting(tuple(args.size), batch, getattr(torch, args.dtype), args.device, channels_last, compiled,
+                          args.rounds)  # yapf: disable
+        rows = benchmark_model(cfg, setting, weights)
+        if args.train and batch > 1:
+            rows += benchmark_training(cfg, setting)
+        plain = {row['part']: row['median_ms'] for row in rows if row['form'] == 'plain'}
+        for row in rows:
+            row.update(batch=batch, size=list(args.size), dtype=args.dtype, channels_last=channels_last,
+                       compiled=compiled, ratio=row['median_ms'] / plain[row['part']])
+            report['results'].append(row)
+            print_row(row)
+    if args.json:
+        write_json(report, args.json)
+
+
+def print_row(row: dict) -> None:
+    share, peak = row['large_kernel_share'], row['peak_mib']
+    print(f'| {row["batch"]} | {"channels_last" if row["channels_last"] else "NCHW"} | '
+          f'{"compiled" if row["compiled"] else "eager"} | {row["part"]} | {row["form"]} | {row["median_ms"]:.1f} | '
+          f'{row["percentile20_ms"]:.1f} | {row["percentile80_ms"]:.1f} | {row["images_per_s"]:.2f} | '
+          f'{row["ratio"]:.3f} | {"" if share is None else f"{share:.1%}"} | '
+          f'{"" if peak is None else f"{peak:.0f}"} |', flush=True)
+
+
+if __name__ == '__main__':
+    arguments = parse_args()
+    run(lambda: main(arguments))

@@ -1,0 +1,187 @@
+"""Times the large-kernel depthwise convolution against its rivals, after checking that each is right.
+
+Without options it measures all that there is to say about the device: the stages of RepLKNet-31B, on a GPU for sixteen
+images and for one, in every precision, and the shapes that others publish figures for. ``MMREPLK_AUTOTUNE=1`` lets the
+Triton kernels choose their tiles first.
+
+``useful`` counts the taps that fall inside the map, ``GB/s`` what must be read and written at least; the shares are of
+the matrix multiplication rate and the copy bandwidth measured in the same run. ``--grid`` compares with PyTorch over a
+grid of shapes, and prints the least of the ratios. ``--rival`` adds any function of input ``(N, C, H, W)`` and filter
+``(C, 1, K, K)`` that can be imported, such as another library's kernel.
+"""
+
+import argparse
+import importlib
+import itertools
+import os
+import re
+import statistics
+from collections.abc import Sequence
+
+import torch
+
+from mmreplk import InputError
+from mmreplk.benchmarks import environment
+from mmreplk.benchmarks.operator import PRECISIONS, RIVALS, Case, Rival, benchmark, roofs
+from mmreplk.cli import run
+from mmreplk.io import markdown_table, write_json
+
+# RepLKNet-31B's four stages on 512x512 images, without the batch.
+STAGES = [(128, 128, 31), (256, 64, 29), (512, 32, 27), (1024, 16, 13)]
+# What the official implicit-GEMM extension and NVIDIA's FFT convolution publish figures for; the latter's time does not
+# depend on the kernel, so the largest that fits the map.
+PUBLISHED = [Case(64, 384, 32, 31), Case(8, 768, 16, 15), Case(8, 768, 32, 31), Case(8, 768, 64, 63)]
+KERNEL_SIZES = (3, 5, 7, 9, 13, 17, 21, 25, 31, 39, 51)
+GRID = dict(n=(1, 8), c=(16, 128, 1024), h=(7, 16, 33, 64, 128, 256), k=(3, 5, 7, 9, 11, 13, 15, 21, 31, 51))
+GRID_PASSES = ('forward', 'forward+backward')
+SLOW = 0.95  # what of PyTorch's speed is to be reached everywhere
+GRID_LIMIT = 2e9  # useful operations; larger cases take PyTorch more than a few seconds
+COLUMNS = ('N,C,H=W,K', 'precision', 'pass', 'rival', 'median ms', '20 %', '80 %', 'useful TFLOP/s', 'share', 'GB/s',
+           'share', 'peak MiB')  # yapf: disable
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--device', choices=['cuda', 'cpu'], default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--precision', nargs='+', choices=PRECISIONS, help='all on a GPU, float32 on a CPU')
+    parser.add_argument('--batch', type=int, nargs='*', help='batch sizes of the stages: 16 and 1 on a GPU, 1 on a CPU')
+    parser.add_argument('--case', nargs='*', help='more cases, as N,C,H,K; on a GPU those with published figures')
+    parser.add_argument('--rival', nargs='+', default=[], metavar='NAME=MODULE:FUNCTION', help='more rivals')
+    parser.add_argument('--grid', action='store_true', help='a grid of shapes against PyTorch, in the first precision')
+    parser.add_argument('--rounds', type=int, default=10, help='how often each is timed')
+    parser.add_argument('--json', help='file for the raw figures')
+    parser.add_argument('--plot', help='picture of forward time against kernel size, in the first precision')
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    torch.manual_seed(0)
+    torch.backends.cudnn.benchmark = True
+    device, is_gpu = args.device, args.device == 'cuda'
+    precisions = args.precision or (['bfloat16', 'float16', 'tf32', 'float32'] if is_gpu else ['float32'])
+    batches = ([16, 1] if is_gpu else [1]) if args.batch is None else args.batch
+    cases = [Case(n, *stage) for n in batches for stage in STAGES]
+    cases += (PUBLISHED if is_gpu else []) if args.case is None else map(parsed, args.case)
+    rivals = RIVALS | dict(map(imported, args.rival))
+    tuned = os.environ.get('MMREPLK_AUTOTUNE') == '1'
+    report = dict(environment=environment(device), tuned=tuned, roofs={}, results=[])
+    print(markdown_table(COLUMNS), end='')
+    for precision in precisions:
+        report['roofs'][precision] = roofs(precision, device)
+        for case in cases:
+            for row in benchmark(case, precision, device, rivals=rivals, rounds=args.rounds):
+                report['results'].append(row)
+                print_row(row, report['roofs'][precision])
+            save(report, args.json)
+    if args.plot:
+        case = Case(16 if is_gpu else 1, 128, 64, 0)
+        rows = [row for k in KERNEL_SIZES
+                for row in benchmark(case._replace(k=k), precisions[0], device, ['forward'], rivals)]  # yapf: disable
+        report['kernel_sizes'] = rows
+        plot(rows, args.plot)
+        save(report, args.json)
+    if args.grid:
+        report['grid'] = grid(precisions[0], device, args.rounds)
+        save(report, args.json)
+
+
+def save(report: dict, path: str | None) -> None:
+    """Writes what there is so far, so that a run cut short has not measured for nothing."""
+    if path:
+        write_json(report, path)
+
+
+def parsed(case: str) -> Case:
+    """Returns the case that ``N,C,H,K`` says."""
+    if not re.fullmatch(r'[1-9]\d*(,[1-9]\d*){3}', case) or int(case.split(',')[-1]) % 2 == 0:
+        raise InputError(f'--case must be N,C,H,K, positive integers with an odd K, got {case!r}')
+    return Case(*map(int, case.split(',')))
+
+
+def imported(rival: str) -> tuple[str, Rival]:
+    """Returns the name and the function that ``NAME=MODULE:FUNCTION`` says."""
+    match = re.fullmatch(r'(.+?)=([\w.]+):(\w+)', rival)
+    try:
+        return match[1], getattr(importlib.import_module(match[2]), match[3])
+    except (TypeError, ImportError, AttributeError) as error:
+        raise InputError(f'--rival must be NAME=MODULE:FUNCTION of something that can be imported, got {rival!r} '
+                         f'({error})') from error
+
+
+def grid(precision: str, device: str, rounds: int) -> list[dict]:
+    """Times forward and the whole over GRID; returns and prints PyTorch's time over ours for each."""
+    ratios = []
+    for case in itertools.starmap(Case, itertools.product(*GRID.values())):
+        if case.useful_flop('forward') <= GRID_LIMIT:
+            own = compared(case, GRID_PASSES, precision, device, rounds)
+            ratios += [dict(**case._asdict(), what=what, ratio=ratio) for what, ratio in own.items()]
+    repeat_slow(ratios, precision, device, rounds)
+    print_grid(ratios)
+    return ratios
+
+
+def compared(case: Case, passes: Sequence[str], precision: str, device: str, rounds: int) -> dict[str, float]:
+    """Returns, for each of ``passes``, PyTorch's time over ours; none if either is not timed, which is printed."""
+    two = {name: RIVALS[name] for name in ('mmreplk', 'torch')}
+    rows = benchmark(case, precision, device, passes, two, rounds)
+    untimed = [row for row in rows if 'what' not in row]
+    for row in untimed:
+        print_row(row, {})
+    times = {} if untimed else {(row['what'], row['rival']): row['median_ms'] for row in rows}
+    return {what: times[what, 'torch'] / times[what, 'mmreplk'] for what in passes if times}
+
+
+def repeat_slow(ratios: list[dict], precision: str, device: str, rounds: int) -> None:
+    """Measures again what came out slow, four times and longer: another program may have run meanwhile."""
+    for row in ratios:
+        if row['ratio'] < SLOW:
+            case, what = Case(*(row[name] for name in Case._fields)), row['what']
+            row['repeated'] = [compared(case, [what], precision, device, 3 * rounds)[what] for _ in range(4)]
+            row['first_ratio'], row['ratio'] = row['ratio'], statistics.median(row['repeated'])
+
+
+def print_grid(ratios: list[dict]) -> None:
+    for what in GRID_PASSES:
+        own = sorted((row for row in ratios if row['what'] == what), key=lambda row: row['ratio'])
+        least, most, slow = own[0]['ratio'], own[-1]['ratio'], sum(row['ratio'] < SLOW for row in own)
+        repeated = sum('repeated' in row for row in own)
+        print(f'\n{what}: PyTorch takes {least:.2f} to {most:.2f} times as long; below {SLOW} in {slow} of {len(own)} '
+              f'shapes, of which {repeated} were measured again. The least:')
+        for row in own[:8]:
+            print('  {n},{c},{h},{k}: {ratio:.2f}'.format(**row))
+
+
+def print_row(row: dict, roofs: dict[str, float]) -> None:
+    head = f'| {row["n"]},{row["c"]},{row["h"]},{row["k"]} | {row["precision"]}'
+    if 'what' not in row:
+        why = f'wrong by {row["error"]:.1e}' if 'error' in row else row['raised'].splitlines()[0]
+        print(f'{head} | not timed: {why} | {row["rival"]} |', flush=True)
+        return
+    flops, bandwidth, peak = row['useful_tflops'], row['least_gb_per_s'], row['peak_mib']
+    cells = [
+        row['what'], row['rival'],
+        *(f'{row[name]:.3f}' for name in ('median_ms', 'percentile20_ms', 'percentile80_ms')),
+        f'{flops:.3f}', f'{flops / roofs["gemm_tflops"]:.0%}', f'{bandwidth:.1f}',
+        f'{bandwidth / roofs["copy_gb_per_s"]:.0%}', '' if peak is None else f'{peak:.0f}'
+    ]
+    print(f'{head} | {" | ".join(cells)} |', flush=True)
+
+
+def plot(rows: list[dict], path: str) -> None:
+    """Draws forward time against kernel size."""
+    import matplotlib
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+    figure, axes = pyplot.subplots(figsize=(7, 4.2), layout='constrained')
+    for name in dict.fromkeys(row['rival'] for row in rows):
+        own = [row for row in rows if row['rival'] == name and 'what' in row]
+        axes.plot([row['k'] for row in own], [row['median_ms'] for row in own], 'o-', label=name)
+    axes.set(xlabel='kernel size', ylabel='forward of {n}x{c}x{h}x{h}, ms'.format(**rows[0]), yscale='log',
+             xticks=KERNEL_SIZES)  # yapf: disable
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == '__main__':
+    arguments = parse_args()
+    run(lambda: main(arguments))

@@ -1,0 +1,114 @@
+"""Measures and draws the effective receptive field of a backbone, or of several side by side, as the paper does.
+
+    python tools/analysis_tools/erf.py CONFIG CHECKPOINT --images data/camvid/img_dir/val --out work_dirs/erf
+    python tools/analysis_tools/erf.py --model RepLKNet-31 A.py a.pth --model Swin B.py b.pth --model ResNet r.npy ...
+
+Writes a matrix NAME.npy of each model, erf.json with the high-contribution area ratios, and the figure erf.png. Without
+a checkpoint, weights are random as before training from scratch, and BatchNorm's statistics are those of the images.
+"""
+
+import argparse
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.utils import track_iter_progress
+
+from mmreplk import InputError
+from mmreplk.benchmarks import environment
+from mmreplk.cli import add_trust_checkpoint, run
+from mmreplk.io import write_json
+from mmreplk.mm.building import build_backbone
+from mmreplk.mm.checkpoints import allow_pickles
+from mmreplk.mm.config import add_cfg_options, load_config
+from mmreplk.pictures import ImageFolder
+from mmreplk.pictures.figures import draw_erfs
+from mmreplk.pictures.receptive_field import area_ratios, contributions, estimate_statistics, scores
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', nargs='?', help='config file of a segmentor or detector, or of its model alone')
+    parser.add_argument('checkpoint', nargs='?', help='checkpoint file; else random weights')
+    parser.add_argument('--model', nargs='+', action='append', default=[], metavar=('NAME CONFIG', 'CHECKPOINT'),
+                        help='another model and its name in the figure, or NAME MATRIX.npy measured before')
+    parser.add_argument('--images', help='folder of pictures to measure on')
+    parser.add_argument('--count', type=int, default=50, help='number of pictures at most, evenly chosen')
+    parser.add_argument('--shape', type=int, nargs=2, default=(1024, 1024), metavar=('H', 'W'),
+                        help='height and width that pictures are resized to')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--seed', type=int, default=0, help='of random weights')
+    parser.add_argument('--out', default='work_dirs/erf', help='folder for matrices, ratios and figure')
+    parser.add_argument('--figure', help='the figure, .png, .jpg or .svg; else erf.png in --out')
+    add_trust_checkpoint(parser)
+    add_cfg_options(parser)
+    return parser.parse_args()  # yapf: disable
+
+
+def main(args: argparse.Namespace) -> None:
+    allow_pickles(args.trust_checkpoint)
+    models = named_models(args)
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    fields, rows = {}, []
+    for name, (source, checkpoint) in models.items():
+        if source.endswith('.npy'):
+            fields[name] = read_matrix(source)
+        else:
+            print(f'{name}: {source}, {checkpoint or f"random weights of seed {args.seed}"}', flush=True)
+            fields[name] = measure(args, source, checkpoint)
+            np.save(out / f'{re.sub(r"[^A-Za-z0-9_.-]+", "_", name)}.npy', fields[name].astype(np.float32))
+        rows.append(dict(name=name, source=source, checkpoint=checkpoint, shape=list(fields[name].shape),
+                         area_ratio=area_ratios(scores(fields[name])),
+                         area_ratio_without_logarithm=area_ratios(fields[name])))  # yapf: disable
+        print(f'{name}: the area ratio is ' +
+              ', '.join(f'{ratio:.1%} at t = {t:.0%}' for t, ratio in rows[-1]['area_ratio'].items()), flush=True)
+    figure = Path(args.figure or out / 'erf.png')
+    figure.parent.mkdir(parents=True, exist_ok=True)
+    draw_erfs(fields, figure)
+    report = dict(environment=environment(args.device), images=args.images, count=args.count, seed=args.seed,
+                  models=rows)  # yapf: disable
+    write_json(report, out / 'erf.json', indent=1)
+    print(f'{out}/erf.json and {figure}')
+
+
+def named_models(args: argparse.Namespace) -> dict[str, tuple[str, str | None]]:
+    """Returns the config and the checkpoint of each model, by its name in the figure."""
+    given = [[Path(args.config).stem, args.config, args.checkpoint]] if args.config else []
+    models = {}
+    for name, *rest in [*given, *args.model]:
+        if len(rest) not in (1, 2) or name in models:
+            raise InputError('--model must be a NAME of its own, a CONFIG and, if there is one, a CHECKPOINT, got '
+                             f'{" ".join([name, *map(str, rest)])}')
+        models[name] = rest[0], rest[1] if len(rest) == 2 else None
+    if not models:
+        raise InputError('there is no model to measure: name a CONFIG, or --model NAME CONFIG')
+    return models
+
+
+def measure(args: argparse.Namespace, config: str, checkpoint: str | None) -> np.ndarray:
+    if not args.images:
+        raise InputError('--images is needed: a receptive field is measured on pictures, such as those of a validation')
+    torch.manual_seed(args.seed)
+    module, preprocessor = build_backbone(load_config(config, args.cfg_options), checkpoint, args.trust_checkpoint)
+    module, preprocessor = module.to(args.device), preprocessor.to(args.device)
+    images = ImageFolder(args.images, args.count, preprocessor, tuple(args.shape))
+    if checkpoint is None:
+        estimate_statistics(module, track_iter_progress(images))
+    return contributions(module, track_iter_progress(images))
+
+
+def read_matrix(path: str) -> np.ndarray:
+    try:
+        matrix = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f'{path!r} cannot be read as a matrix: {error}') from error
+    if matrix.ndim != 2:
+        raise InputError(f'{path!r} must be a matrix (H, W), its shape is {matrix.shape}')
+    return matrix.astype(np.float64)
+
+
+if __name__ == '__main__':
+    arguments = parse_args()
+    run(lambda: main(arguments))

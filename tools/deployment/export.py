@@ -1,0 +1,56 @@
+"""Exports a trained segmentor, or the backbone and neck of a detector, merged and folded, for images of any size.
+
+What comes out is compared with the training form in PyTorch, and is not written if it differs. Pixels go in as OpenCV
+decodes them, blue first, from 0 to 255: normalization is inside. The heads of detectors are not exported.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+from mmreplk import InputError
+from mmreplk.cli import add_trust_checkpoint, run
+from mmreplk.io import write_whole
+from mmreplk.mm.config import add_cfg_options, load_config
+from mmreplk.mm.export import FORMATS, TOLERANCE, export, real_batches
+from mmreplk.weights import read_checkpoint
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint of the whole model, from training or merged')
+    parser.add_argument('--out', required=True, help='file to write')
+    parser.add_argument('--format', choices=FORMATS, help='else what the name of OUT ends in')
+    parser.add_argument('--labels', action='store_true', help='of a segmentor, labels instead of logits')
+    parser.add_argument('--images', help='folder of pictures to compare on; else noise')
+    parser.add_argument('--shape', type=int, nargs=2, default=(256, 256), metavar=('H', 'W'),
+                        help='pixels of the image that the exporter looks at, and of noise; any others will do too')
+    parser.add_argument('--opset', type=int, default=20, help='of ONNX, the operator set')
+    parser.add_argument('--tolerance', type=float, default=TOLERANCE,
+                        help='how far it may be from the model, in parts of the largest value')
+    parser.add_argument('--force', action='store_true', help='replace OUT if it is there')
+    add_trust_checkpoint(parser)
+    add_cfg_options(parser)
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    if os.path.exists(args.out) and not args.force:
+        raise InputError(f'{args.out!r} exists; --force replaces it')
+    form = args.format or Path(args.out).suffix.removeprefix('.')
+    cfg = load_config(args.config, args.cfg_options)
+    batches = real_batches(args.images) if args.images else None
+    saved = read_checkpoint(args.checkpoint, args.trust_checkpoint)
+    exported = export(cfg, saved, args.checkpoint, form, args.labels, args.opset, tuple(args.shape), batches,
+                      args.tolerance)
+    write_whole(exported.data, args.out)
+    print(f'{args.out}: {", ".join(exported.metadata["outputs"])}; {len(exported.data) / 2**20:.1f} MiB. It differs '
+          f'from the training form, in parts of the largest value, on {"pictures" if args.images else "noise"} by')
+    for shape, difference in exported.checks:
+        print(f'  {difference:.1e} on {"x".join(map(str, shape))}')
+
+
+if __name__ == '__main__':
+    arguments = parse_args()
+    run(lambda: main(arguments))

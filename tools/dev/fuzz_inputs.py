@@ -1,0 +1,72 @@
+"""Feeds the tools mutilated datasets, configs with wrong values and mutilated checkpoints, and judges what they do.
+
+Right is to be refused with one sentence that names what is wrong, warned of by name, or none the worse, or to be what
+nothing can tell from a sound input. Wrong are a hang, a crash, code executed from a file, a traceback, and going on as
+if nothing were the matter. The cases follow from the seed.
+"""
+
+import argparse
+import collections
+import json
+import random
+import sys
+import time
+from pathlib import Path
+
+from fuzzing import checkpoints, coco, configs, sandbox, segmentation
+
+from mmreplk.cli import run
+from mmreplk.io import write_json
+
+KINDS = dict(checkpoints=checkpoints, segmentation=segmentation, coco=coco, configs=configs)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name, count in (('checkpoints', 300), ('segmentation', 60), ('coco', 40), ('configs', 200)):
+        parser.add_argument(f'--{name}', type=int, default=count, help='how many cases; default %(default)s')
+    parser.add_argument('--seed', type=int, default=0, help='default %(default)s')
+    parser.add_argument('--only', type=int, nargs='+', help='the cases of these numbers')
+    parser.add_argument('--work-dir', default='work_dirs/fuzz', help='is emptied; default %(default)s')
+    parser.add_argument('--json', help='write the figures into this file, beside those of other kinds')
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    start = time.time()
+    sandbox.warm_up()
+    box = sandbox.Sandbox(Path(args.work_dir).resolve())
+    figures, wrong = {}, []
+    for kind, module in KINDS.items():
+        count = getattr(args, kind)
+        if not count:
+            continue
+        make, tally = module.prepare(box), collections.defaultdict(collections.Counter)
+        for number in range(count) if args.only is None else args.only:
+            case = make(number, random.Random(f'{args.seed} {number}'))
+            outcome, said = box.attempt(case)
+            tally[case.name][outcome] += 1
+            with open(box.work_dir / 'cases.txt', 'a') as file:
+                print(f'{kind} {number}: {case.name}: {outcome}: {" ".join(case.command)}\n{said[-4000:]}\n', file=file)
+            if outcome not in sandbox.RIGHT:
+                wrong.append(f'{kind} {number}: {case.name}: {outcome}')
+                print(f'{wrong[-1]}: {said[-300:]}', flush=True)
+        figures[kind] = dict(
+            seed=args.seed,
+            outcomes=dict(sum(tally.values(), collections.Counter())),
+            damage={name: counted(outcomes) for name, outcomes in sorted(tally.items())})
+        print(f'{kind}: {counted(figures[kind]["outcomes"])}', flush=True)
+    print(f'{time.time() - start:.0f} s; what each said is in {box.work_dir / "cases.txt"}')
+    if args.json:
+        before = json.loads(Path(args.json).read_text()) if Path(args.json).is_file() else {}
+        write_json({**before, **figures}, args.json, indent=1)
+    sys.exit(1 if wrong else 0)
+
+
+def counted(outcomes: dict[str, int]) -> str:
+    return ', '.join(f'{outcome} {count}' for outcome, count in sorted(outcomes.items()))
+
+
+if __name__ == '__main__':
+    arguments = parse_args()
+    run(lambda: main(arguments))

@@ -1,0 +1,201 @@
+"""Kills a training again and again, resumes it each time, and compares it bit by bit with one that was left alone."""
+
+import argparse
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+
+from mmreplk import InputError
+from mmreplk.cli import run
+from mmreplk.mm.config import add_cfg_options, load_config
+from mmreplk.weights import read_checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+POLL_SECONDS = 0.002
+PROGRESS = re.compile(r'Iter\(train\) \[ *(\d+)/')
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file of an iteration-based training')
+    parser.add_argument('--work-dir', default='work_dirs/kill_and_resume', help='is emptied; default %(default)s')
+    parser.add_argument('--kills', type=int, default=20, help='default %(default)s')
+    parser.add_argument('--processes', type=int, default=1, help='more than 1 go through dist_train.sh')
+    parser.add_argument('--seed', type=int, default=0, help='of the moments and of the training; default %(default)s')
+    add_cfg_options(parser)
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    work_dir = Path(args.work_dir).resolve()
+    shutil.rmtree(work_dir, ignore_errors=True)
+    work_dir.mkdir(parents=True)
+    cfg = load_config(args.config, args.cfg_options)
+    if cfg.train_cfg.get('max_iters') is None:
+        raise InputError(f'{args.config} must train by iterations, with train_cfg.max_iters')
+    cfg.randomness = dict(seed=args.seed, deterministic=True)
+    if not any(hook.type == 'EMAHook' for hook in cfg.custom_hooks):
+        cfg.custom_hooks.append(dict(type='EMAHook'))
+    config = work_dir / Path(args.config).name
+    cfg.dump(config)
+
+    start = time.time()
+    alone = Training(config, work_dir / 'alone', args.processes)
+    alone.wait()
+    duration = time.time() - start
+    print(f'left alone: {cfg.train_cfg.max_iters} iterations in {duration:.0f} s', flush=True)
+
+    moments = Moments(random.Random(args.seed), duration / (args.kills + 1))
+    kills = 0
+    while kills < args.kills:
+        training = Training(config, work_dir / 'killed', args.processes)
+        kind = moments.kinds[kills % len(moments.kinds)]
+        if not training.kill_at(getattr(moments, kind)(training)):
+            print(f'the training ended after {kills} kills: give it more iterations for {args.kills}')
+            break
+        kills += 1
+        print(f'kill {kills:2}: {kind:10} after iteration {training.iteration():4}, '
+              f'half-written: {", ".join(p.name for p in training.half_written()) or "nothing"}', flush=True)
+    last = Training(config, work_dir / 'killed', args.processes)
+    last.wait()
+    names = compare(cfg, work_dir)
+    print(f'{kills} kills: ' + (f'DIFFERENT in {", ".join(names)}' if names else 'the same bits'))
+    sys.exit(1 if names or kills < args.kills else 0)
+
+
+class Training:
+    """A run of ``tools/train.py --resume`` in a folder, in as many processes as asked."""
+
+    def __init__(self, config: Path, work_dir: Path, processes: int):
+        work_dir.mkdir(exist_ok=True)
+        self.work_dir, self.log = work_dir, work_dir / 'output.txt'
+        head = [sys.executable, str(ROOT / 'tools/train.py'), str(config)] if processes == 1 else \
+            [str(ROOT / 'tools/dist_train.sh'), str(config), str(processes)]
+        environment = dict(os.environ, PYTHON=sys.executable, PORT=str(free_port()))
+        with open(self.log, 'w') as output:
+            self.process = subprocess.Popen([*head, '--work-dir', str(work_dir), '--resume'], stdout=output,
+                                            stderr=subprocess.STDOUT, cwd=ROOT, env=environment)  # yapf: disable
+
+    def wait(self) -> None:
+        """Waits for the end; RuntimeError if it is not a good one."""
+        if self.process.wait():
+            raise RuntimeError(f'training failed:\n{self.output()[-3000:]}')
+
+    def kill_at(self, has_come: Callable[[], bool]) -> bool:
+        """Kills all of its processes by SIGKILL once ``has_come``; False if it ended before."""
+        while not has_come():
+            if self.process.poll() is not None:
+                self.wait()
+                return False
+            time.sleep(POLL_SECONDS)
+        for pid in [self.process.pid, *descendants(self.process.pid)]:
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+        return True
+
+    def output(self) -> str:
+        """Returns what it has printed."""
+        return self.log.read_text(errors='replace')
+
+    def iteration(self) -> int:
+        """Returns the last iteration that it logged."""
+        return int([0, *PROGRESS.findall(self.output())][-1])
+
+    def half_written(self) -> list[Path]:
+        """Returns the checkpoints that it is writing, or left half-written."""
+        return list(self.work_dir.glob('*.part'))
+
+
+class Moments:
+    """When to kill: conditions on a running training, of every kind in turn."""
+    kinds = ('saving', 'validating', 'training', 'any')
+
+    def __init__(self, rng: random.Random, seconds: float):
+        self.rng, self.seconds = rng, seconds
+
+    def saving(self, training: Training) -> Callable[[], bool]:
+        """While a checkpoint is being written: at once, or a little later, when it may just be complete."""
+        delay, before = self.rng.choice([0, 0, self.rng.uniform(0, .1)]), set(training.half_written())
+        return after(delay, lambda: set(training.half_written()) - before)
+
+    def validating(self, training: Training) -> Callable[[], bool]:
+        """Between the first image of a validation and a little after its end."""
+        return after(self.rng.uniform(0, .2), lambda: 'Iter(val)' in training.output())
+
+    def training(self, training: Training) -> Callable[[], bool]:
+        """Any time after the first iteration."""
+        return after(self.rng.uniform(0, self.seconds), lambda: 'Iter(train)' in training.output())
+
+    def any(self, training: Training) -> Callable[[], bool]:
+        """Any time after the start of the process, even before it trains."""
+        return after(self.rng.uniform(0, 3 * self.seconds), lambda: True)
+
+
+def after(seconds: float, has_begun: Callable[[], object]) -> Callable[[], bool]:
+    """Returns what says whether ``seconds`` have passed since ``has_begun`` first held."""
+    since = []
+
+    def has_come() -> bool:
+        if not since and has_begun():
+            since.append(time.monotonic())
+        return bool(since) and time.monotonic() - since[0] >= seconds
+
+    return has_come
+
+
+def free_port() -> int:
+    """Returns a port for the processes to meet at; that of killed ones may stay taken for a while."""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        return free.getsockname()[1]
+
+
+def descendants(pid: int) -> list[int]:
+    """Returns the processes that ``pid`` started, and those that they started, as Linux tells."""
+    children = []
+    for task in Path(f'/proc/{pid}/task').glob('*/children'):
+        children += [int(child) for child in task.read_text().split()]
+    return children + [grandchild for child in children for grandchild in descendants(child)]
+
+
+def compare(cfg: Config, work_dir: Path) -> list[str]:
+    """Returns the names of what differs in the last checkpoints of both runs, and in their best ones."""
+    differing = []
+    for pattern in (f'iter_{cfg.train_cfg.max_iters}.pth', 'best_*.pth'):
+        whole, killed = (sorted((work_dir / name).glob(pattern)) for name in ('alone', 'killed'))
+        if [p.name for p in whole] != [p.name for p in killed]:
+            differing.append(f'{pattern}: {[p.name for p in whole]} and {[p.name for p in killed]}')
+            continue
+        for one, other in zip(whole, killed, strict=True):
+            one_state, other_state = read_checkpoint(one), read_checkpoint(other)
+            for part in ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers'):
+                if not same(one_state.get(part), other_state.get(part)):
+                    differing.append(f'{one.name}:{part}')
+    return differing
+
+
+def same(one: object, other: object) -> bool:
+    """Says whether two nested structures hold the same values, tensors bit by bit."""
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+if __name__ == '__main__':
+    arguments = parse_args()
+    run(lambda: main(arguments))

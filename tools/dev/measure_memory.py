@@ -1,0 +1,122 @@
+"""Measures the peak memory of training and evaluating segmentors on the CPU, each in a process of its own.
+
+``slide`` evaluates by windows of 512x512 at steps of 341 pixels, and exits with 1 if that takes more than it may.
+``--cycles N`` merges, evaluates and restores N times instead, and exits with 1 if memory grows.
+"""
+
+import argparse
+import gc
+import multiprocessing
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+from growth import growth
+from mmengine.config import Config
+
+from mmreplk.benchmarks import environment
+from mmreplk.benchmarks.measure import resident_mib
+from mmreplk.cli import run
+from mmreplk.io import write_json
+from mmreplk.mm.benchmarks.memory import (
+    WORKS,
+    build_segmentor,
+    evaluation,
+    labelled_batch,
+    measure_memory,
+    slide_bound_mib,
+)
+from mmreplk.mm.config import add_cfg_options, load_config
+
+WINDOW, STRIDE = (512, 512), (341, 341)
+# By how much each may grow over all cycles: less than a small tensor, or one object, in every cycle.
+LIMITS = dict(memory_mib=4, objects=100)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('configs', nargs='+', help='config files of segmentors')
+    parser.add_argument('--work', nargs='+', choices=WORKS, default=WORKS[:3], help='what to measure')
+    parser.add_argument(
+        '--size', type=int, nargs=2, action='append', metavar=('H', 'W'), help='pixels of an image; default 512 512')
+    parser.add_argument('--train-batch', type=int, default=2, help='images in a training step; default %(default)s')
+    parser.add_argument('--cycles', type=int, help='count memory over this many evaluations instead')
+    parser.add_argument('--json', help='file for the figures')
+    add_cfg_options(parser)
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    sizes = [tuple(size) for size in args.size or [(512, 512)]]
+    report = dict(environment=environment('cpu'), results=[])
+    measure = cycles if args.cycles else peaks
+    for config in args.configs:
+        for row in measure(config, args, sizes):
+            report['results'].append(row)
+    if args.json:
+        write_json(report, args.json)
+    sys.exit(0 if all(row['is_within'] for row in report['results']) else 1)
+
+
+def peaks(config: str, args: argparse.Namespace, sizes: list[tuple[int, int]]) -> list[dict]:
+    """Measures every kind of work with one config."""
+    cfg = load_config(config, args.cfg_options)
+    cfg.model.test_cfg = dict(mode='whole')
+    rows = []
+    window = in_a_process(measure_memory, cfg, 'evaluate', WINDOW)['extra'] if 'slide' in args.work else None
+    for size in sizes:
+        for work in args.work:
+            batch = args.train_batch if work.startswith('train') else 1
+            cfg.model.test_cfg = dict(mode='slide', crop_size=WINDOW, stride=STRIDE) if work == 'slide' else \
+                dict(mode='whole')
+            row = in_a_process(measure_memory, cfg, work, size, batch)
+            bound = slide_bound_mib(size, cfg.model.decode_head.num_classes, window) if work == 'slide' else None
+            rows.append(dict(config=config, work=work, size=size, batch=batch, bound=bound,
+                             is_within=bound is None or row['extra'] <= bound, **row))  # yapf: disable
+            print(f'{config}, {work}, {size[0]}x{size[1]}, {batch} a batch: weights {row["weights"]:.0f} MiB, '
+                  f'{row["extra"]:.0f} MiB more{"" if bound is None else f" of {bound:.0f} allowed"}; '
+                  f'the whole process {row["peak"]:.0f} MiB', flush=True)  # yapf: disable
+    return rows
+
+
+def cycles(config: str, args: argparse.Namespace, sizes: list[tuple[int, int]]) -> list[dict]:
+    """Counts what evaluating again and again with one config adds."""
+    results = []
+    for size in sizes:
+        rows = in_a_process(evaluation_cycles, load_config(config, args.cfg_options), size, args.cycles)
+        found = {name: growth([row['cycle'] for row in rows], [row[name] for row in rows], limit)
+                 for name, limit in LIMITS.items()}  # yapf: disable
+        print(f'{config}, {args.cycles} evaluations of {size[0]}x{size[1]}: ' + ', '.join(
+            f'{name} {one.median:.0f} {one.growth:+.2f}' for name, one in found.items()), flush=True)  # yapf: disable
+        results.append(dict(config=config, size=size, rows=rows, is_within=all(one.is_flat for one in found.values()),
+                            growth={name: one._asdict() for name, one in found.items()}))  # yapf: disable
+    return results
+
+
+def evaluation_cycles(cfg: Config, size: tuple[int, int], cycles: int, every: int = 10) -> list[dict[str, float]]:
+    """Merges, evaluates and restores one model again and again; returns what the process held after ``every`` cycles.
+
+    Returns:
+        Rows of ``cycle``, ``memory_mib`` and ``objects``, the number of Python objects with references.
+    """
+    model, data, rows = build_segmentor(cfg).train(), labelled_batch(cfg, size, 1), []
+    evaluate = evaluation(model, data)
+    for cycle in range(1, cycles + 1):
+        evaluate()
+        model.train()
+        if cycle % every == 0:
+            gc.collect()
+            rows.append(dict(cycle=cycle, memory_mib=resident_mib(), objects=len(gc.get_objects())))
+    return rows
+
+
+def in_a_process(function: Callable, *arguments: Any) -> Any:
+    """Returns what ``function`` returns in a fresh process, whose memory is its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+if __name__ == '__main__':
+    arguments = parse_args()
+    run(lambda: main(arguments))

@@ -1,0 +1,37 @@
+"""Shows what a checkpoint of a RepLKNet holds, whoever saved it, and writes it as one that loads everywhere."""
+
+import argparse
+import os
+
+from mmreplk import InputError
+from mmreplk.cli import add_trust_checkpoint, run
+from mmreplk.weights import read_checkpoint
+from mmreplk.weights.conversion import convert, describe
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('checkpoint', help='official, mmpretrain or our checkpoint')
+    parser.add_argument('out', nargs='?', help='file to write; without it, the checkpoint is only shown')
+    parser.add_argument('--force', action='store_true', help='replace OUT if it is there')
+    add_trust_checkpoint(parser)
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    saved = read_checkpoint(args.checkpoint, args.trust_checkpoint, mmap=True)
+    if args.out and os.path.exists(args.out) and os.path.samefile(args.checkpoint, args.out):
+        raise InputError(f'{args.out!r} is the checkpoint that is to be read, and is never overwritten')
+    try:
+        for title, text in describe(saved).items():
+            print(f'{title:<14} {text}')
+        if args.out:
+            convert(saved, args.out, args.force)
+            print(f'{"written":<14} {args.out}')
+    except InputError as error:
+        raise InputError(f'checkpoint {args.checkpoint!r}: {error}') from error
+
+
+if __name__ == '__main__':
+    arguments = parse_args()
+    run(lambda: main(arguments))

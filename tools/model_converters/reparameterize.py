@@ -1,0 +1,40 @@
+"""Writes the deploy checkpoint of a training checkpoint: large kernels merged and, if asked, BatchNorms folded."""
+
+import argparse
+import os
+
+from mmreplk import InputError
+from mmreplk.cli import add_trust_checkpoint, run
+from mmreplk.weights import read_checkpoint, write_checkpoint
+from mmreplk.weights.conversion import reparameterize_checkpoint
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('checkpoint', help='training checkpoint of a backbone, segmentor or detector')
+    parser.add_argument('out', help='file to write, for RepLKNet(deploy=True)')
+    parser.add_argument('--fuse-bn', action='store_true',
+                        help='fold all BatchNorms of the backbone, for RepLKNet(deploy=True, fuse_bn=True)')
+    parser.add_argument('--ema', action='store_true', help='take the averaged weights')
+    parser.add_argument('--eps', type=float, default=1e-5, help='of the BatchNorms that were trained')
+    parser.add_argument('--force', action='store_true', help='replace OUT if it is there')
+    add_trust_checkpoint(parser)
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    saved = read_checkpoint(args.checkpoint, args.trust_checkpoint)
+    if os.path.exists(args.out) and os.path.samefile(args.checkpoint, args.out):
+        raise InputError(f'{args.out!r} is the checkpoint that is to be read, and is never overwritten')
+    try:
+        merged = reparameterize_checkpoint(saved, args.fuse_bn, args.ema, args.eps)
+    except InputError as error:
+        raise InputError(f'checkpoint {args.checkpoint!r}: {error}') from error
+    write_checkpoint(merged, args.out, args.force)
+    print(f'{args.out}: {merged["meta"]["reparameterized"]}, {len(merged["state_dict"])} tensors; load it with '
+          f'model.backbone.deploy=True{" model.backbone.fuse_bn=True" if args.fuse_bn else ""}')
+
+
+if __name__ == '__main__':
+    arguments = parse_args()
+    run(lambda: main(arguments))
