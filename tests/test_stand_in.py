@@ -30,7 +30,8 @@ def convolution(monkeypatch):
 
 def test_one_command_prints_the_folder_that_is_not_on_the_path_by_itself():
     folder = python('-m', 'mmreplk', 'stand-in')
-    assert folder == stand_in_path() and {path.name for path in Path(folder).glob('*.py')} == {'__init__.py', f'{NAME}.py'}
+    assert folder == stand_in_path()
+    assert {path.name for path in Path(folder).glob('*.py')} == {'__init__.py', f'{NAME}.py'}
     look = f'import importlib.util, mmreplk; print(importlib.util.find_spec({NAME!r}))'
     assert python('-c', look) == 'None'
     path = os.pathsep.join([folder, str(ROOT)])
@@ -46,8 +47,8 @@ from {NAME} import DepthWiseConv2dImplicitGEMM
 print(DepthWiseConv2dImplicitGEMM(8, 31, bias=False))
 """
     text = python('-c', code, LARGE_KERNEL_CONV_IMPL=stand_in_path())
-    assert text == ('DepthWiseConv2dImplicitGEMM(8, 8, kernel_size=(31, 31), stride=(1, 1), padding=(15, 15), groups=8, '
-                    'bias=False)')
+    assert text == ('DepthWiseConv2dImplicitGEMM(8, 8, kernel_size=(31, 31), stride=(1, 1), padding=(15, 15), '
+                    'groups=8, bias=False)')
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16, torch.float64], ids=str)

@@ -1,7 +1,6 @@
 """The public large-kernel depthwise convolution, and the one place that chooses what computes it."""
 
 import functools
-import importlib.util
 import logging
 import math
 
@@ -9,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..required import TRITON_PROBLEM
 from . import cpu
 
-HAS_TRITON = importlib.util.find_spec('triton') is not None
 # PyTorch's depthwise convolutions on GPUs are specialized up to this kernel extent.
 LARGEST_SPECIALIZED = 7
 
@@ -136,8 +135,8 @@ def _why_not(backend: str, x: Tensor, is_same: bool) -> str | None:
         return f'the input is on {x.device}'
     if backend == 'cpu':
         return None if cpu.IS_SUPPORTED else 'it needs an x86 CPU with AVX2 and oneDNN'
-    if not HAS_TRITON:
-        return 'Triton is not installed'
+    if TRITON_PROBLEM is not None:
+        return TRITON_PROBLEM
     if torch.version.hip or torch.cuda.get_device_properties(x.device).major < 8:
         return 'it needs an NVIDIA GPU of compute capability 8.0 or higher'
     return None

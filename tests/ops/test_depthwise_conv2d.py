@@ -260,7 +260,7 @@ def test_what_pytorch_may_never_return_from_takes_the_fast_path(monkeypatch, lay
 
 
 def test_choice_on_a_gpu(monkeypatch, caplog):
-    monkeypatch.setattr(choice, 'HAS_TRITON', True)
+    monkeypatch.setattr(choice, 'TRITON_PROBLEM', None)
     monkeypatch.setattr(torch.version, 'hip', None)
     capability = SimpleNamespace(major=8)
     monkeypatch.setattr(torch.cuda, 'get_device_properties', lambda device: capability)
