@@ -1,5 +1,7 @@
 """The fast depthwise convolution for models that were not written for it."""
 
+from collections.abc import Callable
+
 from torch import nn
 
 from .errors import InputError
@@ -16,6 +18,10 @@ class AcceleratedConv2d(nn.Conv2d):
     forward = LargeKernelConv2d.forward
 
 
+# What becomes of which class: those that compute just what nn.Conv2d does, by themselves or by libraries that say so.
+ACCELERATED: dict[type[nn.Conv2d], type[nn.Conv2d]] = {nn.Conv2d: AcceleratedConv2d}
+
+
 def accelerate(model: nn.Module) -> list[str]:
     """Gives the depthwise convolutions of any model the operator of this package, in place.
 
@@ -23,7 +29,7 @@ def accelerate(model: nn.Module) -> list[str]:
     else changes: the module stays the same object, with its parameters, buffers, name and hooks, so optimizers, state
     dicts, averaged copies and wrappers hold before and after. Which way is faster is chosen at every call, by the
     sizes, dtype and device of the input; layers that no input would make faster are left alone, and so are subclasses
-    of ``nn.Conv2d`` and layers whose ``forward`` somebody has replaced.
+    of ``nn.Conv2d`` (but for MMCV's of that name) and layers whose ``forward`` somebody has replaced.
 
     What is true of :func:`mmreplk.ops.depthwise_conv2d` becomes true of the model: the fast path has no second
     derivative. Tools that look for the exact class, ``torch.jit.script`` among them, want the model restored.
@@ -37,9 +43,7 @@ def accelerate(model: nn.Module) -> list[str]:
     Raises:
         InputError: If ``model`` is not an ``nn.Module``.
     """
-    names = [name for name, module in _named_modules(model) if _is_slow(module)]
-    _set_class(model, names, AcceleratedConv2d)
-    return names
+    return _change_classes(model, ACCELERATED, _may_be_faster)
 
 
 def restore(model: nn.Module) -> list[str]:
@@ -51,25 +55,20 @@ def restore(model: nn.Module) -> list[str]:
     Raises:
         InputError: If ``model`` is not an ``nn.Module``.
     """
-    names = [name for name, module in _named_modules(model) if type(module) is AcceleratedConv2d]
-    _set_class(model, names, nn.Conv2d)
-    return names
+    return _change_classes(model, {fast: plain for plain, fast in ACCELERATED.items()}, lambda module: True)
 
 
-def _named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
+def _change_classes(model: nn.Module, classes: dict[type, type], applies: Callable[[nn.Conv2d], bool]) -> list[str]:
     if not isinstance(model, nn.Module):
         raise InputError(f'model must be a torch.nn.Module, got {type(model).__name__}')
-    return list(model.named_modules())
+    changed = [(name, module) for name, module in model.named_modules() if type(module) in classes and applies(module)]
+    for _, module in changed:
+        module.__class__ = classes[type(module)]
+    return [name for name, _ in changed]
 
 
-def _set_class(model: nn.Module, names: list[str], cls: type[nn.Conv2d]) -> None:
-    for name in names:
-        model.get_submodule(name).__class__ = cls
-
-
-def _is_slow(module: nn.Module) -> bool:
-    """Whether the operator may take the place of ``module`` and be faster."""
-    if type(module) is not nn.Conv2d or 'forward' in vars(module):
+def _may_be_faster(module: nn.Conv2d) -> bool:
+    if 'forward' in vars(module):
         return False
     is_depthwise = module.groups == module.in_channels == module.out_channels and module.padding_mode == 'zeros'
     padding = 0 if module.padding == 'valid' else module.padding
