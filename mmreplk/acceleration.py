@@ -6,7 +6,7 @@ from torch import nn
 
 from .errors import InputError
 from .layers import LargeKernelConv2d
-from .ops import can_be_faster
+from .ops import may_gain
 
 
 class AcceleratedConv2d(nn.Conv2d):
@@ -43,7 +43,7 @@ def accelerate(model: nn.Module) -> list[str]:
     Raises:
         InputError: If ``model`` is not an ``nn.Module``.
     """
-    return _change_classes(model, ACCELERATED, _may_be_faster)
+    return _change_classes(model, ACCELERATED, _may_gain)
 
 
 def restore(model: nn.Module) -> list[str]:
@@ -67,9 +67,9 @@ def _change_classes(model: nn.Module, classes: dict[type, type], applies: Callab
     return [name for name, _ in changed]
 
 
-def _may_be_faster(module: nn.Conv2d) -> bool:
+def _may_gain(module: nn.Conv2d) -> bool:
     if 'forward' in vars(module):
         return False
     is_depthwise = module.groups == module.in_channels == module.out_channels and module.padding_mode == 'zeros'
     padding = 0 if module.padding == 'valid' else module.padding
-    return is_depthwise and can_be_faster(module.kernel_size, module.stride, padding, module.dilation)
+    return is_depthwise and may_gain(module.kernel_size, module.stride, padding, module.dilation)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import torch
 
+from ..ops.tuning import processor
+
 TURN_MS = 5  # how long a turn of a short function is at least
 
 
@@ -101,7 +103,7 @@ def environment(device: str) -> dict[str, str | None]:
     Args:
         device: ``'cuda'``, of which the driver's and cuDNN's versions are told too, or ``'cpu'``.
     """
-    cpu = f'{_processor()}, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads'
+    cpu = f'{processor()}, {torch.get_num_threads()} threads'
     found = dict(device=torch.cuda.get_device_name() if device == 'cuda' else cpu, torch=torch.__version__,
                  triton=_version('triton'), cuda=torch.version.cuda, python=platform.python_version(),
                  commit=_output('git', 'rev-parse', 'HEAD'))  # yapf: disable
@@ -109,14 +111,6 @@ def environment(device: str) -> dict[str, str | None]:
         found.update(cudnn=str(torch.backends.cudnn.version()),
                      driver=_output('nvidia-smi', '--query-gpu=driver_version', '--format=csv,noheader'))
     return found
-
-
-def _processor() -> str:
-    """Returns the processor by name, where the system tells it."""
-    cpuinfo = Path('/proc/cpuinfo')
-    found = re.search(r'^model name\s*: (.+)$', cpuinfo.read_text(), re.M) if cpuinfo.exists() else None
-    family = re.search(r'^cpu family\s*: (.+)$', cpuinfo.read_text(), re.M) if found else None
-    return f'{found[1]} (family {family[1]})' if family else f'{platform.machine()} CPU'
 
 
 def _version(package: str) -> str | None:

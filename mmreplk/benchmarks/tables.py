@@ -9,6 +9,7 @@ from ..io import markdown_table
 PASSES = {'forward': 'forward', 'grad_input': 'gradient of the input', 'grad_weight': 'gradient of the filter',
           'forward+backward': 'forward and backward'}  # yapf: disable
 OURS, BASELINE = 'mmreplk', 'torch'
+RUNTIMES = ('onnxruntime', 'openvino')
 
 
 def benchmark_tables(folder: str | Path) -> str:
@@ -24,7 +25,7 @@ def benchmark_tables(folder: str | Path) -> str:
     for path in sorted(Path(folder).rglob('*.json')):
         report = json.loads(path.read_text())
         rows = report.get('results') or [{}]
-        table = next((make for key, make in TABLES.items() if key in rows[0]), None)
+        table = next((make for field, make in TABLES.items() if field in rows[0]), None)
         if table is not None:
             made_with = ', '.join(f'{name} {value}' for name, value in report['environment'].items() if value)
             name = path.relative_to(folder).as_posix()
@@ -85,8 +86,24 @@ def _acceleration(report: dict) -> str:
     return markdown_table(head, lines)
 
 
-# Of the key by which the rows of each kind of report are known.
-TABLES = {'rival': _operator, 'form': _model, 'plain_ms': _acceleration}
+def runtimes_table(report: dict) -> str:
+    """Returns the table of a comparison with the runtimes of CPUs."""
+    cases: dict[tuple, dict[str, float]] = {}
+    for row in report['results']:
+        case = row['network'], row['n'], row['c'], row['h'], f'{row["kh"]}x{row["kw"]}', row['dtype']
+        cases.setdefault(case, {})[row['rival']] = row.get('median_ms')
+    lines = []
+    for (network, *shape, dtype), times in cases.items():
+        theirs = [times[name] for name in RUNTIMES if times.get(name)]
+        ratio = f'{min(theirs) / times[OURS]:.2f}' if theirs and times.get(OURS) else '-'
+        lines.append([network, ','.join(map(str, shape)), dtype, _ms(times.get(OURS)),
+                      *(_ms(times.get(name)) for name in (*RUNTIMES, BASELINE)), ratio])  # yapf: disable
+    return markdown_table(['network', 'N,C,H=W,KHxKW', 'dtype', 'ours, ms', 'ONNX Runtime, ms', 'OpenVINO, ms',
+                           'PyTorch, ms', 'better of the two / ours'], lines)  # yapf: disable
+
+
+# By a field that the rows of a report have, what makes its table.
+TABLES = {'network': runtimes_table, 'rival': _operator, 'form': _model, 'plain_ms': _acceleration}
 
 
 def _ms(value: float | None) -> str:

@@ -15,6 +15,7 @@ from .hooks import (
     BackboneWeightsHook,
     CheckDataHook,
     ExactResumeHook,
+    KeepSparsityHook,
     NonFiniteHook,
     PeakMemoryHook,
     ReparamHook,
@@ -26,8 +27,9 @@ from .optim import CPUAmpOptimWrapper, LargeKernelLayerDecayConstructor
 
 __all__ = [
     'AccelerateHook', 'AtomicLocalBackend', 'BackboneWeightsHook', 'CPUAmpOptimWrapper', 'CheckDataHook',
-    'ExactResumeHook', 'LargeKernelLayerDecayConstructor', 'LargeKernelMobileNetV2', 'NonFiniteHook', 'PeakMemoryHook',
-    'RepLKNet', 'ReparamHook', 'SLaK', 'SafeCheckpointHook', 'StrictLoadHook', 'UniRepLKNet'
+    'ExactResumeHook', 'KeepSparsityHook', 'LargeKernelLayerDecayConstructor', 'LargeKernelMobileNetV2',
+    'NonFiniteHook', 'PeakMemoryHook', 'RepLKNet', 'ReparamHook', 'SLaK', 'SafeCheckpointHook', 'StrictLoadHook',
+    'UniRepLKNet'
 ]
 
 logs.attach()
