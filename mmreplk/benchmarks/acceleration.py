@@ -61,7 +61,8 @@ def fill(model: nn.Module, images: Tensor) -> nn.Module:
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     for norm in norms:
         norm.momentum = 1
-    model.train()(images)
+    model.train()  # which returns nothing in some backbones of MM
+    model(images)
     for norm in norms:
         norm.momentum = 0.1
     return model
@@ -73,7 +74,8 @@ def results(model: nn.Module, images: Tensor) -> tuple[list[Tensor], list[Tensor
     Through fresh networks in training rounding errors grow without bounds, as BatchNorms divide by what is nearly zero.
     """
     model.zero_grad()
-    outputs = _outputs(model.eval(), images)
+    model.eval()
+    outputs = _outputs(model, images)
     _mean_square(outputs).backward()
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     model.zero_grad()
