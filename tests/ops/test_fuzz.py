@@ -10,7 +10,7 @@ from unittest import mock
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmreplk.ops import depthwise_conv2d, memory_format
@@ -83,7 +83,8 @@ def assert_format(t, channels_last):
 
 
 @pytest.mark.usefixtures('fast_path_for_small_maps')
-@settings(max_examples=int(os.environ.get('MMREPLK_FUZZ', 150)), derandomize=True, deadline=None)
+@settings(max_examples=int(os.environ.get('MMREPLK_FUZZ', 150)), derandomize=True, deadline=None,
+          suppress_health_check=[HealthCheck.too_slow])  # which asks the clock
 @given(problems())
 def test_any_problem_agrees_with_float64(problem):
     torch.manual_seed(problem['seed'])
