@@ -18,6 +18,7 @@ from .measure import time_in_turns
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}  # of the largest value
 CHECKED = 2  # images and channels that are compared with float64; none depends on the others
+LIMIT_OF_PYTORCH = 3e9  # N * C * H * W * KH * KW from which on PyTorch, a second and more, is not waited for
 PACKAGES = ('onnx', 'onnxruntime', 'openvino')
 
 
@@ -56,7 +57,7 @@ def compare(case: Case, dtype: torch.dtype, rounds: int = 10) -> list[dict[str, 
     OpenVINO computes so inside; ONNX Runtime, which cannot on CPUs, computes in float32.
 
     Returns:
-        For each, a row of the case, the dtype, ``rival``, the largest ``error`` relative to the largest value, median
+        For each (PyTorch up to LIMIT_OF_PYTORCH), a row of the case, the dtype, ``rival``, the largest ``error`` relative to the largest value, median
         and raw times in milliseconds. One that is wrong has no times.
 
     Raises:
@@ -69,10 +70,11 @@ def compare(case: Case, dtype: torch.dtype, rounds: int = 10) -> list[dict[str, 
     own = x.to(dtype), weight.to(dtype)
     work: dict[str, Callable[[], Any]] = {
         'mmreplk': lambda: depthwise_conv2d(*own),
-        'torch': lambda: F.conv2d(*own, padding=(kh // 2, kw // 2), groups=c),
         'onnxruntime': _onnxruntime(model, pixels),
         'openvino': _openvino(model, pixels, dtype),
     }
+    if n * c * h * h * kh * kw < LIMIT_OF_PYTORCH:
+        work['torch'] = lambda: F.conv2d(*own, padding=(kh // 2, kw // 2), groups=c)
     some = slice(CHECKED), slice(CHECKED)
     expected = reference.forward(x[some].double(), weight[some[1]].double())
     rows = []
