@@ -14,6 +14,7 @@ from .hooks import (
     BackboneWeightsHook,
     CheckDataHook,
     ExactResumeHook,
+    KeepSparsityHook,
     NonFiniteHook,
     PeakMemoryHook,
     ReparamHook,
@@ -25,8 +26,8 @@ from .optim import CPUAmpOptimWrapper, LargeKernelLayerDecayConstructor
 
 __all__ = [
     'AtomicLocalBackend', 'BackboneWeightsHook', 'CPUAmpOptimWrapper', 'CheckDataHook', 'ExactResumeHook',
-    'LargeKernelLayerDecayConstructor', 'LargeKernelMobileNetV2', 'NonFiniteHook', 'PeakMemoryHook', 'RepLKNet',
-    'ReparamHook', 'SLaK', 'SafeCheckpointHook', 'StrictLoadHook', 'UniRepLKNet'
+    'KeepSparsityHook', 'LargeKernelLayerDecayConstructor', 'LargeKernelMobileNetV2', 'NonFiniteHook',
+    'PeakMemoryHook', 'RepLKNet', 'ReparamHook', 'SLaK', 'SafeCheckpointHook', 'StrictLoadHook', 'UniRepLKNet'
 ]
 
 logs.attach()
