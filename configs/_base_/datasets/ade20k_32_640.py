@@ -7,8 +7,10 @@ train_pipeline[3].crop_size = crop_size
 test_pipeline = _base_.test_pipeline
 test_pipeline[1].scale = (2560, 640)
 tta_pipeline = _base_.tta_pipeline
-for resize, ratio in zip(tta_pipeline[1].transforms[0], (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)):
-    resize.scale = (int(2560 * ratio), int(640 * ratio))
+tta_pipeline[1].transforms[0] = [
+    dict(type='Resize', scale=(int(2560 * ratio), int(640 * ratio)), keep_ratio=True)
+    for ratio in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader

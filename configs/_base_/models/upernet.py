@@ -1,4 +1,4 @@
-# UperNet, as all official codes have it: 512 head channels, an FCN auxiliary head. Backbone and in_channels are missing.
+# UperNet as the official codes have it: 512 head channels, an FCN auxiliary head. Backbone and in_channels are missing.
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 model = dict(
     type='EncoderDecoder',
