@@ -8,6 +8,7 @@ from ..io import markdown_table
 PASSES = {'forward': 'forward', 'grad_input': 'gradient of the input', 'grad_weight': 'gradient of the filter',
           'forward+backward': 'forward and backward'}  # yapf: disable
 OURS, BASELINE = 'mmreplk', 'torch'
+RUNTIMES = ('onnxruntime', 'openvino')
 
 
 def benchmark_tables(folder: str | Path) -> str:
@@ -23,7 +24,7 @@ def benchmark_tables(folder: str | Path) -> str:
     for path in sorted(Path(folder).rglob('*.json')):
         report = json.loads(path.read_text())
         rows = report.get('results') or [{}]
-        table = _operator if 'rival' in rows[0] else _model if 'form' in rows[0] else None
+        table = next((make for field, make in TABLES.items() if field in rows[0]), None)
         if table is not None:
             made_with = ', '.join(f'{name} {value}' for name, value in report['environment'].items() if value)
             name = path.relative_to(folder).as_posix()
@@ -69,6 +70,26 @@ def _model(report: dict) -> str:
         lines.append([row['part'], form, row['batch'], 'x'.join(map(str, row['size'])), row['dtype'],
                       _ms(row['median_ms']), f'{row["median_ms"] / base:.3f}', f'{share:.0%}' if share else ''])
     return f'{report["config"]}\n\n{markdown_table(head, lines)}'
+
+
+def runtimes_table(report: dict) -> str:
+    """Returns the table of a comparison with the runtimes of CPUs."""
+    cases: dict[tuple, dict[str, float]] = {}
+    for row in report['results']:
+        case = row['network'], row['n'], row['c'], row['h'], f'{row["kh"]}x{row["kw"]}', row['dtype']
+        cases.setdefault(case, {})[row['rival']] = row.get('median_ms')
+    lines = []
+    for (network, *shape, dtype), times in cases.items():
+        theirs = [times[name] for name in RUNTIMES if times.get(name)]
+        ratio = f'{min(theirs) / times[OURS]:.2f}' if theirs and times.get(OURS) else '-'
+        lines.append([network, ','.join(map(str, shape)), dtype, _ms(times.get(OURS)),
+                      *(_ms(times.get(name)) for name in (*RUNTIMES, BASELINE)), ratio])  # yapf: disable
+    return markdown_table(['network', 'N,C,H=W,KHxKW', 'dtype', 'ours, ms', 'ONNX Runtime, ms', 'OpenVINO, ms',
+                           'PyTorch, ms', 'better of the two / ours'], lines)  # yapf: disable
+
+
+# By a field that the rows of a report have, what makes its table.
+TABLES = {'network': runtimes_table, 'rival': _operator, 'form': _model}
 
 
 def _ms(value: float | None) -> str:

@@ -1,6 +1,7 @@
 """A network and data that use every source of randomness, small enough to train in a second."""
 
 import random
+import uuid
 
 import numpy as np
 import torch
@@ -112,5 +113,5 @@ def make_runner(work_dir, *hooks, model=None, by_epoch=False, end=6, val_interva
         log_processor=dict(by_epoch=by_epoch),
         randomness=dict(seed=seed),
         default_scope='mmengine',
-        experiment_name=f'toy{random.random()}',
+        experiment_name=uuid.uuid4().hex,
         **options)  # yapf: disable
