@@ -14,6 +14,7 @@ from mmreplk.benchmarks import count_flops
 from mmreplk.mm.backbones import network_of
 from mmreplk.mm.building import build_empty_model
 from mmreplk.mm.config import load_config
+from mmreplk.weights import PUBLISHED as KNOWN
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = {path.stem: path for path in sorted((ROOT / 'configs').glob('*.py'))}
@@ -101,6 +102,21 @@ def test_every_published_model_is_in_the_index():
         # MIM puts lists into lower case, whatever is in them.
         assert all(isinstance(item, str) for value in model['Metadata'].values() if isinstance(value, list)
                    for item in value)  # yapf: disable
+
+
+@pytest.mark.parametrize('name', [*PUBLISHED, *sorted(UNPUBLISHED)])
+def test_weights_are_those_of_the_table(name):
+    """What a config begins with is of its network and size, and the index has the address of what it ends with."""
+    weights = on(name, 8).model.backbone
+    begin = KNOWN[weights.init_cfg.checkpoint]
+    assert (begin.network, begin.arch, begin.kind) == (weights.type, weights.arch, 'classifier')
+    pre_training = 'ImageNet-22K' if 'in22k' in name else 'MegData-73M' if 'replknetxl' in name else 'ImageNet-1K'
+    assert begin.data.split(',')[0] == pre_training
+    if PUBLISHED.get(name, {}).get('Official Weights'):
+        end = next(known for known in KNOWN.values() if PUBLISHED[name]['Official Weights'] in (known.url, known.page))
+        assert (end.network, end.arch) == (weights.type, weights.arch)
+        metrics = [f'{value:.1f}' for result in PUBLISHED[name]['Results'] for value in result['Metrics'].values()]
+        assert all(metric in end.result for metric in (metrics[:1] if end.kind == 'segmentor' else metrics))
 
 
 OFFICIAL_RUNS = dict(  # GPUs x images, steps, warm-up
@@ -205,6 +221,13 @@ def test_sizes_of_ade20k(name):
     else:
         assert cfg.model.test_cfg == dict(mode='whole') and cfg.tta_pipeline[1].transforms[1] == [to_multiple]
         assert [step.type for step in test[2:]] == ['ResizeToMultiple', 'LoadAnnotations', 'PackSegInputs']
+
+
+@pytest.mark.parametrize('network', ['unireplknet', 'slak'])
+def test_tiny_networks_cost_the_same(network):
+    costs = [count_flops(build_empty_model(on(f'upernet_{name}_tiny_camvid', 8)), (256, 256))['flops']
+             for name in ('replknet', network)]  # yapf: disable
+    assert costs[1] == pytest.approx(costs[0], rel=.06)
 
 
 def test_drop_path_rates():
