@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..ops import depthwise_conv2d, memory_format
-from ..ops.cpu import costs, undilated
+from ..ops.cpu import costs, facts, undilated
 from ..ops.cpu.costs import Problem
 from .measure import time_in_turns
 
@@ -22,8 +22,8 @@ STRIPS = dict(n=(1, 8), c=(64, 256), h=(16, 32, 64, 128), k=((51, 5), (5, 51), (
 PASSES = ('forward', 'grad_input', 'grad_weight')
 LIMIT = 2e9  # useful operations; larger cases take PyTorch more than a few seconds
 GOAL = 0.9  # what of the best way's speed is to be reached
-# N * C * H * W * KH * KW from which on PyTorch's gradient of the filter is not waited for, and by how much a way may be
-# predicted to be slower than the cheapest to be tried at all.
+# N * C * H * W * KH * KW from which on PyTorch is not waited for on a CPU where it has no compiled kernel, and by how
+# much a way may be predicted to be slower than the cheapest to be tried at all.
 LIMIT_OF_PYTORCH, HOPELESS = 1e8, 5
 Row = dict[str, Any]
 
@@ -50,7 +50,8 @@ def measure(problem: Problem, device: str, rounds: int) -> Row:
     row = dict(key(problem), ms={})
     for what in PASSES:
         work = {'mmreplk': _pass(what, depthwise_conv2d, x, weight, grad)}
-        if what != 'grad_weight' or n * c * h * w * kh * kw < LIMIT_OF_PYTORCH:
+        is_slow = max(kh, kw) >= (5 if what == 'grad_weight' else facts.LARGEST_FORWARD + 1)
+        if device != 'cpu' or not is_slow or n * c * h * w * kh * kw < LIMIT_OF_PYTORCH:
             work['torch'] = _pass(what, _torch, x, weight, grad)
         if device == 'cpu' and max(kh, kw) > 1:
             work.update(_ways(what, problem, x, weight, grad))

@@ -34,21 +34,27 @@ CHECKED = 2  # images and channels that are compared with float64; none depends 
 
 
 class Case(NamedTuple):
-    """A square convolution: input ``(N, C, H, H)``, kernel ``K x K``."""
+    """A convolution of a square map: input ``(N, C, H, H)``, kernel ``K x KW``; ``K x K`` where ``kw`` is None."""
     n: int
     c: int
     h: int
     k: int
+    kw: int | None = None
+
+    @property
+    def kernel_size(self) -> tuple[int, int]:
+        return self.k, self.kw or self.k
 
     def useful_flop(self, what: str) -> int:
         """Operations of one of PASSES on the taps that fall inside the map, two for each."""
-        half = self.k // 2
-        taps = sum(min(self.h - 1, y + half) - max(0, y - half) + 1 for y in range(self.h))
-        return 2 * self.n * self.c * taps**2 * (3 if what == 'forward+backward' else 1)
+        ky, kx = (sum(min(self.h - 1, y + k // 2) - max(0, y - k // 2) + 1 for y in range(self.h))
+                  for k in self.kernel_size)  # yapf: disable
+        return 2 * self.n * self.c * ky * kx * (3 if what == 'forward+backward' else 1)
 
     def least_values(self, what: str) -> int:
         """Values that one of PASSES cannot but read and write: two maps and a filter."""
-        return (2 * self.n * self.c * self.h**2 + self.c * self.k**2) * (3 if what == 'forward+backward' else 1)
+        values = 2 * self.n * self.c * self.h**2 + self.c * math.prod(self.kernel_size)
+        return values * (3 if what == 'forward+backward' else 1)
 
 
 def _torch(x: Tensor, weight: Tensor) -> Tensor:
@@ -119,7 +125,7 @@ def benchmark(case: Case, precision: str, device: str, passes: Sequence[str] = P
     rivals = rivals_on(device) if rivals is None else rivals
     dtype, _, tolerance = PRECISIONS[precision]
     x = torch.randn(case.n, case.c, case.h, case.h, device=device, dtype=dtype)
-    weight = torch.randn(case.c, 1, case.k, case.k, device=device, dtype=dtype) / case.k
+    weight = torch.randn(case.c, 1, *case.kernel_size, device=device, dtype=dtype) / math.prod(case.kernel_size)**.5
     grad, rows = torch.randn_like(x), []
     copies = copies_for(x.nbytes + weight.nbytes, device)
     operands = {}
@@ -153,22 +159,24 @@ def _predicted_ms(case: Case, x: Tensor, what: str) -> float | None:
     if not x.is_cuda:
         return None
     from ..ops.triton import cost, layout, tiles
+    from ..ops.triton.grad_weight import product_precision
     gpu, columns = layout.gpu_of(x), tiles.round_up(case.h, tiles.ALIGN)
-    problem = tiles.Problem(*case[:3], columns, case.k, case.k, 1, 1, x.itemsize, layout.precision_of(x))
+    problem = tiles.Problem(*case[:3], columns, *sorted(case.kernel_size), 1, 1, x.itemsize, layout.precision_of(x))
     forward = cost.forward(problem, cost.forward_tiles(problem, gpu)[0], gpu)
+    problem = problem._replace(precision=product_precision(x, gpu))
     grad_weight = cost.grad_weight(problem, cost.grad_weight_tiles(problem, gpu)[0], gpu)
     microseconds = {'grad_weight': grad_weight, 'forward+backward': 2 * forward + grad_weight}.get(what, forward)
     return microseconds / 1e3
 
 
-def roofs(precision: str, device: str) -> dict[str, float]:
+def roofs(precision: str, device: str, rounds: int = 10) -> dict[str, float]:
     """Measures the matrix multiplication rate, in TFLOP/s, and the copy bandwidth, in GB/s, of this very device."""
     size = 8192 if device == 'cuda' else 2048
     a, b = (torch.randn(size, size, device=device, dtype=PRECISIONS[precision].dtype) for _ in range(2))
     source = torch.empty(2**28 if device == 'cuda' else 2**26, device=device, dtype=torch.uint8)
     target = torch.empty_like(source)
     with _tf32(precision):
-        times = time_in_turns(dict(gemm=lambda: a @ b, copy=lambda: target.copy_(source)), device, 10)
+        times = time_in_turns(dict(gemm=lambda: a @ b, copy=lambda: target.copy_(source)), device, rounds)
     return dict(gemm_tflops=2 * size**3 / statistics.median(times['gemm']) / 1e9,
                 copy_gb_per_s=2 * source.numel() / statistics.median(times['copy']) / 1e6)  # yapf: disable
 

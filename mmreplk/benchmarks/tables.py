@@ -35,7 +35,7 @@ def benchmark_tables(folder: str | Path) -> str:
 def _operator(report: dict) -> str:
     cases: dict[tuple, dict[tuple, float]] = {}
     for row in report['results']:
-        case = cases.setdefault((row['n'], row['c'], row['h'], row['k'], row['precision']), {})
+        case = cases.setdefault((row['n'], row['c'], row['h'], _kernel(row), row['precision']), {})
         if 'what' in row:  # a rival that is wrong was not timed
             case[row['what'], row['rival']] = row['median_ms']
     rivals = [r for r in dict.fromkeys(row['rival'] for row in report['results']) if r not in (OURS, BASELINE)]
@@ -48,6 +48,10 @@ def _operator(report: dict) -> str:
             lines.append([','.join(map(str, shape)), precision, title, _ms(theirs), _ms(ours), ratio,
                           *(_ms(times.get((what, rival))) for rival in rivals)])  # yapf: disable
     return markdown_table(head, lines) + _grid(report.get('grid', []))
+
+
+def _kernel(row: dict) -> str:
+    return f'{row["k"]}x{row["kw"]}' if row.get('kw') else str(row['k'])
 
 
 def _grid(grid: list[dict]) -> str:

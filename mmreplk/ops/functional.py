@@ -59,12 +59,11 @@ def depthwise_conv2d(
     """
     # A small map takes no longer than some hundred attribute lookups: operands are looked at only in case of error.
     try:
-        sizes = _as_integers(weight.shape) if torch.jit.is_tracing() else weight.shape
-        groups, channels_per_group, kh, kw = sizes
+        groups, channels_per_group, kh, kw = weight.shape
+        if torch.jit.is_tracing():
+            (channels_per_group, kh, kw), backend = _as_integers((channels_per_group, kh, kw)), backend or 'torch'
         if x.ndim != 4 or channels_per_group != 1 or x.device != weight.device:
             raise ValueError
-        if backend is None and _is_traced():
-            backend = 'torch'
         if stride == 1 and padding == 'same' and dilation == 1 and kh % 2 and kw % 2:
             geometry = Geometry((1, 1), (kh // 2, kw // 2), (1, 1), True)
         else:
@@ -91,12 +90,12 @@ class Geometry(NamedTuple):
 
 
 @torch.compiler.assume_constant_result
-def _is_traced() -> bool:
-    """Whether an exporter or tracer looks on, which is to see an ordinary convolution.
+def _is_exported() -> bool:
+    """Whether an exporter looks on, which is to see an ordinary convolution.
 
     Asked of Python and not of Dynamo, to which ``is_exporting`` is always true in PyTorch 2.11.
     """
-    return torch.jit.is_tracing() or torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()
+    return torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()
 
 
 def _as_integers(sizes: Sequence[int | Tensor]) -> list[int]:
@@ -113,7 +112,7 @@ def _choose_backend(x: Tensor, weight: Tensor, kernel_size: tuple[int, int], geo
         is_faster = gpu.gains(x.numel(), kernel_size, is_training)
     else:
         is_faster = cpu.gains(x, weight, _compute_dtype(x), geometry.dilation, geometry.is_same, is_training)
-    if not is_faster:
+    if not is_faster or _is_exported():
         return 'torch'
     backend = 'triton' if x.is_cuda else 'cpu'
     reason = _why_not(backend, x, geometry)
@@ -180,10 +179,7 @@ def _log_once(message: str) -> None:
 
 def _compute_dtype(x: Tensor) -> torch.dtype:
     """Returns the dtype that autocast gives ``x`` in ``F.conv2d``."""
-    device = x.device.type
-    if x.dtype not in LOWERED or not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
-        return x.dtype
-    return torch.get_autocast_dtype(device)
+    return torch.get_autocast_dtype(x.device.type) if _is_autocast(x) else x.dtype
 
 
 def _autocast(x: Tensor, *others: Tensor | None) -> list[Tensor | None]:
@@ -223,8 +219,9 @@ def _is_relu(activation: str | None) -> bool:
 def _is_autocast(*tensors: Tensor) -> bool:
     """Whether autocast gives all ``tensors`` one dtype."""
     device = tensors[0].device.type
-    is_enabled = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-    return is_enabled and all(t.dtype in LOWERED for t in tensors)
+    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        return False
+    return all(t.dtype in LOWERED for t in tensors)
 
 
 def _geometry(kernel_size: tuple[int, int], stride, padding, dilation) -> Geometry:

@@ -133,6 +133,17 @@ def test_what_is_chosen_where_nothing_is_close(monkeypatch, processor):
     costs.cheapest.cache_clear()
 
 
+def test_pytorchs_channels_last_forward_is_left_alone_where_it_is_as_fast():
+    def is_slow(size, extent, channels_last, dtype=torch.float32):
+        x, weight = torch.empty(1, 64, extent, extent, dtype=dtype), torch.empty(64, 1, size, size, dtype=dtype)
+        return costs.is_slow_in_pytorch(memory_format.laid_out(x, channels_last), weight, dtype)
+
+    assert is_slow(15, 16, False) and is_slow(51, 128, False)
+    assert not is_slow(15, 16, True), 'calling our operator takes longer than what it gains'
+    assert is_slow(51, 128, True), 'Fourier transforms'
+    assert not is_slow(3, 64, True) and not is_slow(3, 64, False)
+
+
 def test_a_conversion_counts(monkeypatch):
     monkeypatch.setattr(costs, 'PRICES', {costs.PROCESSOR: {
         'convolve forward channels_last float32': (0,) * 12 + (1,), 'convolve transposed contiguous float32': (0,) * 13,

@@ -86,7 +86,7 @@ def test_compiled_it_is_the_fast_operator(trains):
 def test_compiled_whether_an_exporter_looks_on_is_asked_of_python(monkeypatch):
     """Dynamo takes ``is_exporting`` for true in PyTorch 2.11; what the real function says counts."""
     asked = []
-    monkeypatch.setattr(functional, '_is_traced', torch.compiler.assume_constant_result(
+    monkeypatch.setattr(functional, '_is_exported', torch.compiler.assume_constant_result(
         lambda: asked.append(torch.compiler.is_dynamo_compiling()) or False))
     torch._dynamo.reset()
     torch.compile(Network(), fullgraph=True, backend='eager')(torch.randn(1, 3, 20, 20))

@@ -66,6 +66,11 @@ def test_a_tile_that_cannot_be_trusted_is_passed_over(gpu, fault, caplog):
     assert best != bad and str(tuple(bad)) in caplog.text
 
 
+def test_results_of_zeros_are_the_same(gpu, caplog):
+    best = tuning.best('forward', (31, 31), gpu, CANDIDATES, lambda tile: torch.zeros(3, dtype=torch.float16))
+    assert best == max(CANDIDATES, key=lambda tile: tile.num_stages + tile.block_k) and not caplog.text
+
+
 def test_a_default_that_fails_is_an_error(gpu):
     def launch(tile):
         raise RuntimeError('the GPU is gone')
@@ -130,9 +135,9 @@ def test_float32_gradients_do_without_a_precision_that_triton_lacks(monkeypatch)
     monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', True)
     for sm, has, expected in (90, True, 'bf16x3'), (90, False, 'tf32'), (120, True, 'tf32'), (80, True, 'tf32'):
         monkeypatch.setattr(layout, 'HAS_BF16X3', has)
-        assert module._precision(x, cost.GPUS[sm]) == expected
+        assert module.product_precision(x, cost.GPUS[sm]) == expected
     monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)
-    assert module._precision(x, H100) == 'tf32x3' and module._precision(x.half(), H100) == 'tf32'
+    assert module.product_precision(x, H100) == 'tf32x3' and module.product_precision(x.half(), H100) == 'tf32'
 
 
 @pytest.mark.parametrize('sm', [80, 90, 100])

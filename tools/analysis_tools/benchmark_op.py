@@ -120,7 +120,8 @@ def imported(rival: str) -> tuple[str, Rival]:
 
 
 def print_row(row: dict, roofs: dict[str, float]) -> None:
-    head = f'| {row["n"]},{row["c"]},{row["h"]},{row["k"]} | {row["precision"]}'
+    kernel = f'{row["k"]}x{row["kw"]}' if row['kw'] else row['k']
+    head = f'| {row["n"]},{row["c"]},{row["h"]},{kernel} | {row["precision"]}'
     if 'what' not in row:
         why = f'wrong by {row["error"]:.1e}' if 'error' in row else row['raised'].splitlines()[0]
         print(f'{head} | not timed: {why} | {row["rival"]} |', flush=True)

@@ -14,8 +14,6 @@ that, or one channel of the batch or a map a thread where these are more; conver
 dilated maps, take one copy of what they convert.
 """
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -41,12 +39,14 @@ def gains(x: Tensor, weight: Tensor, dtype: torch.dtype, dilation: Pair, is_same
         return True
     if facts.is_wrong(x, weight, dtype, dilation, is_training):
         return dtype != torch.float64
-    kernel_size = weight.shape[2:]
-    extent = max(d * (k - 1) + 1 for k, d in zip(kernel_size, dilation, strict=True))
-    if not is_same or x.numel() * math.prod(kernel_size) < SMALLEST_WORK[is_training]:
+    kh, kw = weight.shape[2:]
+    if not is_same or x.numel() * kh * kw < SMALLEST_WORK[is_training]:
         return False
-    is_slow = extent > facts.LARGEST_FORWARD or costs.is_slow_in_pytorch(x, weight, dtype)
-    return is_slow or (is_training and (max(kernel_size) >= SMALLEST_GRAD_WEIGHT or max(dilation) > 1))
+    if is_training and (max(kh, kw) >= SMALLEST_GRAD_WEIGHT or dilation != (1, 1)):
+        return True
+    if dilation != (1, 1):
+        return max(dilation[0] * (kh - 1), dilation[1] * (kw - 1)) >= facts.LARGEST_FORWARD
+    return costs.is_slow_in_pytorch(x, weight, dtype)
 
 
 # The custom operators run below autograd's and autocast's dispatch but see autocast's switch, which is a thread's.

@@ -1,8 +1,8 @@
 """What each way of convolving costs on a kind of processor, so that the cheapest can be chosen without measuring.
 
 The time of a way is a sum of what it has to do (:func:`work`), each part at a price that was fitted to measurements by
-``tools/measure_cpu_thresholds.py``: :mod:`mmreplk.ops.cpu.prices`. Only ratios matter; the number of threads does not,
-but for conversions, which have one.
+``tools/dev/measure_cpu_thresholds.py``: :mod:`mmreplk.ops.cpu.prices`. Only ratios matter; the number of threads does
+not, but for conversions, which have one.
 """
 
 import functools
@@ -45,6 +45,8 @@ class Way(NamedTuple):
 
 FOURIER = Way('fourier', False, torch.float32)
 LOW_PRECISION = (torch.bfloat16, torch.float16)
+# Milliseconds that calling a custom operator takes longer than calling PyTorch's.
+OVERHEAD = 0.07
 # The name of what this processor's prices are kept under.
 PROCESSOR = 'AMX' if facts.HAS_AMX else facts.INSTRUCTIONS
 
@@ -106,8 +108,8 @@ def work(what: str, problem: Problem, way: Way) -> tuple[float, ...]:
         return 1e4, maps * h * w, maps * padded, maps * h * w * kh * kw, maps * kh * kw * h, maps * kh * h
     image = h * w * c * way.dtype.itemsize
     is_alone, is_large, is_huge = c <= facts.CHANNEL_BLOCK, image > CACHE, n * image > ARENA
-    # The channels-last forward has a slow kernel for four blocks of channels at once.
-    is_slow = max(kh, kw) in (11, 13) and c >= 4 * facts.CHANNEL_BLOCK
+    # The channels-last forward is slow for rows of 13 taps, but for one and for three blocks of channels.
+    is_slow = kw == 13 and channels not in (facts.CHANNEL_BLOCK, 3 * facts.CHANNEL_BLOCK)
     return (1e4, maps * h * w, maps * h * w * is_large, maps * rows * w * kw, maps * rows * columns, maps * rows * kw,
             channels * kh * kw, maps * rows * w * kw * is_alone, maps * rows * columns * is_slow,
             maps * rows * w * kw * (kw > 13), maps * rows * w * w * (kw > w), maps * rows * columns * is_large,
@@ -118,18 +120,19 @@ def work(what: str, problem: Problem, way: Way) -> tuple[float, ...]:
 def is_slow(problem: Problem) -> bool:
     """Whether what PyTorch does, a forward in the dtype and format given, is worth replacing."""
     theirs = Way('forward', problem.wants_channels_last, problem.dtype)
-    own = cost('convolve', problem, cheapest('convolve', problem))
-    return own < 0.8 * cost('convolve', problem, theirs)
+    own, theirs = cost('convolve', problem, cheapest('convolve', problem)), cost('convolve', problem, theirs)
+    return own < 0.8 * theirs and theirs - own > OVERHEAD * torch.get_num_threads()
 
 
 def is_slow_in_pytorch(x: Tensor, weight: Tensor, dtype: torch.dtype) -> bool:
-    """Whether PyTorch's forward is slow where oneDNN takes it."""
-    if torch.compiler.is_compiling():  # sizes may be symbols
-        return False
-    if dtype not in (torch.float32, torch.bfloat16):
-        return False
-    channels_last = memory_format.is_channels_last(x)
-    return is_slow(Problem(*x.shape, *weight.shape[2:], dtype, channels_last, channels_last))
+    """Whether PyTorch's forward is: on contiguous tensors from the size on that oneDNN does not take."""
+    is_large = max(weight.shape[2:]) > facts.LARGEST_FORWARD
+    if torch.compiler.is_compiling() or dtype not in (torch.float32, torch.bfloat16):  # compiled, sizes may be symbols
+        return is_large
+    x_last, weight_last = memory_format.is_channels_last(x), memory_format.is_channels_last(weight)
+    if is_large and not x_last and not weight_last:
+        return True
+    return is_slow(Problem(*x.shape, *weight.shape[2:], dtype, x_last, x_last or weight_last))
 
 
 @functools.cache

@@ -11,17 +11,19 @@ from .. import memory_format
 from . import facts, left_to_pytorch, undilated
 
 Pair = tuple[int, int]
-# The largest extent of a dilated filter whose gradient is taken from that of the filter with a tap at each pixel, and
-# the dilation from which on PyTorch's own is faster for kernels of up to LARGEST_SPARSE taps a side.
+# The largest extent of a dilated filter whose gradient is taken from that of the filter with a tap at each pixel.
 LARGEST_DENSE = 11
-SMALLEST_SPARSE_DILATION = 4
+# Kernels of up to so many taps a side are left to PyTorch where the phases would not pay for being put together:
+# contiguous maps, and the gradient of the filter from this dilation on.
 LARGEST_SPARSE = 3
+SMALLEST_SPARSE_DILATION = 4
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: Pair, flip: bool, channels_last: bool) -> Tensor:
     """Returns the convolution of ``x`` with ``weight``, flipped if ``flip``, plus ``bias (C,)``."""
     padding = tuple(d * (k // 2) for k, d in zip(weight.shape[2:], dilation, strict=True))
-    if max(padding) <= facts.LARGEST_FORWARD // 2:
+    is_sparse = max(weight.shape[2:]) <= LARGEST_SPARSE and not memory_format.is_channels_last(x)
+    if max(padding) <= facts.LARGEST_FORWARD // 2 or is_sparse:
         weight = weight.flip(-1, -2) if flip else weight
         return left_to_pytorch.forward(x, weight, bias, (1, 1), padding, dilation, channels_last)
     out = undilated.convolve(_phases(x, dilation), weight, bias, flip, channels_last=True)

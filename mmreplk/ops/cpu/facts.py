@@ -48,8 +48,7 @@ def is_wrong(x: Tensor, weight: Tensor, dtype: torch.dtype, dilation: tuple[int,
     The weight gradient of a dilated kernel in bfloat16 on channels-last tensors is garbage in PyTorch 2.13, as that of
     (1, 5, 27, 30) with 4x4 at dilation 4.
     """
-    size = max(weight.shape[2:])
-    if size > (LARGEST_SOUND_ALONE if len(weight) == 1 else LARGEST_SOUND):
+    if max(weight.shape[2:]) > (LARGEST_SOUND_ALONE if weight.shape[0] == 1 else LARGEST_SOUND):
         return True
-    return (is_training and dtype == torch.bfloat16 and max(dilation) > 1 and
+    return (dtype == torch.bfloat16 and is_training and max(dilation) > 1 and
             (is_channels_last(x) or is_channels_last(weight)))

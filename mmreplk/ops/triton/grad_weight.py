@@ -44,7 +44,7 @@ def grad_weight(
         return grad_weight(x.mT, grad_output.mT, (kw, kh), (dx, dy)).mT.contiguous()
     x, grad_output, gpu = aligned(x), aligned(grad_output), layout.gpu_of(x)
     n, c, h, w = x.shape
-    problem = tiles.Problem(n, c, h, w, kh, kw, dy, dx, x.itemsize, _precision(x, gpu))
+    problem = tiles.Problem(n, c, h, w, kh, kw, dy, dx, x.itemsize, product_precision(x, gpu))
 
     def launch(tile: tiles.GradWeightTile) -> Tensor:
         return _launch(x, grad_output, problem, tile)
@@ -53,7 +53,7 @@ def grad_weight(
     return launch(tile).to(x.dtype).view(c, 1, kh, kw)
 
 
-def _precision(x: Tensor, gpu: cost.Gpu) -> str:
+def product_precision(x: Tensor, gpu: cost.Gpu) -> str:
     """Returns how float32 is multiplied: in place of TF32, where ``wgmma`` and ``tcgen05`` are, in bfloat16 thrice.
 
     Their TF32 operands must be contiguous along the axis of reduction, which here they are not: they would be

@@ -11,7 +11,7 @@ from ..tf32 import allows_tf32
 from .cost import GPUS, Gpu
 from .tiles import ALIGN
 
-# By Triton's version: three products in bfloat16 in place of one in float32 came with 3.5.
+# Three products in bfloat16 in place of one in float32 came with Triton 3.6.
 HAS_BF16X3 = 'bf16x3' in CUDAOptions.allowed_dot_input_precisions
 
 

@@ -20,7 +20,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime import JITFunction, driver
 
-from . import cost, layout
+from . import cost, layout, tuning
 
 TARGETS = (80, 90, 100)  # compute capabilities, times ten
 _MMA = r'wgmma\.mma_async\.sync\.aligned\.(m\w+)|mma\.sync\.aligned\.(m\w+)|tcgen05\.mma\.\S+(kind::\w+)'
@@ -48,13 +48,30 @@ class Compiled(NamedTuple):
 
 def launches(capability: int, function: Callable, *args, **kwargs) -> list[Launch]:
     """Returns what ``function(*args, **kwargs)`` would launch on compute capability ``capability / 10``."""
+    return _record(cost.GPUS[capability], function, *args, **kwargs)
+
+
+def candidates(gpu: cost.Gpu, function: Callable, *args, **kwargs) -> list[Launch]:
+    """Returns what ``function(*args, **kwargs)`` would launch while it is tuned on ``gpu``: all its tiles."""
+
+    def launch_all(kernel: str, problem: tuple, x: torch.Tensor, tiles: list[tuple], launch: Callable) -> tuple:
+        for tile in tiles:
+            launch(tile)
+        return tiles[0]
+
+    with mock.patch.object(tuning, 'best', launch_all):
+        found = _record(gpu, function, *args, **kwargs)
+    return list({(launch.kernel.__name__, str(launch.kwargs)): launch for launch in found}.values())
+
+
+def _record(gpu: cost.Gpu, function: Callable, *args, **kwargs) -> list[Launch]:
     recorded = []
 
     def record(self, *args, grid, warmup, **kwargs):
         recorded.append(Launch(self, args, kwargs))
 
-    gpu = mock.patch.object(layout, 'gpu_of', lambda t: cost.GPUS[capability])
-    with mock.patch.object(JITFunction, 'run', record), gpu:
+    known = mock.patch.object(layout, 'gpu_of', lambda t: gpu)
+    with mock.patch.object(JITFunction, 'run', record), known:
         function(*args, **kwargs)
     return recorded
 

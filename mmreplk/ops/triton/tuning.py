@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -50,11 +51,11 @@ def best(kernel: str, problem: tuple, x: Tensor, candidates: list[Tile], launch:
 
 
 def _times(kernel: str, candidates: list[Tile], launch: Callable[[Tile], Tensor], tolerance: float) -> dict[str, float]:
-    expected = launch(candidates[0])
-    times = {}
+    expected, times = launch(candidates[0]), {}
+    largest = expected.abs().max().clamp_min(torch.finfo(expected.dtype).tiny)
     for tile in candidates:
         try:
-            difference = ((launch(tile) - expected).abs().max() / expected.abs().max()).item()
+            difference = ((launch(tile) - expected).abs().max() / largest).item()
             if not difference <= tolerance:
                 raise ArithmeticError(f'its result differs from that of {tuple(candidates[0])} by {difference:.1e} of '
                                       'the largest value')
@@ -67,7 +68,7 @@ def _times(kernel: str, candidates: list[Tile], launch: Callable[[Tile], Tensor]
 
 
 def _milliseconds(launch: Callable[[Tile], Tensor], tile: Tile) -> float:
-    return do_bench(lambda: launch(tile), return_mode='median')
+    return do_bench(lambda: launch(tile), warmup=5, rep=20, return_mode='median')
 
 
 def _path(device: torch.device) -> Path:
@@ -87,6 +88,6 @@ def _read(path: Path) -> dict[str, str]:
 def _write(path: Path, choices: dict[str, str]) -> None:
     """Adds to the file, which other processes write too: the last one wins, and none reads half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f'.{os.getpid()}')
+    unfinished = path.with_suffix(f'.{os.getpid()}-{threading.get_ident()}')
     unfinished.write_text(json.dumps(_read(path) | choices, indent=1, sort_keys=True))
     unfinished.replace(path)
