@@ -6,18 +6,12 @@
 # 1 GPU x 2 images x 12 epochs, 8 iterations to a step:
 #   python tools/train.py configs/dino_unireplknet_l_coco_in22k.py --cfg-options
 #   optim_wrapper.accumulative_counts=8 param_scheduler.0.end=4000
-_base_ = [
-    '_base_/models/dino.py', '_base_/datasets/coco_crops.py', '_base_/schedules/adamw_1x_dino.py'
-]
+_base_ = 'dino_replknet31b_coco.py'
 model = dict(
     backbone=dict(
         type='UniRepLKNet',
         arch='L',
-        out_indices=(1, 2, 3),
         drop_path_rate=0.4,
-        norm_cfg=dict(type='SyncBN', requires_grad=True),
-        with_cp=True,
-        init_cfg=dict(type='Pretrained', checkpoint='unireplknet-l_in22k-in1k-384')),
+        init_cfg=dict(checkpoint='unireplknet-l_in22k-in1k-384')),
     neck=dict(in_channels=[384, 768, 1536]))
-train_dataloader = dict(batch_size=2)
 optim_wrapper = dict(paramwise_cfg=dict(decay_rate=0.7))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from mmengine.hooks import EMAHook
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import PixelData
 
@@ -203,6 +204,20 @@ def test_steps_with_decaying_rates(name, gpus):
     hooks = [hook.type for hook in cfg.custom_hooks]
     assert ('KeepSparsityHook' in hooks) == ('slak' in name)
     assert ('EMAHook' in hooks) == ('rcnn_unireplknet' in name and 'in22k' in name)
+
+
+def test_the_average_of_detectors_is_the_official_one():
+    cfg = config_of('cascade_mask_rcnn_unireplknet_xl_coco_in22k')
+    (hook, ) = [dict(hook) for hook in cfg.custom_hooks if hook.type == 'EMAHook']
+    average = EMAHook(**{key: value for key, value in hook.items() if key != 'type'}).ema_cfg
+    model = torch.nn.BatchNorm1d(2)
+    averaged = MODELS.build(average, default_args=dict(model=model))
+    model.running_mean += 1
+    averaged.update_parameters(model)
+    averaged.update_parameters(model)
+    # The official hook begins fast: 1e-4 after some thousand steps, nearly 1 at the second.
+    assert type(averaged).__name__ == 'ExpMomentumEMA' and averaged.momentum == 1e-4 and averaged.gamma == 2000
+    assert averaged.module.running_mean.tolist() == pytest.approx([1, 1], rel=1e-2)
 
 
 @pytest.mark.parametrize('name', [name for name in DECAYS if 'ade20k' in name])

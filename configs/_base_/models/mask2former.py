@@ -1,17 +1,9 @@
 # Mask2Former as MMSegmentation has it, of parts of MMDetection. Backbone, in_channels and custom_imports are missing.
+_base_ = 'segmentor.py'
 num_classes = 150
 attention = dict(embed_dims=256, num_heads=8, attn_drop=0.0, proj_drop=0.0, dropout_layer=None, batch_first=True)
 positional_encoding = dict(num_feats=128, normalize=True)
 model = dict(
-    type='EncoderDecoder',
-    data_preprocessor=dict(
-        type='SegDataPreProcessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_val=0,
-        seg_pad_val=255,
-        size=(512, 512)),
     decode_head=dict(
         type='Mask2FormerHead',
         strides=[4, 8, 16, 32],
@@ -86,6 +78,4 @@ model = dict(
                     dict(type='mmdet.CrossEntropyLossCost', weight=5.0, use_sigmoid=True),
                     dict(type='mmdet.DiceCost', weight=5.0, pred_act=True, eps=1.0)
                 ]),
-            sampler=dict(type='mmdet.MaskPseudoSampler'))),
-    train_cfg=dict(),
-    test_cfg=dict(mode='whole'))
+            sampler=dict(type='mmdet.MaskPseudoSampler'))))
