@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / 'mmreplk'
 ABOVE = ('mmengine', 'mmcv', 'mmseg', 'mmdet')
 # What each part of the lower storey may import of this package, itself included.
-_BASE = {'errors', 'io', 'version'}
+_BASE = {'errors', 'io', 'required', 'version'}
 _OPS = {*_BASE, 'ops'}
 _LAYERS = {*_OPS, 'layers'}
 _NETWORKS = {*_LAYERS, 'networks'}
@@ -19,10 +19,14 @@ _ABOVE_NETWORKS = {*_NETWORKS, 'merging', 'weights'}
 BELOW = {
     'errors': set(),
     'version': set(),
+    'required': set(),
     'io': {'errors'},
     'cli': _BASE,
     'ops': _OPS,
     'layers': _LAYERS,
+    'acceleration': _LAYERS,
+    'stand_in': _LAYERS,
+    '__main__': {'stand_in'},
     'networks': _NETWORKS,
     'merging': _NETWORKS,
     'weights': {*_NETWORKS, 'weights'},

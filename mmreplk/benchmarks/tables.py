@@ -1,6 +1,7 @@
 """Tables of what was measured, made of the raw figures alone."""
 
 import json
+import statistics
 from pathlib import Path
 
 from ..io import markdown_table
@@ -12,7 +13,7 @@ RUNTIMES = ('onnxruntime', 'openvino')
 
 
 def benchmark_tables(folder: str | Path) -> str:
-    """Makes Markdown of every file that ``benchmark_op.py`` and ``benchmark_model.py`` in ``tools/`` wrote.
+    """Makes Markdown of every file that the benchmarks among the tools wrote.
 
     Args:
         folder: Where the ``.json`` files lie, in subfolders too.
@@ -28,7 +29,7 @@ def benchmark_tables(folder: str | Path) -> str:
         if table is not None:
             made_with = ', '.join(f'{name} {value}' for name, value in report['environment'].items() if value)
             name = path.relative_to(folder).as_posix()
-            sections.append(f'## {path.stem}\n\n[{name}](benchmarks/{name}): {made_with}.\n\n{table(report)}')
+            sections.append(f'## {path.stem}\n\n[{name}]({Path(folder).name}/{name}): {made_with}.\n\n{table(report)}')
     return '\n'.join(sections)
 
 
@@ -76,6 +77,19 @@ def _model(report: dict) -> str:
     return f'{report["config"]}\n\n{markdown_table(head, lines)}'
 
 
+def _acceleration(report: dict) -> str:
+    head = ['model', 'layers', 'work', 'batch', 'size', 'dtype', '`nn.Conv2d`, ms', 'ours, ms', 'times as fast',
+            'error of outputs', 'of gradients']
+    lines = []
+    for row in report['results']:
+        errors = [f'{row["errors"]["fast"][what]:.0e}' + (f' ({plain:.0e})' if plain else '')
+                  for what, plain in row['errors']['plain'].items()]
+        lines.append([row['model'], row['layers'], row['work'], row['batch'], 'x'.join(map(str, row['size'])),
+                      row['dtype'], _ms(statistics.median(row['plain_ms'])), _ms(statistics.median(row['fast_ms'])),
+                      f'{row["ratio"]:.2f}', *errors])  # yapf: disable
+    return markdown_table(head, lines)
+
+
 def runtimes_table(report: dict) -> str:
     """Returns the table of a comparison with the runtimes of CPUs."""
     cases: dict[tuple, dict[str, float]] = {}
@@ -93,7 +107,7 @@ def runtimes_table(report: dict) -> str:
 
 
 # By a field that the rows of a report have, what makes its table.
-TABLES = {'network': runtimes_table, 'rival': _operator, 'form': _model}
+TABLES = {'network': runtimes_table, 'rival': _operator, 'form': _model, 'plain_ms': _acceleration}
 
 
 def _ms(value: float | None) -> str:

@@ -1,8 +1,8 @@
 """The public large-kernel depthwise convolution, and the one place that chooses what computes it."""
 
 import functools
-import importlib.util
 import logging
+import math
 import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..required import TRITON_PROBLEM
 from . import cpu, gpu, memory_format
+from .cpu import facts
 
-HAS_TRITON = importlib.util.find_spec('triton') is not None
 # What autocast lowers; it leaves float64 alone.
 LOWERED = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -81,6 +82,29 @@ def depthwise_conv2d(
         raise
 
 
+def may_gain(
+    kernel_size: tuple[int, int],
+    stride: int | tuple[int, int] = 1,
+    padding: str | int | tuple[int, int] = 'same',
+    dilation: int | tuple[int, int] = 1,
+) -> bool:
+    """Returns whether some input is convolved faster than by PyTorch, or right where that is not.
+
+    An input of any size and dtype, on the CPU of this machine or on some GPU.
+
+    Args:
+        kernel_size: Extent of the filters, ``(KH, KW)``.
+        stride: As of :func:`depthwise_conv2d`, as are the others.
+        padding: As there.
+        dilation: As there.
+    """
+    geometry = _geometry(kernel_size, stride, padding, dilation)
+    if geometry.is_same and math.prod(kernel_size) >= min(gpu.SMALLEST_TAPS.values()):
+        return True
+    is_wrong = max(kernel_size) > facts.LARGEST_SOUND or max(geometry.dilation) > 1
+    return bool(facts.SLOW_DTYPES) or (cpu.IS_SUPPORTED and is_wrong)
+
+
 class Geometry(NamedTuple):
     """Stride, padding and dilation as ``F.conv2d`` takes them, and whether an odd kernel keeps the size of the map."""
     stride: tuple[int, int]
@@ -139,8 +163,8 @@ def _why_not(backend: str, x: Tensor, geometry: Geometry) -> str | None:
         return None if cpu.IS_SUPPORTED else 'it needs an x86 CPU with AVX2 and oneDNN'
     if not geometry.is_same:
         return 'it needs odd kernel sizes, stride 1 and "same" padding'
-    if not HAS_TRITON:
-        return 'Triton is not installed'
+    if TRITON_PROBLEM is not None:
+        return TRITON_PROBLEM
     if torch.version.hip or torch.cuda.get_device_properties(x.device).major < 8:
         return 'it needs an NVIDIA GPU of compute capability 8.0 or higher'
     return _fault_of_triton(x.device)

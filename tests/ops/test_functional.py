@@ -221,7 +221,7 @@ def test_what_pytorch_gets_wrong_takes_the_fast_path(monkeypatch):
 
 def test_choice_on_a_gpu(monkeypatch, caplog):
     functional._log_once.cache_clear()
-    monkeypatch.setattr(functional, 'HAS_TRITON', True)
+    monkeypatch.setattr(functional, 'TRITON_PROBLEM', None)
     monkeypatch.setattr(torch.version, 'hip', None)
     monkeypatch.setattr(functional, '_fault_of_triton', lambda device: fault[0])
     capability, fault = SimpleNamespace(major=8), [None]

@@ -1,3 +1,4 @@
+from .accelerate_hook import AccelerateHook
 from .backbone_weights_hook import BackboneWeightsHook
 from .check_data_hook import CheckDataHook
 from .exact_resume_hook import ExactResumeHook
@@ -9,6 +10,6 @@ from .safe_checkpoint_hook import SafeCheckpointHook
 from .strict_load_hook import StrictLoadHook
 
 __all__ = [
-    'BackboneWeightsHook', 'CheckDataHook', 'ExactResumeHook', 'KeepSparsityHook', 'NonFiniteHook', 'PeakMemoryHook',
-    'ReparamHook', 'SafeCheckpointHook', 'StrictLoadHook'
+    'AccelerateHook', 'BackboneWeightsHook', 'CheckDataHook', 'ExactResumeHook', 'KeepSparsityHook', 'NonFiniteHook',
+    'PeakMemoryHook', 'ReparamHook', 'SafeCheckpointHook', 'StrictLoadHook'
 ]
