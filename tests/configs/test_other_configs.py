@@ -12,11 +12,14 @@ from mmengine.utils import is_installed
 
 from mmreplk import RepLKNet
 from mmreplk.mm.config import load_config
+from mmreplk.networks import NETWORKS
 from tests.configs.test_configs import inputs
 
 PAGE = Path(__file__).parents[2] / 'docs/other_configs.md'
 RECIPES = {re.search(r"_base_ = '\w+::(\S+?)/", recipe).group(1): recipe
            for recipe in re.findall(r'```python\n(.*?)```', PAGE.read_text(), re.DOTALL)}  # yapf: disable
+# Network, arch and four widths.
+TABLE = [re.findall(r'\w+', row) for row in re.findall(r'^\| `\w+` \|.*$', PAGE.read_text(), re.M)]
 # 31B's widths, and so its recipes, at a depth that a test can afford.
 SHALLOW = dict(large_kernel_sizes=[13, 13, 13, 7], layers=[1, 1, 1, 1], channels=[128, 256, 512, 1024], small_kernel=5)
 
@@ -26,18 +29,42 @@ def test_all_kinds_are_there():
     ]
 
 
-@pytest.mark.parametrize('kind', RECIPES)
-def test_recipe(kind, tmp_path):
-    recipe = RECIPES[kind]
+def config_of(recipe, folder):
     framework = re.search(r"_base_ = '(\w+)::", recipe).group(1)
     shipped = Path(pytest.importorskip(framework).__file__).parent / '.mim/configs'
     if framework == 'mmseg' and not is_installed('mmsegmentation'):
         recipe = recipe.replace('mmseg::', f'{shipped}/')
-    (tmp_path / 'config.py').write_text(recipe)
-    cfg = load_config(str(tmp_path / 'config.py'))
+    (folder / 'config.py').write_text(recipe)
+    cfg = load_config(str(folder / 'config.py'))
     for module in cfg.custom_imports.imports:
         importlib.import_module(module)
     init_default_scope(framework)
+    return cfg
+
+
+def test_the_table_has_every_network():
+    assert {(network, arch): channels for network, arch, *channels in TABLE} == {
+        (name, arch): [str(width) for width in known.channels]
+        for name, network in NETWORKS.items() for arch, known in network.Arch.NAMED.items()
+    }
+
+
+@pytest.mark.parametrize(('network', 'arch'), [row[:2] for row in TABLE])
+def test_a_recipe_with_another_network(network, arch, tmp_path):
+    """The type, the arch and the widths in their places, and the model builds."""
+    rows = {tuple(row[:2]): row[2:] for row in TABLE}
+    widths = dict(zip(rows['RepLKNet', '31B'], rows[network, arch], strict=True))
+    recipe = re.sub(r'\b(?:128|256|512|1024)\b(?!x)', lambda match: widths[match[0]], RECIPES['mask_rcnn'])
+    cfg = config_of(recipe.replace("type='RepLKNet', arch='31B'", f"type='{network}', arch='{arch}'"), tmp_path)
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+        features = model.extract_feat(torch.zeros(1, 3, 64, 64))
+    assert isinstance(model.backbone, NETWORKS[network]) and len(features) == 5
+
+
+@pytest.mark.parametrize('kind', RECIPES)
+def test_recipe(kind, tmp_path):
+    cfg = config_of(RECIPES[kind], tmp_path)
     with torch.device('meta'):
         assert isinstance(MODELS.build(copy.deepcopy(cfg.model)).backbone, RepLKNet)
     cfg.model.backbone.arch = SHALLOW

@@ -1,14 +1,22 @@
 """What the documentation says is so."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
-from mmengine.registry import VISUALIZERS, init_default_scope
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, VISUALIZERS, init_default_scope
 
+from mmreplk import InputError
 from mmreplk.benchmarks import benchmark_tables
 from mmreplk.mm.building import build_empty_model
+from mmreplk.mm.checks.channels import check_channels
+from mmreplk.mm.config import load_config
+from tests.configs.test_configs import inputs
+from tests.conftest import randomize
 
 ROOT = Path(__file__).parents[2]
 # The name and the text of each function that adds an option to several tools.
@@ -60,6 +68,41 @@ def test_configs_of_own_datasets(number, tmp_path):
         assert all(head.num_classes == len(loader.dataset.metainfo.classes) for head in heads)
     assert cfg.train_dataloader.dataset.pipeline[0].type == 'LoadImageFromFile'
     build_empty_model(cfg)
+
+
+def test_a_network_of_ones_own(tmp_path, monkeypatch):
+    """It trains by its config, merges, and takes its own merged weights and no others."""
+    network, config = re.findall(r'```python\n(.*?)```', (ROOT / 'docs/own_network.md').read_text(), re.DOTALL)
+    (tmp_path / 'my_network.py').write_text(network)
+    (tmp_path / 'mine.py').write_text(config.replace("_base_ = '", f"_base_ = '{ROOT}/configs/"))
+    monkeypatch.syspath_prepend(tmp_path)
+    cfg = load_config(str(tmp_path / 'mine.py'))
+    cls = sys.modules['my_network'].MyNetwork
+    try:
+        check_channels(cfg)
+        init_default_scope('mmseg')
+        model = MODELS.build(cfg.model).train()
+        optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
+        rates = {group['lr'] for group in optimizer.optimizer.param_groups}
+        assert sorted(rates) == pytest.approx([2e-3 * .9**i for i in (4, 3, 2, 1, 0)])
+        loss, _ = model.parse_losses(model(*inputs(cfg), mode='loss'))
+        optimizer.update_params(loss)
+
+        backbone, x = randomize(model.backbone).eval(), torch.randn(1, 3, 64, 96)
+        with torch.no_grad():
+            before = backbone(x)
+            with pytest.raises(InputError, match=r'channels \(16, 64, 128\)'):
+                backbone.load_state_dict(cls(dict(layers=[2, 2, 4], channels=[16, 64, 128])).state_dict())
+            for fuse_bn, form in ((False, 'merged'), (True, 'folded')):
+                backbone.reparameterize(fuse_bn)
+                assert backbone.form_of(backbone.state_dict()) == form
+                deploy = cls(deploy=True, fuse_bn=fuse_bn).eval()
+                deploy.load_state_dict(backbone.state_dict())
+                for actual, expected in zip(deploy(x), before, strict=True):
+                    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
+    finally:
+        MODELS.module_dict.pop('MyNetwork')
+        sys.modules.pop('my_network')
 
 
 def test_tensorboard_is_a_line_of_a_config(tmp_path):

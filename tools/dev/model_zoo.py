@@ -14,7 +14,7 @@ from mmreplk.mm.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 BEGIN, END = '<!-- table: tools/dev/model_zoo.py -->\n', '<!-- end of table -->\n'
-HEADER = ('config', 'parameters (M): published, merged, as trained', 'multiply-adds (G): published, as trained',
+HEADER = ('config', 'parameters (M): published, merged, as trained', 'multiply-adds (G): published, merged, as trained',
           'at (height x width)', "the paper's result", 'reproduced here')
 
 
@@ -38,14 +38,23 @@ def main() -> None:
 
 def row(model: dict, own: dict) -> list[str]:
     meta = model['Metadata']
-    params, flops = meta['Published Parameters (M)'], meta['Published FLOPs (G)']
-    merged, trained, counted = own['merged']['params'] / 1e6, own['params'] / 1e6, own['flops'] / 1e9
     results = [f'{name} {value}' for result in model['Results'] for name, value in result['Metrics'].items()]
+    weights = f' ([weights]({model["Official Weights"]}))' if 'Official Weights' in model else ''
+    merged, trained = (f'{form["params"] / 1e6:.1f}' for form in (own['merged'], own))
+    params = ', '.join((str(meta.get('Published Parameters (M)', '-')), merged, trained))
     return [
-        f'[{model["Name"]}](../{model["Config"]})', f'{params}, {merged:.1f}, {trained:.1f}',
-        f'{flops}, {counted:.0f} ({100 * (counted / flops - 1):+.1f} %)', 'x'.join(map(str, own['shape'])),
-        f'{", ".join(results)} ([weights]({model["Official Weights"]}))', ''
+        f'[{model["Name"]}](../{model["Config"]})', params, _flops(meta, own), 'x'.join(map(str, own['shape'])),
+        ', '.join(results) + weights, ''
     ]
+
+
+def _flops(meta: dict, own: dict) -> str:
+    """Returns what is published and both counts, the one of the published form with the difference from it."""
+    published, form = meta.get('Published FLOPs (G)', '-'), meta.get('Published Form')
+    cells = [str(published)]
+    for name, counted in (('merged', own['merged']['flops'] / 1e9), ('training', own['flops'] / 1e9)):
+        cells.append(f'{counted:.0f}' + (f' ({100 * (counted / published - 1):+.1f} %)' if name == form else ''))
+    return ', '.join(cells)
 
 
 if __name__ == '__main__':

@@ -9,7 +9,7 @@ from torch import nn
 from ...errors import InputError
 from ...networks import LargeKernelBackbone
 
-_KEYS = {'layer_wise': {'decay_rate', 'decay_type'}, 'stage_wise': {'decay_rate', 'decay_type', 'num_layers'}}
+_REQUIRED = {'layer_wise': {'decay_rate', 'decay_type'}, 'stage_wise': {'decay_rate', 'decay_type', 'num_layers'}}
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module(name=['LargeKernelLayerDecayConstructor', 'RepLKNetLayerDecayConstructor'])
@@ -24,9 +24,10 @@ class LargeKernelLayerDecayConstructor(DefaultOptimWrapperConstructor):
 
     Args:
         optim_wrapper_cfg: MMEngine's description of the optimizer wrapper; its optimizer needs an ``lr``.
-        paramwise_cfg: ``dict(decay_rate=...)``, above 0; 1 is no decay. With ``decay_type='stage_wise'`` a layer is a
-            stage, ``num_layers`` their number in the formula: stem and down-sampling are layer 0, stage ``i`` from 0 on
-            is layer ``i + 1``.
+        paramwise_cfg: ``dict(decay_rate=...)``, above 0; 1 is no decay. ``num_layers``, if it is given too, is ``n``,
+            and the last layer has that number: official configs give small networks the ``n`` of large ones. With
+            ``decay_type='stage_wise'`` a layer is a stage, and ``num_layers`` is ``n``: stem and down-sampling are
+            layer 0, stage ``i`` from 0 on is layer ``i + 1``.
 
     Raises:
         InputError: If these are not what is described here.
@@ -39,17 +40,18 @@ class LargeKernelLayerDecayConstructor(DefaultOptimWrapperConstructor):
         super().__init__(optim_wrapper_cfg, paramwise_cfg)
         given = dict(decay_type='layer_wise') | dict(self.paramwise_cfg)
         rate, kind, layers = given.get('decay_rate'), given['decay_type'], given.get('num_layers')
-        if kind not in _KEYS:
+        if kind not in _REQUIRED:
             raise InputError(f"decay_type must be 'layer_wise' or 'stage_wise', got {kind!r}")
-        if set(given) != _KEYS[kind] or not isinstance(rate, (int, float)) or rate <= 0:
-            needed = 'dict(decay_rate=...)' if kind == 'layer_wise' else \
+        keys = set(given)
+        if not _REQUIRED[kind] <= keys <= _REQUIRED['stage_wise'] or not isinstance(rate, (int, float)) or rate <= 0:
+            needed = 'dict(decay_rate=...) or dict(decay_rate=..., num_layers=...)' if kind == 'layer_wise' else \
                 "dict(decay_type='stage_wise', decay_rate=..., num_layers=...)"
             raise InputError(f'paramwise_cfg must be {needed} with a number above 0, got {paramwise_cfg}')
-        if kind == 'stage_wise' and (type(layers) is not int or layers < 1):
+        if 'num_layers' in given and (type(layers) is not int or layers < 1):
             raise InputError(f'num_layers must be a positive integer, got {layers!r}')
         if self.base_lr is None:
             raise InputError(f'the optimizer needs a learning rate lr to decay, got {dict(self.optimizer_cfg)}')
-        self.decay_rate, self.num_layers = rate, layers
+        self.decay_rate, self.kind, self.num_layers = rate, kind, layers
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Builds the optimizer wrapper for ``model``, which may be wrapped itself."""
@@ -83,9 +85,14 @@ class LargeKernelLayerDecayConstructor(DefaultOptimWrapperConstructor):
 
     def _depth(self, backbone: LargeKernelBackbone, name: str) -> int:
         """Returns how often the learning rate of a parameter is multiplied by the decay rate."""
-        if self.num_layers is None:
+        if self.kind == 'layer_wise':
             layer, count = backbone.get_layer_depth(name)
-            return count - 1 - layer
+            last = count - 2
+            num_layers = self.num_layers or last
+            if num_layers < last:
+                raise InputError(f'num_layers must be at least {last}, the layers of this {type(backbone).__name__}, '
+                                 f'got {num_layers}')
+            return count - 1 - layer if layer >= last else num_layers + 1 - layer
         place = backbone.place_of(name)
         if place is None:
             return 0

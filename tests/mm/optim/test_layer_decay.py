@@ -8,7 +8,7 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 
-from mmreplk import RepLKNet, SLaK, UniRepLKNet
+from mmreplk import InputError, RepLKNet, SLaK, UniRepLKNet
 from tests.mm.hooks.test_reparam_hook import Classifier, make_runner
 
 LR, WEIGHT_DECAY, RATE = 4e-4, 0.05, 0.7
@@ -107,6 +107,18 @@ def test_groups_of_the_convnext_kind_are_the_official_ones(network):
         assert groups[name] == (pytest.approx(LR * .9**(7 - layer)), WEIGHT_DECAY * decays), name
 
 
+def test_a_small_network_takes_the_layers_of_a_large_one():
+    """As the official config for T on COCO: 12 layers where it has 9, and the last of them is the twelfth."""
+    with torch.device('meta'):
+        model = UniRepLKNet('T')
+    groups = groups_by_name(model, dict(CFG, paramwise_cfg=dict(decay_rate=.8, num_layers=12)))
+    for name, layer in {'downsample_layers.0.0.weight': 0, 'stages.1.0.gamma': 2, 'stages.2.17.gamma': 8,
+                        'downsample_layers.3.0.weight': 12, 'stages.3.2.gamma': 12, 'norm3.weight': 13}.items():
+        assert groups[name][0] == pytest.approx(LR * .8**(13 - layer)), name
+    with pytest.raises(InputError, match='num_layers must be at least 9, the layers of this UniRepLKNet, got 8'):
+        groups_by_name(model, dict(CFG, paramwise_cfg=dict(decay_rate=.8, num_layers=8)))
+
+
 def test_it_trains_from_a_config_line_under_a_schedule(tmp_path):
     runner = make_runner(tmp_path, max_iters=2, param_scheduler=[dict(type='ConstantLR', factor=0.5, by_epoch=False)])
     plain = [group['lr'] for group in runner.build_optim_wrapper(dict(CFG)).optimizer.param_groups]
@@ -141,7 +153,8 @@ def test_a_backbone_alone_and_no_weight_decay():
 
 @pytest.mark.parametrize(('cfg', 'words'), [
     (dict(CFG, paramwise_cfg=dict(decay_rate=0)), r'paramwise_cfg must be dict\(decay_rate=...\).*decay_rate.: 0'),
-    (dict(CFG, paramwise_cfg=dict(decay_rate=0.7, num_layers=12)), 'paramwise_cfg must be'),
+    (dict(CFG, paramwise_cfg=dict(decay_rate=0.7, layers=12)), 'paramwise_cfg must be'),
+    (dict(CFG, paramwise_cfg=dict(decay_rate=0.7, num_layers=1.5)), 'num_layers must be a positive .* got 1.5'),
     ({k: v for k, v in CFG.items() if k != 'paramwise_cfg'}, 'paramwise_cfg must be .* got None'),
     (dict(CFG, paramwise_cfg=dict(decay_rate=0.7, decay_type='blocks')), "must be 'layer_wise' or .* got 'blocks'"),
     (dict(CFG, paramwise_cfg=dict(decay_rate=0.7, decay_type='stage_wise')), 'paramwise_cfg must be .*num_layers=...'),

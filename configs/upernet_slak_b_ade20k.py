@@ -1,0 +1,15 @@
+# UperNet, SLaK-B pre-trained on ImageNet-1K, ADE20K at 512x512. The paper: 50.0 mIoU.
+#
+# Official: 4 GPUs x 4 images x 160k iterations, 1500 of warm-up. Here, the same steps:
+# 8 GPUs x 2 images x 160k iterations, each a step:
+#   tools/dist_train.sh configs/upernet_slak_b_ade20k.py 8
+# 1 GPU x 2 images x 1280k iterations, 8 to a step:
+#   python tools/train.py configs/upernet_slak_b_ade20k.py --cfg-options
+#   optim_wrapper.accumulative_counts=8 train_cfg.max_iters=1280000 param_scheduler.0.end=12000
+#   param_scheduler.1.begin=12000 param_scheduler.1.end=1280000
+_base_ = 'upernet_slak_t_ade20k.py'
+model = dict(
+    backbone=dict(arch='B', init_cfg=dict(checkpoint='slak-b_in1k')),
+    decode_head=dict(in_channels=[166, 332, 665, 1331]),
+    auxiliary_head=dict(in_channels=665))
+optim_wrapper = dict(paramwise_cfg=dict(num_layers=12))
