@@ -57,8 +57,8 @@ def compare(case: Case, dtype: torch.dtype, rounds: int = 10) -> list[dict[str, 
     OpenVINO computes so inside; ONNX Runtime, which cannot on CPUs, computes in float32.
 
     Returns:
-        For each, PyTorch up to LIMIT_OF_PYTORCH, a row of the case, the dtype, ``rival``, the largest ``error`` relative
-        to the largest value, median and raw times in milliseconds. One that is wrong has no times.
+        For each, PyTorch up to LIMIT_OF_PYTORCH, a row of the case, the dtype, ``rival``, the largest ``error``
+        relative to the largest value, median and raw times in milliseconds. One that is wrong has no times.
 
     Raises:
         InputError: If a runtime is not installed.
