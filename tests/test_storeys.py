@@ -30,7 +30,7 @@ BELOW = {
     'pictures': {*_ABOVE_NETWORKS, 'pictures'},
 }
 # Of the upper storey, in which everything may import what is below it.
-_MM_BASE = {'required', 'logs', 'checkpoints', 'backbones'}
+_MM_BASE = {'required', 'logs', 'trust', 'checkpoints', 'backbones'}
 _MM_MIDDLE = {*_MM_BASE, 'data', 'checks', 'config', 'optim', 'building', 'runner', 'hooks'}
 MM = {
     'required': set(),
@@ -38,6 +38,7 @@ MM = {
     'backbones': set(),
     'mobilenet_v2': {'backbones'},
     'conv_module': set(),
+    'trust': set(),
     'checkpoints': _MM_BASE,
     'data': {'data'},
     'checks': {*_MM_BASE, 'data', 'checks'},

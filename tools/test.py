@@ -4,10 +4,10 @@ import argparse
 import os
 
 from mmreplk.cli import add_trust_checkpoint, run
-from mmreplk.mm.checkpoints import allow_pickles
 from mmreplk.mm.checks import check_before_testing
 from mmreplk.mm.config import add_cfg_options, add_launcher, config_errors, load_config, prepare_testing
 from mmreplk.mm.runner import build_runner
+from mmreplk.mm.trust import allow_pickles
 
 
 def parse_args() -> argparse.Namespace:
@@ -15,7 +15,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--work-dir', help='folder for logs and metrics')
-    parser.add_argument('--out', help='save predictions: a folder for segmentation, a .pkl file for detection')
+    parser.add_argument('--out', help='folder for predictions; or a .pkl file of a detector')
     parser.add_argument('--show', action='store_true', help='show predictions in a window')
     parser.add_argument('--show-dir', help='save pictures of predictions in this folder')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds that --show waits')

@@ -4,10 +4,10 @@ import argparse
 import os
 
 from mmreplk.cli import add_trust_checkpoint, run
-from mmreplk.mm.checkpoints import allow_pickles
 from mmreplk.mm.checks import check_before_training
 from mmreplk.mm.config import add_cfg_options, add_launcher, config_errors, load_config, prepare_training
 from mmreplk.mm.runner import build_runner
+from mmreplk.mm.trust import allow_pickles
 
 
 def parse_args() -> argparse.Namespace:

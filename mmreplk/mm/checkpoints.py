@@ -7,7 +7,9 @@ from pathlib import Path
 
 from mmengine.fileio import register_backend
 from mmengine.fileio.backends import LocalBackend
+from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer, print_log
+from mmengine.runner import Runner
 
 from ..errors import InputError
 from ..io import write_whole
@@ -41,13 +43,17 @@ class AtomicLocalBackend(LocalBackend):
         write_whole(obj, filepath)
 
 
-def allow_pickles(allowed: bool) -> None:
-    """Decides what every ``torch.load`` of this process may do, MMEngine's included, whatever it asks for itself.
+class PlainTextHook(Hook):
+    """Takes the config text out of what is loaded, which MMEngine would execute as a program to resume."""
 
-    MMEngine reads downloads, and its onedl fork whatever PyTorch finds unsafe, with ``weights_only=False``.
-    """
-    os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = str(int(not allowed))
-    os.environ['TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'] = str(int(allowed))
+    # Before all others look.
+    priority = 'VERY_HIGH'
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Removes ``meta['config']``, from which only an outdated count of GPUs would be read."""
+        meta = checkpoint.get('meta')
+        if isinstance(meta, dict):
+            meta.pop('config', None)
 
 
 def find_resumable(work_dir: str) -> str | None:

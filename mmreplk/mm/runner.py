@@ -7,12 +7,15 @@ from mmengine.runner import BaseLoop, Runner
 from mmengine.utils import ManagerMixin
 
 from ..errors import InputError
+from .checkpoints import PlainTextHook
 
 SHARDING = ('FSDPStrategy', 'DeepSpeedStrategy', 'ColossalAIStrategy', 'MMFullyShardedDataParallel')
 
 
 def build_runner(cfg: Config) -> Runner:
     """Builds the runner that ``cfg`` describes, a :class:`Runner` unless ``runner_type`` says otherwise.
+
+    It executes nothing that a checkpoint holds, as far as :func:`mmreplk.mm.trust.allow_pickles` does not allow it.
 
     Raises:
         InputError: If it would shard the parameters over the processes.
@@ -32,7 +35,9 @@ def build_runner(cfg: Config) -> Runner:
                 device_ids=None,
                 broadcast_buffers=False,
                 find_unused_parameters=cfg.get('find_unused_parameters', False)))
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner.register_hook(PlainTextHook())
+    return runner
 
 
 def close_runner(runner: Runner) -> None:

@@ -10,7 +10,8 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader, save_checkpoint
 
 from mmreplk import InputError
-from mmreplk.mm.checkpoints import allow_pickles, find_resumable
+from mmreplk.mm.checkpoints import find_resumable
+from mmreplk.mm.trust import allow_pickles
 from mmreplk.weights import is_whole, read_checkpoint
 from tests.weights.test_files import Hostile
 

@@ -14,7 +14,7 @@ from mmreplk.pictures import contact_sheet, instance_sheet
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file, for its test dataset')
-    parser.add_argument('predictions', help='folder of label maps, or .pkl file of a detector with masks')
+    parser.add_argument('predictions', help='folder of label maps, or of the masks of a detector')
     parser.add_argument('out', help='picture to write')
     parser.add_argument('--count', type=int, default=6, help='number of rows')
     add_cfg_options(parser)

@@ -1,0 +1,90 @@
+"""Files whose sender wants something executed: reading them, and going on from them, executes nothing."""
+
+import pickle
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+from mmengine.fileio import dump, load
+
+from mmreplk.mm.checkpoints import find_resumable
+from mmreplk.mm.runner import build_runner
+from mmreplk.mm.trust import allow_pickles, refuse_pickled_data
+from tests.mm.hooks.toy import toy_config
+from tests.weights.test_files import Hostile
+
+
+def put_everywhere(text, node):
+    """Replaces every text in a checkpoint but the names of tensors and statistics."""
+    for key, value in node.items():
+        if isinstance(value, dict):
+            put_everywhere(text, value)
+        elif isinstance(value, str):
+            node[key] = text
+
+
+@pytest.mark.parametrize('runner_type', ['Runner', 'FlexibleRunner'])
+@pytest.mark.parametrize('text', ['__import__("os").mkdir({!r})', 'this is {!r} no program ('])
+def test_resuming_executes_no_text_of_the_checkpoint(tmp_path, runner_type, text):
+    marker = tmp_path / 'executed'
+    build_runner(toy_config(tmp_path / 'run', end=2)).train()
+    path = find_resumable(str(tmp_path / 'run'))
+    saved = torch.load(path, weights_only=False)
+    for key in ('config', 'cfg', 'filename', 'gpu_ids'):
+        saved['meta'][key] = ''
+    put_everywhere(text.format(str(marker)), saved)
+    torch.save(saved, path)
+    cfg = toy_config(tmp_path / 'run', end=4)
+    cfg.update(resume=True, load_from=path)
+    if runner_type == 'FlexibleRunner':
+        cfg.update(runner_type=runner_type, env_cfg=dict(cudnn_benchmark=False))
+    runner = build_runner(cfg)
+    runner.train()
+    assert runner.iter == 4 and not marker.exists()
+
+
+@pytest.fixture
+def untrusting(monkeypatch):
+    for name in ('TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'):
+        monkeypatch.setenv(name, '0')
+    allow_pickles(False)
+    yield
+    allow_pickles(True)
+
+
+ANNOTATIONS = dict(metainfo={}, data_list=[dict(img_path='a.png')])
+
+
+@pytest.mark.parametrize('name', ['a.pkl', 'a.pickle', 'a.yaml', 'a.yml'])
+def test_annotations_execute_nothing(tmp_path, untrusting, name):
+    path, marker = tmp_path / name, tmp_path / 'executed'
+    if 'p' in name[1:]:
+        path.write_bytes(pickle.dumps(Hostile(marker)))
+    else:
+        path.write_text(f'!!python/object/apply:os.mkdir [{marker}]')
+    with pytest.raises(Exception, match=r'say --trust-checkpoint|could not determine a constructor'):
+        BaseDataset(str(path))
+    assert not marker.exists()
+    allow_pickles(True)
+    load(path)
+    assert marker.exists(), 'the file is hostile'
+
+
+def test_plain_annotations_are_read_and_pickles_written(tmp_path, untrusting):
+    for name in ('a.yaml', 'a.json'):
+        dump(ANNOTATIONS, tmp_path / name)
+        assert BaseDataset(str(tmp_path / name)).get_data_info(0)['img_path'] == 'a.png'
+    dump(ANNOTATIONS, tmp_path / 'a.pkl')
+    assert pickle.loads((tmp_path / 'a.pkl').read_bytes()) == ANNOTATIONS
+
+
+@pytest.mark.parametrize(('loader', 'words'), [
+    (dict(pipeline=[dict(type='LoadBiomedicalData', decode_backend='pickle')]), 'pipeline.0.decode_backend'),
+    (dict(type='RepeatDataset', dataset=dict(hierarchy_file='tree.npy')), 'dataset.hierarchy_file'),
+])  # yapf: disable
+def test_what_the_frameworks_unpickle_themselves_is_refused(loader, words):
+    cfg = Config(dict(train_dataloader=dict(dataset=loader), model=dict(decode_backend='pickle')))
+    with pytest.raises(ValueError, match=rf'train_dataloader.dataset.*{words}.* is a pickle: .*--trust-checkpoint'):
+        refuse_pickled_data(cfg, False)
+    refuse_pickled_data(cfg, True)
