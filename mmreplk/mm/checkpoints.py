@@ -7,9 +7,7 @@ from pathlib import Path
 
 from mmengine.fileio import register_backend
 from mmengine.fileio.backends import LocalBackend
-from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer, print_log
-from mmengine.runner import Runner
 
 from ..errors import InputError
 from ..io import write_whole
@@ -43,30 +41,24 @@ class AtomicLocalBackend(LocalBackend):
         write_whole(obj, filepath)
 
 
-class PlainTextHook(Hook):
-    """Takes the config text out of what is loaded, which MMEngine would execute as a program to resume."""
-
-    # Before all others look.
-    priority = 'VERY_HIGH'
-
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Removes ``meta['config']``, from which only an outdated count of GPUs would be read."""
-        meta = checkpoint.get('meta')
-        if isinstance(meta, dict):
-            meta.pop('config', None)
-
-
-def find_resumable(work_dir: str) -> str | None:
+def find_resumable(work_dir: str, out_dir: str | None = None) -> str | None:
     """Returns the last whole checkpoint that training left in ``work_dir``; None if it left none.
 
-    The one that ``last_checkpoint`` names is taken if it is whole; else the newest whole one, with a warning.
+    The one that ``last_checkpoint`` names is taken if it is whole; else the newest whole one, with a warning. To be
+    asked by one process of several: a disk may answer each differently.
+
+    Args:
+        work_dir: The folder of the run.
+        out_dir: That of ``CheckpointHook``, if checkpoints are saved elsewhere.
 
     Raises:
         InputError: If there are checkpoints, but none of them is whole.
+        OSError: If the disk does not let one be read, which says nothing of it.
     """
     pointer = Path(work_dir, 'last_checkpoint')
     named = pointer.read_text(errors='replace').strip() if pointer.is_file() else None
-    saved = [path for kind in ('iter', 'epoch') for path in Path(work_dir).glob(f'{kind}_*.pth')]
+    folder = Path(out_dir, Path(work_dir).name) if out_dir else Path(work_dir)
+    saved = [path for kind in ('iter', 'epoch') for path in folder.glob(f'{kind}_*.pth')]
     saved.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
     if named and is_whole(named):
         return named
@@ -74,9 +66,9 @@ def find_resumable(work_dir: str) -> str | None:
         _say(f'{_trouble(named)}: resuming from {path}, the newest checkpoint that is whole.')
         return str(path)
     if saved:
-        raise InputError(f'no checkpoint in {work_dir} is whole: {", ".join(path.name for path in saved)} cannot be '
+        raise InputError(f'no checkpoint in {folder} is whole: {", ".join(path.name for path in saved)} cannot be '
                          'read to the end. Remove them to begin anew, or name another with --resume FILE')
-    _say(f'there is no checkpoint in {work_dir} to resume from: training begins at its beginning.')
+    _say(f'there is no checkpoint in {folder} to resume from: training begins at its beginning.')
     return None
 
 

@@ -7,7 +7,8 @@ from mmengine.runner import BaseLoop, Runner
 from mmengine.utils import ManagerMixin
 
 from ..errors import InputError
-from .checkpoints import PlainTextHook
+from .hooks import ResumeHook
+from .processes import join_processes
 
 SHARDING = ('FSDPStrategy', 'DeepSpeedStrategy', 'ColossalAIStrategy', 'MMFullyShardedDataParallel')
 
@@ -25,9 +26,9 @@ def build_runner(cfg: Config) -> Runner:
         if kind in SHARDING:
             raise InputError(f'{key} {kind!r} shards the parameters over the processes, where merging kernels and '
                              f'checking gradients need whole ones; train without {key}, by DistributedDataParallel')
+    join_processes(cfg)
     if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
-        # MMEngine would start the processes by choosing a GPU for each, and wrap the model for one.
-        torch.distributed.init_process_group('gloo')
+        # MMEngine would wrap the model for a GPU.
         cfg.setdefault(
             'model_wrapper_cfg',
             dict(
@@ -36,7 +37,8 @@ def build_runner(cfg: Config) -> Runner:
                 broadcast_buffers=False,
                 find_unused_parameters=cfg.get('find_unused_parameters', False)))
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    runner.register_hook(PlainTextHook())
+    if not any(isinstance(hook, ResumeHook) for hook in runner.hooks):
+        runner.register_hook(ResumeHook())
     return runner
 
 

@@ -28,7 +28,9 @@ def put_everywhere(text, node):
 @pytest.mark.parametrize('text', ['__import__("os").mkdir({!r})', 'this is {!r} no program ('])
 def test_resuming_executes_no_text_of_the_checkpoint(tmp_path, runner_type, text):
     marker = tmp_path / 'executed'
-    build_runner(toy_config(tmp_path / 'run', end=2)).train()
+    cfg = toy_config(tmp_path / 'run', end=4)
+    cfg.train_cfg.max_iters = 2
+    build_runner(cfg).train()
     path = find_resumable(str(tmp_path / 'run'))
     saved = torch.load(path, weights_only=False)
     for key in ('config', 'cfg', 'filename', 'gpu_ids'):

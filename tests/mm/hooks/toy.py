@@ -1,6 +1,7 @@
 """A network and data that use every source of randomness, small enough to train in a second."""
 
 import random
+import uuid
 
 import numpy as np
 import torch
@@ -115,7 +116,7 @@ def toy_options(work_dir, by_epoch=False, end=6, val_interval=2, seed=3, checkpo
         log_processor=dict(by_epoch=by_epoch),
         randomness=dict(seed=seed),
         default_scope='mmengine',
-        experiment_name=f'toy{random.random()}')  # yapf: disable
+        experiment_name=f'toy{uuid.uuid4().hex}')  # yapf: disable
 
 
 def toy_config(work_dir, **options):
