@@ -140,3 +140,11 @@ def test_nothing_whole_to_resume_from(work_dir):
         damage(path, 'truncated')
     with pytest.raises(InputError, match=r'no checkpoint in .* is whole: iter_10.pth, iter_2.pth, iter_1.pth cannot'):
         find_resumable(str(work_dir))
+
+
+def test_checkpoints_that_are_saved_elsewhere(work_dir, said):
+    elsewhere = work_dir / 'elsewhere' / work_dir.name
+    elsewhere.mkdir(parents=True)
+    for path in work_dir.glob('*.pth'):
+        path.rename(elsewhere / path.name)
+    assert find_resumable(str(work_dir), str(work_dir / 'elsewhere')) == str(elsewhere / 'iter_10.pth')
