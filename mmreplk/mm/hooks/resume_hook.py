@@ -12,7 +12,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ...errors import InputError
-from ..internals import is_resuming
+from ..internals import checkpoint_of, is_resuming
 
 _PROGRESS = {'self', 'optimizer', 'last_step', 'verbose'}  # arguments of schedulers that are no choice of a schedule
 
@@ -45,7 +45,7 @@ class ResumeHook(Hook):
             return
         differences = [*_differences(runner, checkpoint)]
         if differences:
-            source = runner.cfg.get('load_from')
+            source = checkpoint_of(runner)
             raise InputError(
                 f'the run of checkpoint {source!r} cannot go on otherwise than it began: {"; ".join(differences[:4])}. '
                 'A resumed run keeps the optimizer and the schedules of its checkpoint. Say the same in the config, or '
