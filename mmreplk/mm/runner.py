@@ -3,11 +3,11 @@
 import torch
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
-from mmengine.runner import BaseLoop, Runner
-from mmengine.utils import ManagerMixin
+from mmengine.runner import Runner
 
 from ..errors import InputError
 from .hooks import ResumeHook
+from .internals import built_loops, instances_by_name
 from .processes import join_processes
 
 SHARDING = ('FSDPStrategy', 'DeepSpeedStrategy', 'ColossalAIStrategy', 'MMFullyShardedDataParallel')
@@ -48,19 +48,14 @@ def close_runner(runner: Runner) -> None:
     A process that builds one runner after the other would otherwise hold ever more. The runner is not to be used any
     more.
     """
-    for loop in (runner._train_loop, runner._val_loop, runner._test_loop):
-        if isinstance(loop, BaseLoop):
-            # Left to the garbage collector, which ends their queues first, the processes hang for 5 s each.
-            vars(loop).pop('dataloader_iterator', None)
-            vars(loop.dataloader)['_iterator'] = None
+    for loop in built_loops(runner):
+        # Left to the garbage collector, which ends their queues first, the processes hang for 5 s each.
+        vars(loop).pop('dataloader_iterator', None)
+        vars(loop.dataloader)['_iterator'] = None
     runner.visualizer.close()
     for handler in runner.logger.handlers:
         handler.close()
     kept = (runner.visualizer, runner.logger, runner.message_hub)
     for name in {runner.experiment_name, *(one.instance_name for one in kept)}:
-        for kind in _kinds(ManagerMixin):
-            kind._instance_dict.pop(name, None)
-
-
-def _kinds(base: type) -> list[type]:
-    return [base, *(kind for child in base.__subclasses__() for kind in _kinds(child))]
+        for instances in instances_by_name():
+            instances.pop(name, None)

@@ -1,16 +1,19 @@
 """The private parts of MMEngine that are touched are there, and are what they are taken for."""
 
 import ast
+import traceback
 from pathlib import Path
 
 import mmengine
 import pytest
 import torch
 from mmengine.optim import OptimWrapper
+from mmengine.registry import MODELS
+from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mmreplk.mm import internals
-from tests.mm.hooks.toy import Noisy, make_runner
+from tests.mm.hooks.toy import Noisy, make_runner, toy_options
 
 PACKAGE = Path(internals.__file__).parents[1]
 
@@ -53,6 +56,54 @@ def test_a_loop_draws_from_other_data(tmp_path, by_epoch):
     internals.replace_data(loop, DataLoader(Other(), 4, collate_fn=collate))
     runner.train()
     assert drawn[:4] == [0, 1, 2, 3] and runner.train_dataloader is loop.dataloader
+
+
+def test_which_loops_are_built(tmp_path):
+    runner = make_runner(tmp_path, end=2)
+    assert internals.built_loops(runner) == []
+    runner.train()
+    assert internals.built_loops(runner) == [runner.train_loop, runner.val_loop]
+
+
+def test_where_global_instances_are_kept(tmp_path):
+    runner = make_runner(tmp_path)
+    kept = [instances[name] for instances in internals.instances_by_name() for name in {*instances}
+            & {runner.logger.instance_name, runner.experiment_name}]  # yapf: disable
+    assert any(one is runner.logger for one in kept) and any(one is runner.message_hub for one in kept)
+
+
+def frames_of(call):
+    try:
+        call()
+    except Exception as error:
+        return [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    raise AssertionError('it must fail')
+
+
+def test_what_was_being_built_is_read_off_its_frames(tmp_path):
+    wrong = dict(type='NoSuchModel')
+    frames = frames_of(lambda: MODELS.build(wrong))
+    assert [part for part in map(internals.part_built_in, frames) if part is not None] == [wrong]
+    assert [registry for registry in map(internals.registry_that_lacks_it, frames) if registry] == [MODELS]
+    frames = frames_of(lambda: MODELS.build(dict(type='Toy', size=1)))
+    assert not any(map(internals.registry_that_lacks_it, frames))
+    loader = dict(dataset=Noisy(), batch_size=4, sampler=dict(type='DefaultSampler'), num_workers='x')
+    parts = [*map(internals.part_built_in, frames_of(lambda: Runner.build_dataloader(loader)))]
+    assert any(part is loader for part in parts)
+
+
+@pytest.mark.parametrize(('options', 'step'), [
+    (dict(log_level='LOUD'), 'log_level'), (dict(custom_hooks=[5]), 'custom_hooks'), (dict(val_cfg=None), ''),
+    (dict(param_scheduler=5), 'param_scheduler'),
+])  # yapf: disable
+def test_which_key_of_the_config_runner_was_reading(tmp_path, options, step):
+    given = dict(toy_options(tmp_path), **options)
+    found = map(internals.step_of_runner, frames_of(lambda: Runner(**given)))
+    assert [key for key in found if key is not None][-1] == step
+
+
+def test_the_steps_of_runner_are_there():
+    assert all(callable(getattr(Runner, name)) for name in internals._STEPS)
 
 
 def private_names(path):
