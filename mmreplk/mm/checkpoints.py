@@ -40,6 +40,10 @@ class AtomicLocalBackend(LocalBackend):
         """Writes ``obj`` to ``filepath``, creating its folder; OSError, and nothing changed, if that fails."""
         write_whole(obj, filepath)
 
+    def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
+        """Writes the text ``obj`` as :meth:`put` does."""
+        write_whole(obj.encode(encoding), filepath)
+
 
 def find_resumable(work_dir: str, out_dir: str | None = None) -> str | None:
     """Returns the last whole checkpoint that training left in ``work_dir``; None if it left none.
