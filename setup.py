@@ -35,5 +35,11 @@ setup(
     python_requires='>=3.10',
     # Neither torch nor a distribution of MMCV: a user has one of several of each, and pip would add another.
     install_requires=['numpy'],
-    extras_require={'serve': ['gradio>=6.31,<7'], 'export': ['onnx>=1.17', 'onnxruntime>=1.20', 'onnxscript>=0.5']},
+    extras_require={
+        # As in mmreplk/required.py.
+        'torch': ['torch>=2.7'],
+        'triton': ['triton>=3.6'],
+        'serve': ['gradio>=6.31,<7'],
+        'export': ['onnx>=1.17', 'onnxruntime>=1.20', 'onnxscript>=0.5'],
+    },
 )

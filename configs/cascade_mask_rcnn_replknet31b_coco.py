@@ -11,9 +11,4 @@ _base_ = [
     '_base_/schedules/adamw_3x.py'
 ]
 model = dict(
-    backbone=dict(
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='https://download.openmmlab.com/mmclassification/v0/replknet/'
-            'RepLKNet-31B_ImageNet-1K_224_20221024-debd6715.pth',
-            prefix='backbone.')))
+    backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='replknet-31b_in1k')))

@@ -10,6 +10,4 @@ _base_ = 'cascade_mask_rcnn_replknet31b_coco.py'
 model = dict(
     backbone=dict(
         drop_path_rate=0.4,
-        init_cfg=dict(
-            checkpoint='https://download.openmmlab.com/mmclassification/v0/replknet/'
-            'RepLKNet-31B_ImageNet-22K-to-1K_224_20221024-f68d7698.pth')))
+        init_cfg=dict(checkpoint='replknet-31b_in22k-in1k')))

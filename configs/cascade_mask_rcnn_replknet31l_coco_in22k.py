@@ -11,7 +11,5 @@ model = dict(
     backbone=dict(
         arch='31L',
         drop_path_rate=0.7,
-        init_cfg=dict(
-            checkpoint='https://download.openmmlab.com/mmclassification/v0/replknet/'
-            'RepLKNet-31L_ImageNet-22K-to-1K_384_20221024-6f8ee74d.pth')),
+        init_cfg=dict(checkpoint='replknet-31l_in22k-in1k-384')),
     neck=dict(in_channels=[192, 384, 768, 1536]))

@@ -13,7 +13,5 @@ model = dict(
     backbone=dict(
         arch='XL',
         drop_path_rate=0.5,
-        init_cfg=dict(
-            checkpoint='https://download.openmmlab.com/mmclassification/v0/replknet/'
-            'RepLKNet-XL_MegData73M_ImageNet1K_20221024-664f2980.pth')),
+        init_cfg=dict(checkpoint='replknet-xl_meg73m-in1k-320')),
     neck=dict(in_channels=[256, 512, 1024, 2048]))

@@ -10,12 +10,7 @@ _base_ = [
     '_base_/models/fcos_replknet31b.py', '_base_/datasets/coco_detection.py', '_base_/schedules/adamw_3x.py'
 ]
 model = dict(
-    backbone=dict(
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='https://download.openmmlab.com/mmclassification/v0/replknet/'
-            'RepLKNet-31B_ImageNet-1K_224_20221024-debd6715.pth',
-            prefix='backbone.')))
+    backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='replknet-31b_in1k')))
 optim_wrapper = dict(optimizer=dict(lr=2e-4), clip_grad=dict(max_norm=35, norm_type=2))
 auto_scale_lr = dict(base_batch_size=16)
 param_scheduler = [

@@ -11,10 +11,5 @@ _base_ = [
     '_base_/models/upernet_replknet31b.py', '_base_/datasets/ade20k.py', '_base_/schedules/adamw_160k.py'
 ]
 model = dict(
-    backbone=dict(
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='https://download.openmmlab.com/mmclassification/v0/replknet/'
-            'RepLKNet-31B_ImageNet-1K_224_20221024-debd6715.pth',
-            prefix='backbone.')))
+    backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='replknet-31b_in1k')))
 optim_wrapper = dict(accumulative_counts=4)

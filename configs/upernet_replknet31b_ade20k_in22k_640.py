@@ -15,10 +15,6 @@ model = dict(
     data_preprocessor=dict(size=crop_size),
     backbone=dict(
         drop_path_rate=0.3,
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='https://download.openmmlab.com/mmclassification/v0/replknet/'
-            'RepLKNet-31B_ImageNet-22K-to-1K_224_20221024-f68d7698.pth',
-            prefix='backbone.')),
+        init_cfg=dict(type='Pretrained', checkpoint='replknet-31b_in22k-in1k')),
     test_cfg=dict(mode='slide', crop_size=crop_size, stride=(426, 426)))
 optim_wrapper = dict(accumulative_counts=4)

@@ -12,12 +12,7 @@ _base_ = [
 ]
 model = dict(
     data_preprocessor=dict(size=(769, 769)),
-    backbone=dict(
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='https://download.openmmlab.com/mmclassification/v0/replknet/'
-            'RepLKNet-31B_ImageNet-1K_224_20221024-debd6715.pth',
-            prefix='backbone.')),
+    backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='replknet-31b_in1k')),
     decode_head=dict(num_classes=19, align_corners=True),
     auxiliary_head=dict(num_classes=19, align_corners=True))
 optim_wrapper = dict(accumulative_counts=4)

@@ -11,9 +11,7 @@ _base_ = 'upernet_replknet31b_ade20k_in22k_640.py'
 model = dict(
     backbone=dict(
         arch='31L',
-        init_cfg=dict(
-            checkpoint='https://download.openmmlab.com/mmclassification/v0/replknet/'
-            'RepLKNet-31L_ImageNet-22K-to-1K_384_20221024-6f8ee74d.pth')),
+        init_cfg=dict(checkpoint='replknet-31l_in22k-in1k-384')),
     decode_head=dict(in_channels=[192, 384, 768, 1536]),
     auxiliary_head=dict(in_channels=768))
 optim_wrapper = dict(accumulative_counts=2)

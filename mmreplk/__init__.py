@@ -8,16 +8,19 @@ registries, where configs of either framework find them: ``custom_imports = dict
 import importlib.util
 import warnings
 
+from . import required  # noqa: F401  first: says which PyTorch is needed
+from .acceleration import accelerate, restore
 from .errors import InputError
 from .layers import LargeKernelConv2d, ReparamLargeKernelConv
 from .merging import reparameterize, reparameterized
 from .networks import RepLKNet, SLaK, UniRepLKNet
 from .ops import depthwise_conv2d
+from .stand_in import stand_in_path
 from .version import __version__
 
 __all__ = [
     'InputError', 'LargeKernelConv2d', 'RepLKNet', 'ReparamLargeKernelConv', 'SLaK', 'UniRepLKNet', '__version__',
-    'depthwise_conv2d', 'reparameterize', 'reparameterized'
+    'accelerate', 'depthwise_conv2d', 'reparameterize', 'reparameterized', 'restore', 'stand_in_path'
 ]
 
 _missing = [name for name in ('mmengine', 'mmcv') if importlib.util.find_spec(name) is None]

@@ -1,3 +1,4 @@
+import random
 import zlib
 
 import numpy as np
@@ -5,10 +6,28 @@ import pytest
 import torch
 from torch import nn
 
+from tests.server import serving
+
 
 @pytest.fixture(autouse=True)
 def seeded():
+    random.seed(0)
+    np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def server():
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture
+def torch_cache(tmp_path, monkeypatch):
+    """Where PyTorch keeps downloads, in a folder of the test's own, for subprocesses too."""
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
+    monkeypatch.setattr(torch.hub, '_hub_dir', None)
+    return tmp_path / 'torch' / 'hub' / 'checkpoints'
 
 
 @pytest.fixture

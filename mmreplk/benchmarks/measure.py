@@ -11,6 +11,8 @@ from pathlib import Path
 
 import torch
 
+from ..ops.tuning import processor
+
 TURN_MS = 5  # how long a turn of a short function is at least
 
 
@@ -101,7 +103,7 @@ def environment(device: str) -> dict[str, str | None]:
     Args:
         device: ``'cuda'``, of which the driver's and cuDNN's versions are told too, or ``'cpu'``.
     """
-    cpu = f'{platform.machine()} CPU, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads'
+    cpu = f'{processor()}, {torch.get_num_threads()} threads'
     found = dict(device=torch.cuda.get_device_name() if device == 'cuda' else cpu, torch=torch.__version__,
                  triton=_version('triton'), cuda=torch.version.cuda, python=platform.python_version(),
                  commit=_output('git', 'rev-parse', 'HEAD'))  # yapf: disable

@@ -3,13 +3,14 @@
 import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..benchmarks.rounds import copies_for, time_rounds
 from ..ops import depthwise_conv2d, reference
 from .measure import time_in_turns
 
@@ -33,21 +34,27 @@ CHECKED = 2  # images and channels that are compared with float64; none depends 
 
 
 class Case(NamedTuple):
-    """A square convolution: input ``(N, C, H, H)``, kernel ``K x K``."""
+    """A convolution of a square map: input ``(N, C, H, H)``, kernel ``K x KW``; ``K x K`` where ``kw`` is None."""
     n: int
     c: int
     h: int
     k: int
+    kw: int | None = None
+
+    @property
+    def kernel_size(self) -> tuple[int, int]:
+        return self.k, self.kw or self.k
 
     def useful_flop(self, what: str) -> int:
         """Operations of one of PASSES on the taps that fall inside the map, two for each."""
-        half = self.k // 2
-        taps = sum(min(self.h - 1, y + half) - max(0, y - half) + 1 for y in range(self.h))
-        return 2 * self.n * self.c * taps**2 * (3 if what == 'forward+backward' else 1)
+        ky, kx = (sum(min(self.h - 1, y + k // 2) - max(0, y - k // 2) + 1 for y in range(self.h))
+                  for k in self.kernel_size)  # yapf: disable
+        return 2 * self.n * self.c * ky * kx * (3 if what == 'forward+backward' else 1)
 
     def least_values(self, what: str) -> int:
         """Values that one of PASSES cannot but read and write: two maps and a filter."""
-        return (2 * self.n * self.c * self.h**2 + self.c * self.k**2) * (3 if what == 'forward+backward' else 1)
+        values = 2 * self.n * self.c * self.h**2 + self.c * math.prod(self.kernel_size)
+        return values * (3 if what == 'forward+backward' else 1)
 
 
 def _torch(x: Tensor, weight: Tensor) -> Tensor:
@@ -72,9 +79,31 @@ RIVALS: dict[str, Rival] = {
 LAYOUTS = {'torch channels_last': torch.channels_last}  # what a rival is given, if not contiguous tensors
 
 
+def rivals_on(device: str) -> dict[str, Rival]:
+    """Returns RIVALS and, on a GPU, PyTorch's two kinds of kernels by name: its own, and cuDNN's where it can be asked.
+
+    Which of the two PyTorch takes by itself, as ``'torch'``, depends on dtype, shape and version.
+    """
+    if device != 'cuda':
+        return RIVALS
+    asked = {'torch cudnn': _torch} if hasattr(torch.backends.cudnn, 'depthwise_kernel') else {}
+    return RIVALS | {'torch native': _torch} | asked
+
+
+def _way(rival: str) -> AbstractContextManager:
+    """Returns what holds while a rival computes, backward too: which of PyTorch's kernels are taken."""
+    cudnn = torch.backends.cudnn
+    if rival == 'torch cudnn':
+        return cudnn.flags(enabled=True, benchmark=cudnn.benchmark, allow_tf32=cudnn.allow_tf32,
+                           depthwise_kernel='cudnn')  # yapf: disable
+    if rival == 'torch native':
+        return cudnn.flags(enabled=False, allow_tf32=cudnn.allow_tf32)
+    return nullcontext()
+
+
 def benchmark(case: Case, precision: str, device: str, passes: Sequence[str] = PASSES,
-              rivals: dict[str, Rival] = RIVALS, rounds: int = 10) -> list[dict[str, Any]]:
-    """Times rivals in turns, after comparing each with float64; one that is wrong, or raises, is not timed.
+              rivals: dict[str, Rival] | None = None, rounds: int = 10) -> list[dict[str, Any]]:
+    """Times rivals in rounds, after comparing each with float64; one that is wrong, or raises, is not timed.
 
     Args:
         case: What to convolve.
@@ -82,50 +111,72 @@ def benchmark(case: Case, precision: str, device: str, passes: Sequence[str] = P
         device: ``'cuda'`` or ``'cpu'``.
         passes: Some of PASSES. ``'forward'`` is that of inference. The gradients are timed without the forward that
             they follow, ``'grad_input'`` with a filter that is frozen.
-        rivals: Functions of input and filter by name, such as RIVALS.
+        rivals: Functions of input and filter by name, such as RIVALS; None for :func:`rivals_on`.
         rounds: How often each is timed.
 
     Returns:
         For each pass and rival, a row of the case, median and 20th and 80th percentile in milliseconds, useful
         TFLOP/s, GB/s of what must be read and written at least, peak extra memory in MiB (None on a CPU), all raw
-        times, and ``error``, the largest over the passes, relative to the largest value. For a rival that is not timed,
-        a row of the case and ``error``, or ``raised``, what it said.
+        times, what the cost model predicts for ours (None for others and on a CPU), whether calls were queued and the
+        canary of each round (:mod:`mmreplk.benchmarks.rounds`), how many copies of the operands took turns, and
+        ``error``, the largest over the passes, relative to the largest value. For a rival that is not timed, a row of
+        the case and ``error``, or ``raised``, what it said.
     """
+    rivals = rivals_on(device) if rivals is None else rivals
     dtype, _, tolerance = PRECISIONS[precision]
     x = torch.randn(case.n, case.c, case.h, case.h, device=device, dtype=dtype)
-    weight = torch.randn(case.c, 1, case.k, case.k, device=device, dtype=dtype) / case.k
+    weight = torch.randn(case.c, 1, *case.kernel_size, device=device, dtype=dtype) / math.prod(case.kernel_size)**.5
     grad, rows = torch.randn_like(x), []
+    copies = copies_for(x.nbytes + weight.nbytes, device)
     operands = {}
     for name in rivals:
         layout = LAYOUTS.get(name, torch.contiguous_format)
         operands[name] = x.contiguous(memory_format=layout), weight, grad.contiguous(memory_format=layout)
     with _tf32(precision):
-        common = {name: dict(**case._asdict(), precision=precision, rival=name, **_verdict(rival, *operands[name]))
-                  for name, rival in rivals.items()}  # yapf: disable
+        verdicts = {name: _verdict(name, rival, *operands[name]) for name, rival in rivals.items()}
+        common = {name: dict(**case._asdict(), precision=precision, rival=name, **verdicts[name]) for name in rivals}
         right = [name for name in rivals if common[name].get('error', math.inf) <= tolerance]
         rows += [common[name] for name in rivals if name not in right]
         for what in passes:
-            work = {name: _work(what, rivals[name], *operands[name]) for name in right}
-            peaks = {name: _peak_mib(function, device) for name, function in work.items()}
-            for name, times in time_in_turns(work, device, rounds).items():
+            work = {name: _work(what, name, rivals[name], operands[name], copies) for name in right}
+            peaks = {name: _peak_mib(lambda call=call: call(0), device) for name, call in work.items()}
+            measured = time_rounds(work, device, rounds)
+            for name, times in measured.ms.items():
                 low, median, high = statistics.quantiles(times, n=10)[1::3]
+                predicted = _predicted_ms(case, x, what) if rivals[name] is depthwise_conv2d else None
                 rows.append(
                     dict(
                         **common[name], what=what, median_ms=median, percentile20_ms=low, percentile80_ms=high,
-                        useful_tflops=case.useful_flop(what) / median / 1e9,
+                        predicted_ms=predicted, useful_tflops=case.useful_flop(what) / median / 1e9,
                         least_gb_per_s=case.least_values(what) * x.itemsize / median / 1e6, peak_mib=peaks[name],
-                        raw_ms=times))
+                        raw_ms=times, queued=name in measured.queued, copies=copies, canary=measured.canary))
+            del work
     return rows
 
 
-def roofs(precision: str, device: str) -> dict[str, float]:
+def _predicted_ms(case: Case, x: Tensor, what: str) -> float | None:
+    """Returns what the cost model predicts for ours, at the tile that is taken unmeasured."""
+    if not x.is_cuda:
+        return None
+    from ..ops.triton import cost, layout, tiles
+    from ..ops.triton.grad_weight import product_precision
+    gpu, columns = layout.gpu_of(x), tiles.round_up(case.h, tiles.ALIGN)
+    problem = tiles.Problem(*case[:3], columns, *sorted(case.kernel_size), 1, 1, x.itemsize, layout.precision_of(x))
+    forward = cost.forward(problem, cost.forward_tiles(problem, gpu)[0], gpu)
+    problem = problem._replace(precision=product_precision(x, gpu))
+    grad_weight = cost.grad_weight(problem, cost.grad_weight_tiles(problem, gpu)[0], gpu)
+    microseconds = {'grad_weight': grad_weight, 'forward+backward': 2 * forward + grad_weight}.get(what, forward)
+    return microseconds / 1e3
+
+
+def roofs(precision: str, device: str, rounds: int = 10) -> dict[str, float]:
     """Measures the matrix multiplication rate, in TFLOP/s, and the copy bandwidth, in GB/s, of this very device."""
     size = 8192 if device == 'cuda' else 2048
     a, b = (torch.randn(size, size, device=device, dtype=PRECISIONS[precision].dtype) for _ in range(2))
     source = torch.empty(2**28 if device == 'cuda' else 2**26, device=device, dtype=torch.uint8)
     target = torch.empty_like(source)
     with _tf32(precision):
-        times = time_in_turns(dict(gemm=lambda: a @ b, copy=lambda: target.copy_(source)), device, 10)
+        times = time_in_turns(dict(gemm=lambda: a @ b, copy=lambda: target.copy_(source)), device, rounds)
     return dict(gemm_tflops=2 * size**3 / statistics.median(times['gemm']) / 1e9,
                 copy_gb_per_s=2 * source.numel() / statistics.median(times['copy']) / 1e6)  # yapf: disable
 
@@ -154,9 +205,10 @@ def _peak_mib(function: Callable[[], object], device: str) -> float | None:
     return (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
-def _verdict(rival: Rival, x: Tensor, weight: Tensor, grad: Tensor) -> dict[str, float | str]:
+def _verdict(name: str, rival: Rival, x: Tensor, weight: Tensor, grad: Tensor) -> dict[str, float | str]:
     try:
-        return dict(error=_error(rival, x, weight, grad))
+        with _way(name):
+            return dict(error=_error(rival, x, weight, grad))
     except (RuntimeError, TypeError, ValueError) as error:  # Not every library takes every dtype and shape.
         return dict(raised=f'{type(error).__name__}: {error}')
 
@@ -173,7 +225,20 @@ def _error(rival: Rival, x: Tensor, weight: Tensor, grad: Tensor) -> float:
     return max(((a.double() - e).abs().max() / e.abs().max()).item() for a, e in pairs)
 
 
-def _work(what: str, rival: Rival, x: Tensor, weight: Tensor, grad: Tensor) -> Callable[[], object]:
+def _work(what: str, name: str, rival: Rival, operands: tuple[Tensor, Tensor, Tensor],
+          copies: int) -> Callable[[int], object]:  # yapf: disable
+    """Returns a pass of a rival as a function of the number of the call, by which operands take turns."""
+    with _way(name):
+        calls = [_pass(what, rival, *(t.clone() if i else t for t in operands)) for i in range(copies)]
+
+    def work(i: int) -> object:
+        with _way(name):
+            return calls[i % copies]()
+
+    return work
+
+
+def _pass(what: str, rival: Rival, x: Tensor, weight: Tensor, grad: Tensor) -> Callable[[], object]:
     x, weight = x.detach().requires_grad_(what != 'grad_weight'), weight.detach().requires_grad_(what != 'grad_input')
     leaves = [t for t in (x, weight) if t.requires_grad]
     if what == 'forward':

@@ -1,6 +1,7 @@
 """Tables of what was measured, made of the raw figures alone."""
 
 import json
+import statistics
 from pathlib import Path
 
 from ..io import markdown_table
@@ -8,10 +9,11 @@ from ..io import markdown_table
 PASSES = {'forward': 'forward', 'grad_input': 'gradient of the input', 'grad_weight': 'gradient of the filter',
           'forward+backward': 'forward and backward'}  # yapf: disable
 OURS, BASELINE = 'mmreplk', 'torch'
+RUNTIMES = ('onnxruntime', 'openvino')
 
 
 def benchmark_tables(folder: str | Path) -> str:
-    """Makes Markdown of every file that ``benchmark_op.py`` and ``benchmark_model.py`` in ``tools/`` wrote.
+    """Makes Markdown of every file that the benchmarks among the tools wrote.
 
     Args:
         folder: Where the ``.json`` files lie, in subfolders too.
@@ -23,18 +25,18 @@ def benchmark_tables(folder: str | Path) -> str:
     for path in sorted(Path(folder).rglob('*.json')):
         report = json.loads(path.read_text())
         rows = report.get('results') or [{}]
-        table = _operator if 'rival' in rows[0] else _model if 'form' in rows[0] else None
+        table = next((make for field, make in TABLES.items() if field in rows[0]), None)
         if table is not None:
             made_with = ', '.join(f'{name} {value}' for name, value in report['environment'].items() if value)
             name = path.relative_to(folder).as_posix()
-            sections.append(f'## {path.stem}\n\n[{name}](benchmarks/{name}): {made_with}.\n\n{table(report)}')
+            sections.append(f'## {path.stem}\n\n[{name}]({Path(folder).name}/{name}): {made_with}.\n\n{table(report)}')
     return '\n'.join(sections)
 
 
 def _operator(report: dict) -> str:
     cases: dict[tuple, dict[tuple, float]] = {}
     for row in report['results']:
-        case = cases.setdefault((row['n'], row['c'], row['h'], row['k'], row['precision']), {})
+        case = cases.setdefault((row['n'], row['c'], row['h'], _kernel(row), row['precision']), {})
         if 'what' in row:  # a rival that is wrong was not timed
             case[row['what'], row['rival']] = row['median_ms']
     rivals = [r for r in dict.fromkeys(row['rival'] for row in report['results']) if r not in (OURS, BASELINE)]
@@ -47,6 +49,10 @@ def _operator(report: dict) -> str:
             lines.append([','.join(map(str, shape)), precision, title, _ms(theirs), _ms(ours), ratio,
                           *(_ms(times.get((what, rival))) for rival in rivals)])  # yapf: disable
     return markdown_table(head, lines) + _grid(report.get('grid', []))
+
+
+def _kernel(row: dict) -> str:
+    return f'{row["k"]}x{row["kw"]}' if row.get('kw') else str(row['k'])
 
 
 def _grid(grid: list[dict]) -> str:
@@ -69,6 +75,39 @@ def _model(report: dict) -> str:
         lines.append([row['part'], form, row['batch'], 'x'.join(map(str, row['size'])), row['dtype'],
                       _ms(row['median_ms']), f'{row["median_ms"] / base:.3f}', f'{share:.0%}' if share else ''])
     return f'{report["config"]}\n\n{markdown_table(head, lines)}'
+
+
+def _acceleration(report: dict) -> str:
+    head = ['model', 'layers', 'work', 'batch', 'size', 'dtype', '`nn.Conv2d`, ms', 'ours, ms', 'times as fast',
+            'error of outputs', 'of gradients']
+    lines = []
+    for row in report['results']:
+        errors = [f'{row["errors"]["fast"][what]:.0e}' + (f' ({plain:.0e})' if plain else '')
+                  for what, plain in row['errors']['plain'].items()]
+        lines.append([row['model'], row['layers'], row['work'], row['batch'], 'x'.join(map(str, row['size'])),
+                      row['dtype'], _ms(statistics.median(row['plain_ms'])), _ms(statistics.median(row['fast_ms'])),
+                      f'{row["ratio"]:.2f}', *errors])  # yapf: disable
+    return markdown_table(head, lines)
+
+
+def runtimes_table(report: dict) -> str:
+    """Returns the table of a comparison with the runtimes of CPUs."""
+    cases: dict[tuple, dict[str, float]] = {}
+    for row in report['results']:
+        case = row['network'], row['n'], row['c'], row['h'], f'{row["kh"]}x{row["kw"]}', row['dtype']
+        cases.setdefault(case, {})[row['rival']] = row.get('median_ms')
+    lines = []
+    for (network, *shape, dtype), times in cases.items():
+        theirs = [times[name] for name in RUNTIMES if times.get(name)]
+        ratio = f'{min(theirs) / times[OURS]:.2f}' if theirs and times.get(OURS) else '-'
+        lines.append([network, ','.join(map(str, shape)), dtype, _ms(times.get(OURS)),
+                      *(_ms(times.get(name)) for name in (*RUNTIMES, BASELINE)), ratio])  # yapf: disable
+    return markdown_table(['network', 'N,C,H=W,KHxKW', 'dtype', 'ours, ms', 'ONNX Runtime, ms', 'OpenVINO, ms',
+                           'PyTorch, ms', 'better of the two / ours'], lines)  # yapf: disable
+
+
+# By a field that the rows of a report have, what makes its table.
+TABLES = {'network': runtimes_table, 'rival': _operator, 'form': _model, 'plain_ms': _acceleration}
 
 
 def _ms(value: float | None) -> str:

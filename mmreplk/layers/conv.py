@@ -1,5 +1,6 @@
 """The depthwise convolution as a layer."""
 
+import torch.fx
 from torch import Tensor, nn
 
 from ..ops import depthwise_conv2d
@@ -9,9 +10,20 @@ class LargeKernelConv2d(nn.Conv2d):
     """An ``nn.Conv2d`` that runs on :func:`mmreplk.ops.depthwise_conv2d` wherever it is depthwise."""
 
     def forward(self, x: Tensor, activation: str | None = None) -> Tensor:
-        """Maps ``(N, in_channels, H, W)`` to ``(N, out_channels, H', W')``, through ``'relu'`` if asked."""
+        """Maps ``(N, in_channels, H, W)`` to ``(N, out_channels, H', W')``, through ``'relu'`` if asked.
+
+        ``N`` may be missing, as for ``nn.Conv2d``.
+        """
         if self.groups == self.in_channels == self.out_channels and self.padding_mode == 'zeros':
             padding = 0 if self.padding == 'valid' else self.padding
-            return depthwise_conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, activation)
-        out = super().forward(x)
+            return _convolve(x, self.weight, self.bias, self.stride, padding, self.dilation, activation)
+        out = nn.Conv2d.forward(self, x)  # not super(): other subclasses of nn.Conv2d take this forward over
         return out if activation is None else out.relu()
+
+
+@torch.fx.wrap  # which traces layers outside torch.nn from the inside, and cannot see a choice
+def _convolve(x: Tensor, *layer) -> Tensor:
+    """Convolves ``x``, with or without the axis of images."""
+    if isinstance(x, Tensor) and x.ndim == 3:
+        return depthwise_conv2d(x[None], *layer)[0]
+    return depthwise_conv2d(x, *layer)

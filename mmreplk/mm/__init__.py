@@ -7,13 +7,15 @@ Raises:
 """
 
 from . import required  # noqa: I001, F401  first: says what is missing
-from . import conv_module, logs  # noqa: F401
+from . import conv_module, logs, published_weights  # noqa: F401
 from .backbones import RepLKNet, SLaK, UniRepLKNet
 from .checkpoints import AtomicLocalBackend
 from .hooks import (
+    AccelerateHook,
     BackboneWeightsHook,
     CheckDataHook,
     ExactResumeHook,
+    KeepSparsityHook,
     NonFiniteHook,
     PeakMemoryHook,
     ReparamHook,
@@ -24,9 +26,10 @@ from .mobilenet_v2 import LargeKernelMobileNetV2
 from .optim import CPUAmpOptimWrapper, LargeKernelLayerDecayConstructor
 
 __all__ = [
-    'AtomicLocalBackend', 'BackboneWeightsHook', 'CPUAmpOptimWrapper', 'CheckDataHook', 'ExactResumeHook',
-    'LargeKernelLayerDecayConstructor', 'LargeKernelMobileNetV2', 'NonFiniteHook', 'PeakMemoryHook', 'RepLKNet',
-    'ReparamHook', 'SLaK', 'SafeCheckpointHook', 'StrictLoadHook', 'UniRepLKNet'
+    'AccelerateHook', 'AtomicLocalBackend', 'BackboneWeightsHook', 'CPUAmpOptimWrapper', 'CheckDataHook',
+    'ExactResumeHook', 'KeepSparsityHook', 'LargeKernelLayerDecayConstructor', 'LargeKernelMobileNetV2',
+    'NonFiniteHook', 'PeakMemoryHook', 'RepLKNet', 'ReparamHook', 'SLaK', 'SafeCheckpointHook', 'StrictLoadHook',
+    'UniRepLKNet'
 ]
 
 logs.attach()

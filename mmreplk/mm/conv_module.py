@@ -1,8 +1,10 @@
-"""How MMCV's ``ConvModule``, of which heads and necks consist, is folded."""
+"""How MMCV's ``ConvModule``, of which heads and necks consist, is folded, and its ``Conv2d`` accelerated."""
 
-from mmcv.cnn import ConvModule
+from mmcv.cnn import Conv2d, ConvModule
 from torch import nn
 
+from ..acceleration import ACCELERATED
+from ..layers import LargeKernelConv2d
 from ..layers.folding import BatchNorm, biased, fold_bn
 from ..merging import FOLDERS, Folder
 
@@ -10,7 +12,8 @@ from ..merging import FOLDERS, Folder
 def _applies(module: ConvModule) -> bool:
     """Whether it is a plain convolution whose output goes into a BatchNorm."""
     return (module.order[:2] == ('conv', 'norm') and module.with_norm and isinstance(module.norm, BatchNorm)
-            and module.norm.track_running_stats and type(module.conv) is nn.Conv2d and not module.with_spectral_norm
+            and module.norm.track_running_stats and type(module.conv) in {*ACCELERATED, *ACCELERATED.values()}
+            and not module.with_spectral_norm
             and not getattr(module, 'efficient_conv_bn_eval_forward', None))  # yapf: disable
 
 
@@ -19,4 +22,11 @@ def _fold(module: ConvModule) -> None:
     setattr(module, module.norm_name, nn.Identity())
 
 
+class AcceleratedMMCVConv2d(Conv2d):
+    """What :func:`mmreplk.accelerate` makes of MMCV's ``Conv2d``, which is PyTorch's but for PyTorch 1.4."""
+
+    forward = LargeKernelConv2d.forward
+
+
+ACCELERATED[Conv2d] = AcceleratedMMCVConv2d
 FOLDERS[ConvModule] = Folder(_applies, _fold)

@@ -42,6 +42,8 @@ class LargeKernelBackbone(nn.Module):
     """
 
     Arch: ClassVar[type[Arch]]
+    # Whether the norm of the official classifier is a BatchNorm before pooling, or else a LayerNorm after it.
+    is_normed_before_pooling: ClassVar[bool] = False
 
     def __init__(self,
                  arch: str | dict | Arch,

@@ -172,6 +172,7 @@ class RepLKNet(LargeKernelBackbone):
     """
 
     Arch: ClassVar = Arch
+    is_normed_before_pooling: ClassVar = True
 
     def __init__(self, arch: str | dict | Arch = '31B', in_channels: int = 3, out_indices: Sequence[int] | None = None,
                  drop_path_rate: float = 0.3, **kwargs):

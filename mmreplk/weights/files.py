@@ -18,6 +18,7 @@ import torch
 
 from ..errors import InputError
 from ..io import write_whole
+from .download import local_file
 
 _WEIGHTS = '.weight', '.bias', '.running_mean', '.running_var'
 MOST_UNPACKED = 10  # times its size; PyTorch compresses nothing
@@ -44,7 +45,7 @@ def read_checkpoint(path: str | Path, trusted: bool = False, mmap: bool = False)
     """Reads a checkpoint onto the CPU, by default without executing anything that it may contain.
 
     Args:
-        path: The file.
+        path: The file, or the name of published weights; see :func:`mmreplk.weights.local_file`.
         trusted: Read any pickle, and so let the file execute what its sender wrote into it.
         mmap: Leave tensors on the disk until they are looked at, and again afterwards, which saves memory.
 
@@ -53,6 +54,7 @@ def read_checkpoint(path: str | Path, trusted: bool = False, mmap: bool = False)
             a web page, holding other types than tensors, plain values, ``argparse.Namespace`` and those of
             :func:`allow_types` without being trusted, or weights that are no tensors or not finite.
     """
+    path = local_file(path)
     # Again, since the onedl fork takes some of them away after every checkpoint that it has read.
     torch.serialization.add_safe_globals(_SAFE_TYPES)
     try:

@@ -16,3 +16,12 @@ def test_benchmark_times_only_what_is_right():
             assert row['percentile20_ms'] <= row['median_ms'] <= row['percentile80_ms'] and len(row['raw_ms']) == 3
     # Rows 0 to 8 meet 4, 5, 6, 7, 7, 7, 6, 5, 4 taps of seven.
     assert case.useful_flop('grad_weight') == 2 * 4 * 51**2 == case.useful_flop('forward+backward') / 3
+
+
+def test_a_strip_is_counted_and_computed_as_one():
+    """Rows 0 to 8 meet 2, 3, 3, 3, 3, 3, 3, 3, 2 taps of three; columns as many of seven as above."""
+    case = operator.Case(n=1, c=4, h=9, k=3, kw=7)
+    assert case.useful_flop('forward') == 2 * 4 * 25 * 51 and case.least_values('forward') == 2 * 4 * 81 + 4 * 21
+    rows = operator.benchmark(case, 'float32', 'cpu', ['forward'], rounds=2)
+    assert {row['rival'] for row in rows if 'what' in row} == set(operator.RIVALS)
+    assert all(row['kw'] == 7 for row in rows)

@@ -1,29 +1,75 @@
+import itertools
 import math
+import random
 
 import cpu_thresholds
 import pytest
 import torch
 
 from mmreplk.ops import cpu
+from mmreplk.ops.cpu import costs
+from mmreplk.ops.cpu.costs import Problem, Way
+
+pytestmark = pytest.mark.skipif(not cpu.IS_SUPPORTED, reason='needs AVX2: elsewhere PyTorch computes')
 
 
-def test_the_first_size_from_which_all_are_faster():
-    assert cpu_thresholds._first_lasting({3: .5, 5: 2, 7: .9, 9: 1.1, 11: 3}) == 9
-    assert cpu_thresholds._first_lasting({3: .5, 5: .9}) == math.inf
+def rows_at(prices, count=60):
+    """Measurements of a machine that takes exactly what ``prices`` say."""
+    rows = []
+    for problem in itertools.islice(cpu_thresholds.problems(seed=1), count):
+        row = dict(zip(Problem._fields[:6], problem[:6], strict=True), milliseconds={})
+        for name, price in prices.items():
+            parts = cpu_thresholds._parts(name, row)
+            row['milliseconds'][name] = sum(p * part for p, part in zip(price, parts, strict=True))
+        rows.append(row)
+    return rows
 
 
-@pytest.mark.parametrize(('crossing', 'expected'), [(1e6, 1e6), (math.inf, math.inf), (0, 5e4)])
-def test_work_from_which_nine_of_ten_are_faster(monkeypatch, crossing, expected):
-    monkeypatch.setattr(cpu, 'SMALLEST_GRAD_WEIGHT', 5)
-    monkeypatch.setattr(cpu_thresholds, '_work_ratio', lambda n, c, h, k, trains: 1 + (n * c * (h * k)**2 - crossing))
-    measured = cpu_thresholds.measure_work(trains=True)
-    assert measured == expected or expected <= measured <= 2 * expected
+FORWARD, FOURIER = 'convolve transposed contiguous float32', 'convolve fourier contiguous float32'
+PRICES = {
+    FORWARD: (1e-6, 3e-7, 0, 0, 2e-8, 0, 0, 0, 0, 0, 0, 0, 0),
+    FOURIER: (2e-6, 4e-6, 1e-6, 0),
+    'lay out float32': (1e-6, 4e-7),
+    'cast': (1e-7, 1e-7),
+}
 
 
-@pytest.mark.skipif(not cpu.IS_SUPPORTED, reason='needs AVX2: elsewhere PyTorch computes')
-def test_the_ways_are_timed(monkeypatch):
-    ratios = cpu_thresholds._kernel_size_ratios(1, 32, 32, 21)
-    assert all(0 < ratio < math.inf for ratio in ratios)
-    with torch.no_grad():
-        assert cpu_thresholds._work_ratio(1, 128, 28, 31, trains=False) > 1
-    assert cpu_thresholds._work_ratio(1, 128, 28, 31, trains=True) > 1
+def test_the_prices_of_a_machine_are_found_again():
+    rows = rows_at(PRICES)
+    found = cpu_thresholds.fitted(rows)
+    for row in rows:
+        for name, price in found.items():
+            predicted = sum(p * part for p, part in zip(price, cpu_thresholds._parts(name, row), strict=True))
+            assert predicted == pytest.approx(row['milliseconds'][name], rel=0.1)
+
+
+def test_the_regret_of_a_choice_is_what_it_costs(monkeypatch):
+    fourier = Way('fourier', False, torch.float32)
+    transposed = Way('transposed', False, torch.float32)
+    monkeypatch.setattr(costs, 'convolving_ways', lambda problem: [transposed, fourier])
+    monkeypatch.setattr(costs, 'grad_weight_ways', lambda problem: [])
+    rows = rows_at(PRICES, 40)
+    found = cpu_thresholds.regrets(rows, PRICES, torch.float32, False)['convolve']
+    assert len(found) == 40 and all(ratio == 1 and chosen == best for ratio, _, chosen, best in found)
+    wrong = PRICES | {FOURIER: (0, 0, 0, 0)}
+    found = cpu_thresholds.regrets(rows, wrong, torch.float32, False)['convolve']
+    assert all(chosen == fourier for _, _, chosen, _ in found) and max(ratio for ratio, *_ in found) > 1.5
+    assert costs.PRICES[costs.PROCESSOR] is not wrong
+
+
+def test_every_way_is_measured_without_conversions():
+    problem = Problem(1, 16, 10, 10, 13, 5, torch.float32, False, False)
+    times = cpu_thresholds.measure(problem)['milliseconds']
+    expected = {f'convolve {way}' for way in costs.convolving_ways(problem)}
+    expected |= {f'grad_weight {way}' for way in costs.grad_weight_ways(problem)}
+    assert expected | {'cast', 'lay out float32', 'lay out bfloat16'} <= set(times)
+    assert all(0 < time < math.inf for time in times.values())
+    for name in expected:
+        what, way = cpu_thresholds.named(name)
+        assert f'{what} {way}' == name
+
+
+def test_problems_are_many_and_none_takes_long():
+    problems = list(itertools.islice(cpu_thresholds.problems(seed=0), 300))
+    assert len(set(problems)) > 200 and sum(p.kh != p.kw for p in problems) > 60
+    assert all(p.n * p.c * p.h * p.w <= 4e6 for p in random.Random(0).sample(problems, 50))

@@ -7,7 +7,7 @@ def test_three_kills_leave_no_trace(tmp_path, data_options):
     """In the middle of saving, in the middle of validation, and in training; with EMA and two workers for the data."""
     result = tool(
         'dev/kill_and_resume.py', TINY, '--kills', 3, '--work-dir', tmp_path, '--cfg-options', *data_options,
-        'train_dataloader.batch_size=2', 'train_dataloader.num_workers=2', 'train_cfg.max_iters=10',
+        'train_dataloader.batch_size=2', 'train_dataloader.num_workers=2', 'train_cfg.max_iters=14',
         'train_cfg.val_interval=4', 'default_hooks.checkpoint.interval=2', 'default_hooks.logger.interval=1',
         'model.backbone.arch.channels=(8,16,16,16)', 'model.decode_head.in_channels=(8,16,16,16)',
         'model.decode_head.channels=16')  # yapf: disable

@@ -41,9 +41,10 @@ def test_commands_are_found():
     assert {'tools/train.py', 'tools/dist_train.sh', 'tools/deployment/export.py'} <= found
 
 
-def test_benchmarks_are_those_of_the_files():
-    page = (ROOT / 'docs/benchmarks.md').read_text()
-    assert page.endswith(benchmark_tables(ROOT / 'docs/benchmarks')), 'run tools/dev/benchmark_page.py'
+@pytest.mark.parametrize('page', ['benchmarks', 'acceleration'])
+def test_benchmarks_are_those_of_the_files(page):
+    text, tables = (ROOT / f'docs/{page}.md').read_text(), benchmark_tables(ROOT / f'docs/{page}')
+    assert tables and text.endswith(tables), 'run tools/dev/benchmark_page.py'
 
 
 @pytest.mark.parametrize('number', [0, 1], ids=['segmentation', 'detection'])

@@ -1,16 +1,13 @@
 """The Triton kernels in Triton's interpreter, against the reference in float64; ``test_triton.py`` runs this file."""
 
-import importlib
-
 import pytest
 import torch
 import triton.language as tl
 from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
-from mmreplk.layers import ReparamLargeKernelConv
 from mmreplk.ops import reference
 from mmreplk.ops import triton as kernels
-from mmreplk.ops.triton import tiles, toeplitz, tuning
+from mmreplk.ops.triton import cost, tiles, tuning
 
 pytestmark = pytest.mark.usefixtures('poisoned_empty', 'bfloat16_products')
 
@@ -28,9 +25,18 @@ SHAPES = [
     (1, 2, 11, 37, 5, 51),
     (1, 2, 37, 11, 51, 5),  # transposed
     (2, 1, 4, 70, 1, 63),
-    (1, 1, 6, 34, 1, 1),
+    (1, 4, 6, 34, 1, 1),
     (1, 1, 2, 40, 3, 127),  # a window wider than 128
 ]
+# (N, C, H, W, KH, KW, DY, DX): dilated, of which networks have 3x3 to 9x9.
+DILATED = [
+    (2, 2, 19, 40, 3, 3, 7, 7),
+    (1, 2, 33, 24, 9, 9, 2, 2),
+    (3, 1, 10, 17, 5, 7, 1, 3),  # only in one direction
+    (2, 1, 4, 20, 5, 3, 5, 2),  # transposed; further apart than the map is high
+]
+# Tried with several tiles: several blocks of columns, dilated, and the map in one block.
+CANDIDATES = [(3, 1, 19, 40, 13, 13, 1, 1), (2, 2, 21, 24, 5, 5, 2, 3), (1, 1, 9, 31, 17, 17, 1, 1)]
 
 
 @pytest.fixture
@@ -47,7 +53,7 @@ def bfloat16_products(monkeypatch):
 
 
 def make(shape, dtype=torch.float32):
-    n, c, h, w, kh, kw = shape
+    n, c, h, w, kh, kw = shape[:6]
     tensors = torch.randn(n, c, h, w), torch.randn(c, 1, kh, kw), torch.randn(c), torch.randn(n, c, h, w)
     return [t.to(dtype) for t in tensors]
 
@@ -58,19 +64,34 @@ def assert_close(actual, expected, terms):
     assert error <= TOLERANCE[actual.dtype] * max(1, terms / 1000)**.5 * largest, f'{error:.1e} of {largest:.1e}'
 
 
-def check(x, weight, bias, grad):
-    (n, _, h, w), (kh, kw) = x.shape, weight.shape[-2:]
-    xd, wd, bd, gd = (t.double() for t in (x, weight, bias, grad))
+def spread(weight, dilation):
+    """Returns the filter with zeros between its taps, which has no dilation."""
+    (kh, kw), (dy, dx) = weight.shape[-2:], dilation
+    out = weight.new_zeros(*weight.shape[:2], (kh - 1) * dy + 1, (kw - 1) * dx + 1)
+    out[..., ::dy, ::dx] = weight
+    return out
+
+
+def check(x, weight, bias, grad, dilation=(1, 1)):
+    (n, _, h, w), (kh, kw), (dy, dx) = x.shape, weight.shape[-2:], dilation
+    xd, wd, bd, gd = (t.double() for t in (x, spread(weight, dilation), bias, grad))
     out = reference.forward(xd, wd, bd)
-    assert_close(kernels.forward(x, weight, bias), out, kh * kw)
-    assert_close(kernels.forward(x, weight, bias, relu=True), out.relu(), kh * kw)
-    assert_close(kernels.grad_input(grad, weight), reference.grad_input(gd, wd), kh * kw)
-    assert_close(kernels.grad_weight(x, grad, (kh, kw)), reference.grad_weight(xd, gd, (kh, kw)), n * h * w)
+    assert_close(kernels.forward(x, weight, bias, dilation=dilation), out, kh * kw)
+    assert_close(kernels.forward(x, weight, bias, relu=True, dilation=dilation), out.relu(), kh * kw)
+    assert_close(kernels.grad_input(grad, weight, dilation), reference.grad_input(gd, wd), kh * kw)
+    grad_weight = reference.grad_weight(xd, gd, wd.shape[-2:])[..., ::dy, ::dx]
+    assert_close(kernels.grad_weight(x, grad, (kh, kw), dilation), grad_weight, n * h * w)
 
 
 @pytest.mark.parametrize('shape', SHAPES, ids=str)
 def test_three_passes_agree_with_the_reference(shape):
     check(*make(shape))
+
+
+@pytest.mark.parametrize('shape', DILATED, ids=str)
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
+def test_dilation(shape, dtype):
+    check(*make(shape, dtype), shape[6:])
 
 
 @pytest.mark.parametrize('shape', SHAPES[1::2], ids=str)
@@ -102,54 +123,26 @@ def test_filters_of_another_dtype_are_rounded():
     assert torch.equal(kernels.forward(x, precise), kernels.forward(x, precise.half()))
 
 
-def test_every_candidate_tile_computes_the_same(monkeypatch):
-    x, weight, bias, grad = make((3, 1, 19, 40, 13, 13))
-    for i in range(7):
-        monkeypatch.setattr(tuning, 'best', lambda name, key, x, tiles, launch, i=i: tiles[i % len(tiles)])
-        check(x, weight, bias, grad)
+@pytest.mark.parametrize('shape', CANDIDATES, ids=str)
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16], ids=str)
+def test_every_candidate_tile_computes_the_same(shape, dtype, monkeypatch):
+    """Those with tensor descriptors too, which no GPU of the interpreter's has as candidates."""
+    operands, tried = make(shape, dtype), set()
+    for i in range(4):
+        def best(kernel, problem, x, _, launch, i=i):
+            rank = cost.forward_tiles if kernel == 'forward' else cost.grad_weight_tiles
+            candidates = rank(problem, cost.GPUS[90])
+            tile = candidates[-1 - i % len(candidates)]
+            tried.add(tile)
+            return tile
+
+        monkeypatch.setattr(tuning, 'best', best)
+        check(*operands, shape[6:])
+    assert any(tile.descriptors for tile in tried if isinstance(tile, tiles.ForwardTile))
 
 
-@pytest.mark.parametrize('dtype', [torch.float32, torch.float16], ids=str)
-@pytest.mark.parametrize('size', [(5, 7), (51, 35)])
-def test_a_kept_tape_is_written_again_where_the_filter_changed_unseen(size, dtype):
-    weight = torch.randn(3, 1, *size, dtype=dtype, requires_grad=True)
-    tile = tiles.ForwardTile(16, 2, 16, 16, 4, 2)
-    transpose = size[0] > size[1]
-    shape = toeplitz.geometry(min(size), tiles.window(64, max(size), tile.block_x), tile)
-
-    def tape():
-        return toeplitz.tape(weight, torch.float32, shape, True, transpose, keep=True)
-
-    first, expected = tape(), toeplitz._expand(weight, torch.float32, shape, True, transpose)
-    assert torch.equal(first, expected) and first is not expected
-    first.fill_(7)
-    assert tape() is first and (first == 7).all(), 'nothing changed'
-    version = weight._version
-    weight.data[1, 0, -1, -1] *= -1
-    assert weight._version == version
-    expected = toeplitz._expand(weight, torch.float32, shape, True, transpose)
-    assert torch.equal(tape()[1], expected[1]) and (first[[0, 2]] == 7).all()
-    first.fill_(7)
-    assert (tape() == 7).all(), 'it is the changed filter that is compared with now'
-
-
-def test_a_deployed_layer_expands_its_filter_once(monkeypatch):
-    choice = importlib.import_module('mmreplk.ops.depthwise_conv2d')
-    monkeypatch.setattr(choice, '_choose_backend', lambda *_: 'triton')
-    monkeypatch.setattr(choice, '_depthwise_conv2d',
-                        lambda x, weight, bias, relu, keep: kernels.forward(x, weight, bias, relu, keep=keep))
-    expanded, expand = [], toeplitz._expand
-    monkeypatch.setattr(toeplitz, '_expand', lambda *args: expanded.append(args) or expand(*args))
-    layer, x = ReparamLargeKernelConv(2, 2, 13, groups=2, deploy=True), torch.randn(1, 2, 9, 20)
-    assert all(p.requires_grad for p in layer.parameters())
-    torch.nn.init.zeros_(layer.lkb_reparam.bias)
-    with torch.no_grad():
-        out = layer(x)
-        assert torch.equal(layer(x), out) and len(expanded) == 1
-        layer.lkb_reparam.weight.data.mul_(2)
-        assert torch.equal(layer(x), out * 2) and len(expanded) == 1
-        with torch.inference_mode():
-            assert torch.equal(layer(x), out * 2) and len(expanded) == 1
-    layer(x)
-    layer(x)
-    assert len(expanded) == 3, 'a filter that may train is expanded for every call'
+def test_every_call_sees_the_filter_as_it_is():
+    x, weight, *_ = make((1, 2, 9, 20, 5, 7))
+    before = kernels.forward(x, weight)
+    weight.data.mul_(2)
+    assert torch.equal(kernels.forward(x, weight), 2 * before)

@@ -21,7 +21,7 @@ def test_every_pass_counts_what_the_convolution_does(device):
         leaves = [t.detach().requires_grad_(needed) for t, needed in zip((x, weight), needs, strict=True)]
 
         def run(leaves=leaves):
-            out = torch.ops.mmreplk.depthwise_conv2d(*leaves, None, True, False)
+            out = torch.ops.mmreplk.depthwise_conv2d(*leaves, None, True, [1, 1], [15, 2], [1, 1], False)
             if any(t.requires_grad for t in leaves):
                 out.sum().backward()
 

@@ -1,89 +1,137 @@
-"""Random shapes, dtypes, layouts and options of the public function against PyTorch in float64.
+"""Random shapes, dtypes, layouts, options and ways of the public function against PyTorch in float64.
 
 ``MMREPLK_FUZZ=2000 pytest tests/ops/test_fuzz.py`` tries that many cases.
 """
 
 import os
+import random
+from unittest import mock
 
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmreplk.ops import depthwise_conv2d
+from mmreplk.ops import depthwise_conv2d, memory_format
+from mmreplk.ops.cpu import costs, facts, undilated
 
 # Relative to the largest value of the reference, or to what a sum of that many normal products is expected to be. Where
 # PyTorch computes, it adds products in turn, and the rounding of more than 1000 grows by the root of their number.
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 3e-6, torch.bfloat16: 4e-3, torch.float16: 5e-4}
-# Of kernels of even sizes, which PyTorch computes: its own bfloat16 and float16 round on the way.
-EVEN_TOLERANCE = TOLERANCE | {torch.bfloat16: 2e-2, torch.float16: 8e-3}
+KERNEL_SIZES = [1, 2, 3, 4, 5, 7, 8, 9, 13, 15, 21, 31, 51, 63]
 
 
 def laid_out(t, layout):
     if layout == 'channels_last':
-        return t.contiguous(memory_format=torch.channels_last)
+        return memory_format.laid_out(t, channels_last=True)
     if layout == 'transposed':
         return t.mT.contiguous().mT
     if layout == 'sliced':
         return F.pad(t, (1, 2, 0, 1))[..., :-1, 1:-2]
+    if layout == 'sliced_channels_last':
+        return memory_format.laid_out(F.pad(t, (1, 2, 0, 1)), channels_last=True)[..., :-1, 1:-2]
     return t
+
+
+def pairs(values):
+    return st.one_of(values.map(lambda v: (v, v)), st.tuples(values, values))
 
 
 @st.composite
 def problems(draw):
-    dims = [draw(st.integers(1, high)) for high in (3, 5, 24, 24)]
-    kernel = draw(st.tuples(*[st.sampled_from([1, 2, 3, 5, 7, 8, 13, 21, 31, 51])] * 2))
-    options, dtypes = {}, list(TOLERANCE)
-    if draw(st.booleans()):  # What is left to PyTorch, whose float16 is off by per cents on the largest kernels.
-        dtypes = [torch.float64, torch.float32]
-        options = dict(
-            stride=draw(st.integers(1, 3)),
-            dilation=draw(st.integers(1, 2)),
-            padding=draw(st.tuples(*[st.integers(k, k + 4) for k in kernel])))
+    n, c = draw(st.integers(1, 3)), draw(st.sampled_from([1, 2, 3, 5, 16, 17, 20, 64]))
+    kernel = draw(pairs(st.sampled_from(KERNEL_SIZES)))
+    stride, dilation = (1, 1), (1, 1)
+    if draw(st.booleans()):
+        stride, dilation = draw(pairs(st.integers(1, 3))), draw(pairs(st.integers(1, 7)))
+    extent = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    padding = 'same'
+    if draw(st.booleans()) or (stride != (1, 1) and not all(k % 2 for k in kernel)):
+        padding = tuple(e // 2 + draw(st.integers(0, 3)) for e in extent)
+    layouts = st.sampled_from(['contiguous', 'channels_last', 'transposed', 'sliced', 'sliced_channels_last'])
     return dict(
-        shape=dims,
+        shape=(n, c, draw(st.integers(1, 28)), draw(st.integers(1, 28))),
         kernel=kernel,
-        dtype=draw(st.sampled_from(dtypes)),
-        layouts=draw(st.tuples(*[st.sampled_from(['contiguous', 'channels_last', 'transposed', 'sliced'])] * 3)),
+        dtype=draw(st.sampled_from(list(TOLERANCE))),
+        layouts=draw(st.tuples(layouts, layouts, layouts)),
         bias=draw(st.booleans()),
         activation=draw(st.sampled_from([None, 'relu'])),
+        trains=draw(st.sampled_from([True, True, False])),
         seed=draw(st.integers(0, 2**31)),
-        options=options)
+        options=dict(stride=stride, padding=padding, dilation=dilation))
 
 
-def assert_close(actual, expected, terms, is_ours, tolerance):
+def reference(x, weight, bias, kernel, stride, padding, dilation):
+    """PyTorch's float64, for even kernels and "same" padding at any stride."""
+    if padding == 'same' and stride != (1, 1):
+        padding = tuple(d * (k // 2) for k, d in zip(kernel, dilation, strict=True))
+    return F.conv2d(x, weight, bias, stride, padding, dilation, len(weight))
+
+
+def assert_close(actual, expected, terms, tolerance, what):
     assert actual.shape == expected.shape
     if actual.numel():
         scale = max(terms**.5, expected.abs().max())
         error = (actual.double() - expected).abs().max() / scale
-        growth = 1 if is_ours else max(1, terms / 1000)**.5
-        assert error <= tolerance[actual.dtype] * growth, f'{error:.1e} of {scale:.1e}'
+        bound = tolerance * max(1, terms / 1000)**.5
+        assert error <= bound, f'{what}: {error:.1e} of {scale:.1e}, allowed are {bound:.1e}'
+
+
+def assert_format(t, channels_last):
+    assert not t.numel() or t.stride() == memory_format.strides(t.shape, channels_last)
 
 
 @pytest.mark.usefixtures('fast_path_for_small_maps')
-@settings(max_examples=int(os.environ.get('MMREPLK_FUZZ', 60)), derandomize=True, deadline=None)
+@settings(max_examples=int(os.environ.get('MMREPLK_FUZZ', 150)), derandomize=True, deadline=None,
+          suppress_health_check=[HealthCheck.too_slow])  # which asks the clock
 @given(problems())
 def test_any_problem_agrees_with_float64(problem):
     torch.manual_seed(problem['seed'])
-    (n, c, h, w), (kh, kw), dtype = problem['shape'], problem['kernel'], problem['dtype']
-    x, weight = laid_out(torch.randn(n, c, h, w), problem['layouts'][0]), torch.randn(c, 1, kh, kw)
-    weight = laid_out(weight, problem['layouts'][1])
-    inputs = [x, weight] + [torch.randn(c)] * problem['bias']
-    inputs = [t.to(dtype).requires_grad_() for t in inputs]
+    (n, c, h, w), kernel, dtype = problem['shape'], problem['kernel'], problem['dtype']
+    x, weight = torch.randn(n, c, h, w).to(dtype), torch.randn(c, 1, *kernel).to(dtype)
+    inputs = [laid_out(x, problem['layouts'][0]), laid_out(weight, problem['layouts'][1])]
+    inputs += [torch.randn(c).to(dtype)] * problem['bias']
+    inputs = [t.requires_grad_(problem['trains']) for t in inputs]
     doubles = [t.detach().double().requires_grad_() for t in inputs]
+    channels_last = any(memory_format.is_channels_last(t) for t in inputs[:2])
 
-    out = depthwise_conv2d(*inputs, activation=problem['activation'], **problem['options'])
-    expected = F.conv2d(*doubles, **dict(dict(padding='same'), **problem['options']), groups=c)
-    assert out.dtype == dtype
-    if problem['activation']:
-        # The sign of what is zero but for rounding decides about a gradient: take it from the output under test.
-        expected = expected * (out > 0)
-    is_ours, tolerance = not problem['options'], TOLERANCE if kh % 2 and kw % 2 else EVEN_TOLERANCE
-    assert_close(out.detach(), expected.detach(), kh * kw, is_ours, tolerance)
+    rng = random.Random(problem['seed'])
 
-    grad = laid_out(torch.randn(out.shape), problem['layouts'][2]).to(dtype)
-    grads = torch.autograd.grad(out, inputs, grad)
+    def any_way(what, problem):
+        return rng.choice(costs.convolving_ways(problem) if what == 'convolve' else costs.grad_weight_ways(problem))
+
+    with mock.patch.object(costs, 'cheapest', any_way):
+        out = depthwise_conv2d(*inputs, activation=problem['activation'], **problem['options'])
+        expected = reference(*doubles, *[None] * (3 - len(doubles)), kernel, **problem['options'])
+        assert out.dtype == dtype
+        is_own = 'mmreplk' in type(out.grad_fn).__name__
+        if is_own:
+            assert_format(out, channels_last)
+        if problem['activation']:
+            # The sign of what is zero but for rounding decides about a gradient: take it from the output under test.
+            expected = expected * (out > 0)
+        assert_close(out.detach(), expected.detach(), kernel[0] * kernel[1], TOLERANCE[dtype], 'output')
+        if not problem['trains']:
+            return
+        grad = laid_out(torch.randn(out.shape).to(dtype), problem['layouts'][2])
+        grads = torch.autograd.grad(out, inputs, grad)
     desired = torch.autograd.grad(expected, doubles, grad.double())
-    for actual, reference, terms in zip(grads, desired, (kh * kw, n * h * w, n * h * w), strict=False):
-        assert_close(actual, reference, terms, is_ours, tolerance)
+    terms = out.numel() // c
+    for name, actual, reference_, count in zip(('grad_input', 'grad_weight', 'grad_bias'), grads, desired,
+                                               (kernel[0] * kernel[1], terms, terms), strict=False):
+        assert_close(actual, reference_, count, TOLERANCE[dtype], name)
+        # "Same" padding of an even kernel is made before, by PyTorch and by us: its gradient is a slice.
+        is_padded = problem['options']['padding'] == 'same' and not all(k % 2 for k in kernel)
+        if is_own and (name == 'grad_weight' or (name == 'grad_input' and not is_padded)):
+            assert_format(actual, channels_last)
+
+
+@pytest.mark.skipif(not facts.IS_SUPPORTED, reason='this CPU has no ways of our own')
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
+def test_every_way_is_among_those_that_are_tried(dtype):
+    problem = costs.Problem(1, 64, 20, 20, 31, 29, dtype, False, False)
+    kernels = {way.kernel for way in costs.convolving_ways(problem._replace(kh=7, kw=7))}
+    assert kernels == {'forward', 'transposed', 'fourier'}
+    assert {way.kernel for way in costs.grad_weight_ways(problem)} >= {'transposed', 'turned', 'fourier'}
+    assert undilated.convolve_by and len(costs.convolving_ways(problem)) >= 4

@@ -1,9 +1,11 @@
 """The operator on a real GPU, against the reference in float64."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
-from mmreplk.ops import depthwise_conv2d, reference
+from mmreplk.ops import depthwise_conv2d, memory_format, reference
 
 pytestmark = [
     pytest.mark.gpu,
@@ -26,7 +28,19 @@ SHAPES = [
     (1, 16, 43, 51, 51, 5),
     (1, 16, 43, 51, 5, 51),
     (2, 4, 80, 80, 63, 63),
+    (2, 6, 40, 72, 63, 1),
+    (2, 6, 40, 72, 1, 63),
+    (2, 6, 40, 72, 31, 3),
 ]
+# (N, C, H, W, KH, KW, DY, DX): UniRepLKNet's dilated branches, and others.
+DILATED = [
+    (2, 160, 64, 64, 3, 3, 7, 7),
+    (2, 96, 56, 56, 9, 9, 2, 2),
+    (3, 5, 19, 30, 5, 7, 1, 3),
+    (2, 3, 9, 40, 5, 3, 4, 2),
+]
+# Bytes that the test of maps beyond 32-bit offsets takes at most.
+HUGE_BYTES = 40e9
 
 
 @pytest.fixture(params=TOLERANCE)
@@ -40,7 +54,7 @@ def dtype_of(precision):
 
 
 def make(shape, dtype=torch.bfloat16):
-    n, c, h, w, kh, kw = shape
+    n, c, h, w, kh, kw = shape[:6]
     shapes = (n, c, h, w), (c, 1, kh, kw), (c,)
     return [torch.randn(s, device='cuda', dtype=dtype, requires_grad=True) for s in shapes]
 
@@ -55,7 +69,9 @@ def check(x, weight, bias, grad, precision='bfloat16'):
     out = depthwise_conv2d(x, weight, bias, backend='triton')
     grads = torch.autograd.grad(out, (x, weight, bias), grad)
     xd, wd, bd, gd = (t.detach().double() for t in (x, weight, bias, grad))
-    assert out.is_contiguous() and all(g.dtype == x.dtype for g in grads)
+    assert all(g.dtype == x.dtype for g in grads)
+    expected = memory_format.strides(x.shape, memory_format.is_channels_last(x))
+    assert out.stride() == grads[0].stride() == expected
     assert_close(out.detach(), reference.forward(xd, wd, bd), kh * kw, precision)
     assert_close(grads[0], reference.grad_input(gd, wd), kh * kw, precision)
     assert_close(grads[1], reference.grad_weight(xd, gd, (kh, kw)), n * h * w, precision)
@@ -101,17 +117,70 @@ def test_fallback_is_logged_once(caplog):
     assert [record.message.count('stride 1') for record in caplog.records] == [1]
 
 
+@pytest.mark.parametrize('shape', DILATED, ids=str)
+def test_dilation(shape, precision):
+    from mmreplk.ops import triton as kernels
+    (n, _, h, w, kh, kw, dy, dx), dilation = shape, shape[6:]
+    x, weight, bias = (t.detach() for t in make(shape, dtype_of(precision)))
+    grad, spread = torch.randn_like(x), weight.new_zeros(len(weight), 1, (kh - 1) * dy + 1, (kw - 1) * dx + 1)
+    spread[..., ::dy, ::dx] = weight
+    xd, wd, bd, gd = (t.double() for t in (x, spread, bias, grad))
+    out = kernels.forward(x, weight, bias, dilation=dilation)
+    assert_close(out, reference.forward(xd, wd, bd), kh * kw, precision)
+    assert_close(kernels.grad_input(grad, weight, dilation), reference.grad_input(gd, wd), kh * kw, precision)
+    expected = reference.grad_weight(xd, gd, wd.shape[2:])[..., ::dy, ::dx]
+    assert_close(kernels.grad_weight(x, grad, (kh, kw), dilation), expected, n * h * w, precision)
+
+
+@pytest.mark.parametrize('shape', [SHAPES[0], SHAPES[2], SHAPES[4]], ids=str)
+@pytest.mark.parametrize('precision', ['bfloat16', 'float16'], indirect=True)
+def test_every_tile_that_is_tuned_computes_the_same(shape, precision, monkeypatch):
+    """Those with tensor descriptors too, where the GPU has them."""
+    from mmreplk.ops.triton import layout, tuning
+    x, weight, bias = make(shape, dtype_of(precision))
+    grad, tried = torch.randn_like(x), set()
+    for i in range(12):
+        def best(kernel, problem, x, candidates, launch, i=i):
+            tried.add(candidates[i % len(candidates)])
+            return candidates[i % len(candidates)]
+
+        monkeypatch.setattr(tuning, 'best', best)
+        check(x, weight, bias, grad, precision)
+    assert any(getattr(tile, 'descriptors', False) for tile in tried) == (layout.gpu_of(x).capability >= 90)
+
+
 @pytest.mark.parametrize('trains', [False, True])
-def test_a_filter_changed_in_place_is_expanded_again(trains):
+@pytest.mark.parametrize('way', ['in place', 'through data', 'other memory'])
+def test_a_filter_that_changes_counts_from_the_next_call_on(way, trains):
     x, weight, _ = (t.detach() for t in make((1, 4, 40, 40, 31, 31)))
     weight.requires_grad_(trains)
     with torch.no_grad():
         before = depthwise_conv2d(x, weight)
         assert torch.equal(depthwise_conv2d(x, weight), before)
-        (weight.data if trains else weight).mul_(2)
+        if way == 'in place':
+            weight.mul_(2)
+        elif way == 'through data':
+            weight.data.mul_(2)
+        else:
+            weight.data = weight.data * 2
         assert torch.equal(depthwise_conv2d(x, weight), before * 2)
         with torch.inference_mode():
             assert torch.equal(depthwise_conv2d(x, weight.clone()), before * 2)
+
+
+@pytest.mark.parametrize('trains', [False, True])
+def test_no_memory_is_held_after_a_call(trains):
+    x, weight, bias = make((2, 64, 64, 64, 31, 31))
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    for _ in range(3):
+        if trains:
+            torch.autograd.grad(depthwise_conv2d(x, weight, bias, backend='triton').sum(), (x, weight, bias))
+        else:
+            with torch.no_grad():
+                depthwise_conv2d(x, weight, bias, backend='triton')
+    torch.cuda.synchronize()
+    assert torch.cuda.memory_allocated() == before
 
 
 def test_the_same_input_gives_the_same_bits():
@@ -134,6 +203,53 @@ def test_side_stream():
     assert torch.equal(out, expected)
 
 
+def test_two_streams_at_once():
+    """Neither sees what the other has in the making: memory is reused by the stream that it was allocated on."""
+    operands = [[t.detach() for t in make((2, 64, 64, 64, 31, 31))] for _ in range(2)]
+    expected = [depthwise_conv2d(*o) for o in operands]
+    streams, outs = [torch.cuda.Stream() for _ in range(2)], [[], []]
+    for stream in streams:
+        stream.wait_stream(torch.cuda.current_stream())
+    for _ in range(20):
+        for stream, own, found in zip(streams, operands, outs, strict=True):
+            with torch.cuda.stream(stream):
+                found.append(depthwise_conv2d(*own))
+    torch.cuda.synchronize()
+    for found, right in zip(outs, expected, strict=True):
+        assert all(torch.equal(out, right) for out in found)
+
+
+def test_two_threads_at_once():
+    """As servers and DataParallel have it, from the first call on: shapes that nothing here has compiled before."""
+    operands = [make((2, 24, 48, width, 33, 33)) for width in (40, 56)]
+    grads = [torch.randn_like(o[0]) for o in operands]
+
+    def work(i):
+        own = operands[i]
+        return [torch.autograd.grad(depthwise_conv2d(*own, backend='triton'), own, grads[i]) for _ in range(10)]
+
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(work, range(2)))
+    for i in range(2):
+        assert all(torch.equal(a, b) for own in found[i] for a, b in zip(own, work(i)[0], strict=True))
+
+
+def test_maps_beyond_32_bit_offsets():
+    """More than 2^31 values: the last image is what it is alone, and gradients are the sums of those of parts."""
+    if torch.cuda.mem_get_info()[0] < HUGE_BYTES:
+        pytest.skip(f'needs {HUGE_BYTES / 1e9:.0f} GB of free GPU memory')
+    from mmreplk.ops import triton as kernels
+    x = torch.randn(34, 64, 1024, 1024, device='cuda', dtype=torch.bfloat16)
+    weight = torch.randn(64, 1, 13, 13, device='cuda', dtype=torch.bfloat16)
+    assert x.numel() > 2**31
+    out = kernels.forward(x, weight)
+    for one in slice(0, 1), slice(33, 34):  # one image has other tiles, which add in another order
+        assert_close(out[one], kernels.forward(x[one], weight).double(), 13 * 13)
+    grad = kernels.grad_weight(x, out, (13, 13)).double()
+    parts = sum(kernels.grad_weight(x[i:i + 17], out[i:i + 17], (13, 13)).double() for i in (0, 17))
+    assert (grad - parts).abs().max() <= 1e-2 * parts.abs().max()
+
+
 @pytest.mark.parametrize('tuned', ['0', '1'])
 def test_cuda_graph(tuned, monkeypatch, tmp_path):
     monkeypatch.setenv('MMREPLK_AUTOTUNE', tuned)
@@ -147,6 +263,30 @@ def test_cuda_graph(tuned, monkeypatch, tmp_path):
     weight.normal_()
     graph.replay()
     assert torch.equal(out, depthwise_conv2d(x, weight, bias))
+
+
+@pytest.mark.parametrize('kernel', [(31, 31), (51, 5), (5, 51)], ids=str)
+def test_cuda_graph_of_a_training_step(kernel):
+    x, weight, bias = make((2, 16, 64, 64, *kernel))
+    grad = torch.randn_like(x)
+
+    def step():
+        return torch.autograd.grad(depthwise_conv2d(x, weight, bias, backend='triton'), (x, weight, bias), grad)
+
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step()
+    with torch.no_grad():
+        for t in (x, weight, grad):
+            t.normal_()
+    graph.replay()
+    assert all(torch.equal(a, b) for a, b in zip(captured, step(), strict=True))
 
 
 def test_torch_compile():
@@ -177,17 +317,6 @@ def test_autocast():
     assert_close(out.detach(), reference.forward(*rounded), 961)
 
 
-def test_a_frozen_filter_is_expanded_once_under_autocast_too(monkeypatch):
-    from mmreplk.ops.triton import toeplitz
-    x, weight, bias = (t.detach() for t in make((2, 8, 40, 40, 31, 31), torch.float32))
-    expanded, expand = [], toeplitz._expand
-    monkeypatch.setattr(toeplitz, '_expand', lambda *args: expanded.append(args) or expand(*args))
-    with torch.autocast('cuda', torch.bfloat16):
-        outs = [depthwise_conv2d(x, weight, bias) for _ in range(3)]
-    assert len(expanded) == 1 and torch.equal(outs[0], outs[2])
-    assert torch.equal(outs[0], depthwise_conv2d(x.bfloat16(), weight.bfloat16(), bias.bfloat16()))
-
-
 def test_tuning_is_remembered(monkeypatch, tmp_path):
     from mmreplk.ops.triton import tuning
     monkeypatch.setenv('MMREPLK_AUTOTUNE', '1')
@@ -195,7 +324,7 @@ def test_tuning_is_remembered(monkeypatch, tmp_path):
     x, weight, bias = make((2, 8, 40, 40, 31, 31))
     check(x, weight, bias, torch.randn_like(x))
     assert next(tmp_path.glob('*.json')).read_text().count('\n') >= 3
-    tuning._answers.cache_clear()
+    tuning._choices.cache_clear()
     monkeypatch.setattr(tuning, '_milliseconds', lambda *_: pytest.fail('tuned again'))
     check(x, weight, bias, torch.randn_like(x))
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import onnx
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mmreplk.layers import LargeKernelConv2d
-from mmreplk.ops import cpu, depthwise_conv2d
+from mmreplk.ops import cpu, depthwise_conv2d, functional
 
 pytestmark = [
     pytest.mark.usefixtures('fast_path_for_small_maps'),
@@ -43,6 +44,19 @@ def test_autocast_lowers_as_for_conv2d(dtype):
     assert (out.double() - expected).abs().max() < 4e-3 * expected.abs().max()
 
 
+@pytest.mark.parametrize('operands', ['weight', 'x', 'bias'])
+@pytest.mark.parametrize('function', [depthwise_conv2d, F.conv2d])
+def test_autocast_leaves_float64_alone_and_mixing_it_raises(function, operands):
+    tensors = dict(x=torch.randn(2, 4, 20, 20), weight=torch.randn(4, 1, 31, 31), bias=torch.randn(4))
+    tensors[operands] = tensors[operands].double()
+    options = dict(padding=15, groups=4) if function is F.conv2d else {}
+    with torch.autocast('cpu', torch.bfloat16):
+        with pytest.raises((RuntimeError, TypeError), match='(type|double|Double|float64)'):
+            function(*tensors.values(), **options)
+        out = function(*(t.double() for t in tensors.values()), **options)
+    assert out.dtype == torch.float64
+
+
 @pytest.mark.parametrize('compiler', ['aot_eager', 'inductor'])
 def test_compiled_whole_it_is_the_same(compiler):
     model, x = Network(), torch.randn(2, 3, 20, 22)
@@ -56,18 +70,67 @@ def test_compiled_whole_it_is_the_same(compiler):
     torch.testing.assert_close(grads[1], grads[0])
 
 
-def test_compiled_it_keeps_nothing_of_a_filter():
+@pytest.mark.parametrize('trains', [False, True])
+def test_compiled_it_is_the_fast_operator(trains):
     graphs = []
 
     def compiler(graph, inputs):
         graphs.append(graph)
         return graph
 
-    with torch.no_grad():
-        compiled = torch.compile(depthwise_conv2d, fullgraph=True, backend=compiler)
-        compiled(torch.randn(1, 2, 20, 20), torch.ones(2, 1, 31, 31))
-    call, = (node for node in graphs[0].graph.nodes if 'mmreplk' in str(node.target))
-    assert call.args[-2:] == (False, False)
+    model = Network().requires_grad_(trains)
+    torch.compile(model, fullgraph=True, backend=compiler)(torch.randn(1, 3, 20, 20))
+    assert sum('mmreplk.depthwise_conv2d' in str(node.target) for node in graphs[0].graph.nodes) == 1
+
+
+def test_compiled_whether_an_exporter_looks_on_is_asked_of_python(monkeypatch):
+    """Dynamo takes ``is_exporting`` for true in PyTorch 2.11; what the real function says counts."""
+    asked = []
+    monkeypatch.setattr(functional, '_is_exported', torch.compiler.assume_constant_result(
+        lambda: asked.append(torch.compiler.is_dynamo_compiling()) or False))
+    torch._dynamo.reset()
+    torch.compile(Network(), fullgraph=True, backend='eager')(torch.randn(1, 3, 20, 20))
+    assert asked and not any(asked)
+
+
+@pytest.mark.parametrize('size', [3, 7, 31])
+def test_traced_it_is_an_ordinary_convolution_of_any_size(size):
+    class Model(nn.Module):
+
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(6, 1, size, size))
+
+        def forward(self, x):
+            return depthwise_conv2d(x, self.weight) + depthwise_conv2d(x, self.weight, padding=size // 2, dilation=1)
+
+    model, other = Model().eval(), torch.randn(1, 6, 33, 40)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', torch.jit.TracerWarning)
+        traced = torch.jit.trace(model, (torch.randn(2, 6, 20, 22),), check_trace=False)
+    kinds = [node.kind() for node in traced.graph.nodes()]
+    assert kinds.count('aten::_convolution') + kinds.count('aten::conv2d') == 2 and 'mmreplk' not in ' '.join(kinds)
+    torch.testing.assert_close(traced(other), model(other), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('strict', [False, True])
+@pytest.mark.parametrize('size', [3, 31])
+def test_exported_strictly_or_not_it_is_an_ordinary_convolution(size, strict):
+    layer = LargeKernelConv2d(6, 6, size, padding=size // 2, groups=6).eval()
+    program = torch.export.export(layer, (torch.randn(2, 6, 20, 22),), strict=strict)
+    calls = [str(node.target) for node in program.graph.nodes if node.op == 'call_function']
+    assert sum('conv2d' in call for call in calls) == 1 and not any('mmreplk' in call for call in calls)
+
+
+@pytest.mark.parametrize('size', [3, 31])
+def test_the_older_onnx_exporter_writes_an_ordinary_conv(tmp_path, size):
+    model, path = LargeKernelConv2d(6, 6, size, padding=size // 2, groups=6).eval(), str(tmp_path / 'model.onnx')
+    torch.onnx.export(model, (torch.randn(2, 6, 20, 22),), path, dynamo=False, input_names=['x'],
+                      dynamic_axes=dict(x={0: 'n', 2: 'h', 3: 'w'}))  # yapf: disable
+    assert [node.op_type for node in onnx.load(path).graph.node].count('Conv') == 1
+    other = torch.randn(1, 6, 33, 40)
+    out, = onnxruntime.InferenceSession(path).run(None, {'x': other.numpy()})
+    np.testing.assert_allclose(out, model(other).detach().numpy(), rtol=1e-4, atol=1e-4)
 
 
 def test_exported_it_is_an_ordinary_convolution():
@@ -128,6 +191,7 @@ import re, sys
 from pathlib import Path
 import torch
 from mmreplk.ops import cpu
+from mmreplk.ops.cpu import fourier, onednn
 
 def resident(field):
     return int(re.search(field + r':\\s+(\\d+) kB', Path('/proc/self/status').read_text())[1]) * 1024
@@ -142,14 +206,15 @@ n, c, h, k, dtype = *map(int, sys.argv[1:5]), getattr(torch, sys.argv[5])
 torch.set_num_threads(2)
 x, weight = torch.randn(n, c, h, h, dtype=dtype), torch.randn(c, 1, k, k, dtype=dtype)
 small = torch.randn(1, 32, 9, 9, dtype=dtype), weight[:1].expand(32, -1, -1, -1)
-cpu.grad_weight(small[0], cpu.forward(*small), (k, k))  # what the libraries allocate once
+p = ((1, 1), (k // 2, k // 2), (1, 1), False)
+cpu.grad_weight(small[0], cpu.forward(*small, None, *p), (k, k), *p)  # what the libraries allocate once
 in_float32 = 4 * (x.numel() + weight.numel())
 slack = 16 * 2**20  # of the allocator
-transforms = 32 * max(cpu.FFT_SCRATCH, max(n, 2) * cpu._fft_length(h, k, 2)**2)
-assert peak(lambda: cpu.forward(x, weight)) <= 4 * in_float32 + transforms + slack
-assert peak(lambda: cpu.grad_input(x, weight)) <= 4 * in_float32 + transforms + slack
+transforms = 32 * max(fourier.SCRATCH, max(n, 2) * fourier.transform_length(h, k, 2)**2)
+assert peak(lambda: cpu.forward(x, weight, None, *p)) <= 4 * in_float32 + transforms + slack
+assert peak(lambda: cpu.grad_input(x, weight, (h, h), *p)) <= 4 * in_float32 + transforms + slack
 block = 32 * (h + k - 1)**2
-assert peak(lambda: cpu.grad_weight(x, x, (k, k))) <= 16 * max(cpu.SCRATCH, block) + transforms + slack
+assert peak(lambda: cpu.grad_weight(x, x, (k, k), *p)) <= 16 * max(onednn.SCRATCH, block) + transforms + slack
 """
     for case in ('4 128 96 31 float32', '4 128 96 31 bfloat16', '4 128 96 7 float32', '2 1024 9 51 float32',
                  '1 32 300 15 float32', '1 2 1024 31 float32'):  # yapf: disable

@@ -1,4 +1,5 @@
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,13 @@ def tool(name, *arguments, **environment):
     env = dict(os.environ, PYTHON=sys.executable, **environment)
     head = [str(ROOT / 'tools' / name)] if name.endswith('.sh') else [sys.executable, f'tools/{name}']
     return subprocess.run([*head, *map(str, arguments)], cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)
+
+
+def free_port():
+    """Returns a port at which the processes of a test can meet, as text."""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        return str(free.getsockname()[1])
 
 
 @pytest.fixture(scope='session')

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mmreplk.weights import read_checkpoint
-from tests.tools.conftest import REAL, ROOT, TINY, tool
+from tests.tools.conftest import REAL, ROOT, TINY, free_port, tool
 
 
 def miou(output):
@@ -69,11 +69,11 @@ def test_the_real_config_trains_evaluates_and_saves(data_options, tmp_path):
 
 def test_two_processes(trained, short_options, data_options, tmp_path):
     result = tool('dist_train.sh', TINY, 2, '--work-dir', tmp_path, '--cfg-options', *short_options,
-                  PORT='29611', OMP_NUM_THREADS='1')
+                  PORT=free_port(), OMP_NUM_THREADS='1')
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
     assert result.stdout.count('evaluating with 6 large-kernel layers merged') == 1, 'said by the first process alone'
     result = tool('dist_test.sh', TINY, tmp_path / 'iter_4.pth', 2, '--work-dir', tmp_path, '--cfg-options',
-                  *data_options, PORT='29612', OMP_NUM_THREADS='1')
+                  *data_options, PORT=free_port(), OMP_NUM_THREADS='1')
     assert result.returncode == 0, result.stderr[-2000:]
     alone = tool('test.py', TINY, tmp_path / 'iter_4.pth', '--work-dir', tmp_path, '--cfg-options', *data_options)
     assert miou(result.stdout) == miou(alone.stdout)

@@ -28,6 +28,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--channels-last', action='store_true', help='channels-last beside NCHW')
     parser.add_argument('--compile', action='store_true', help='torch.compile of the backbone beside eager')
     parser.add_argument('--train', action='store_true', help='training steps too, of batches of 2 images and more')
+    parser.add_argument('--no-inference', action='store_true', help='training steps alone, with --train')
     parser.add_argument('--rounds', type=int, default=5, help='how often each is timed')
     parser.add_argument('--json', help='file for the raw figures')
     add_cfg_options(parser)
@@ -45,7 +46,7 @@ def main(args: argparse.Namespace) -> None:
             args.batch, [False, True][:1 + args.channels_last], [False, True][:1 + args.compile]):
         setting = Setting(tuple(args.size), batch, getattr(torch, args.dtype), args.device, channels_last, compiled,
                           args.rounds)  # yapf: disable
-        rows = benchmark_model(cfg, setting, weights)
+        rows = [] if args.no_inference else benchmark_model(cfg, setting, weights)
         if args.train and batch > 1:
             rows += benchmark_training(cfg, setting)
         plain = {row['part']: row['median_ms'] for row in rows if row['form'] == 'plain'}

@@ -5,24 +5,23 @@ images and for one, in every precision, and the shapes that others publish figur
 Triton kernels choose their tiles first.
 
 ``useful`` counts the taps that fall inside the map, ``GB/s`` what must be read and written at least; the shares are of
-the matrix multiplication rate and the copy bandwidth measured in the same run. ``--grid`` compares with PyTorch over a
-grid of shapes, and prints the least of the ratios. ``--rival`` adds any function of input ``(N, C, H, W)`` and filter
-``(C, 1, K, K)`` that can be imported, such as another library's kernel.
+the matrix multiplication rate and the copy bandwidth measured in the same run. ``--grid`` compares over a grid of
+shapes with PyTorch and with every way of computing on a CPU, and prints where the choice is slow; a run that is cut off
+goes on where it was. ``--runtimes`` compares with ONNX Runtime and OpenVINO on a CPU. ``--rival`` adds any function of
+input ``(N, C, H, W)`` and filter ``(C, 1, K, K)`` that can be imported, such as another library's kernel.
 """
 
 import argparse
 import importlib
-import itertools
 import os
 import re
-import statistics
-from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
 from mmreplk import InputError
-from mmreplk.benchmarks import environment
-from mmreplk.benchmarks.operator import PRECISIONS, RIVALS, Case, Rival, benchmark, roofs
+from mmreplk.benchmarks import environment, grid, runtimes, tables
+from mmreplk.benchmarks.operator import PRECISIONS, Case, Rival, benchmark, rivals_on, roofs
 from mmreplk.cli import run
 from mmreplk.io import markdown_table, write_json
 
@@ -32,10 +31,6 @@ STAGES = [(128, 128, 31), (256, 64, 29), (512, 32, 27), (1024, 16, 13)]
 # depend on the kernel, so the largest that fits the map.
 PUBLISHED = [Case(64, 384, 32, 31), Case(8, 768, 16, 15), Case(8, 768, 32, 31), Case(8, 768, 64, 63)]
 KERNEL_SIZES = (3, 5, 7, 9, 13, 17, 21, 25, 31, 39, 51)
-GRID = dict(n=(1, 8), c=(16, 128, 1024), h=(7, 16, 33, 64, 128, 256), k=(3, 5, 7, 9, 11, 13, 15, 21, 31, 51))
-GRID_PASSES = ('forward', 'forward+backward')
-SLOW = 0.95  # what of PyTorch's speed is to be reached everywhere
-GRID_LIMIT = 2e9  # useful operations; larger cases take PyTorch more than a few seconds
 COLUMNS = ('N,C,H=W,K', 'precision', 'pass', 'rival', 'median ms', '20 %', '80 %', 'useful TFLOP/s', 'share', 'GB/s',
            'share', 'peak MiB')  # yapf: disable
 
@@ -47,7 +42,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--batch', type=int, nargs='*', help='batch sizes of the stages: 16 and 1 on a GPU, 1 on a CPU')
     parser.add_argument('--case', nargs='*', help='more cases, as N,C,H,K; on a GPU those with published figures')
     parser.add_argument('--rival', nargs='+', default=[], metavar='NAME=MODULE:FUNCTION', help='more rivals')
-    parser.add_argument('--grid', action='store_true', help='a grid of shapes against PyTorch, in the first precision')
+    parser.add_argument('--grid', metavar='FILE', help='a grid of shapes against all ways; a line of JSON for each')
+    parser.add_argument('--runtimes', metavar='FILE', help='the forward pass beside ONNX Runtime and OpenVINO')
     parser.add_argument('--rounds', type=int, default=10, help='how often each is timed')
     parser.add_argument('--json', help='file for the raw figures')
     parser.add_argument('--plot', help='picture of forward time against kernel size, in the first precision')
@@ -58,11 +54,18 @@ def main(args: argparse.Namespace) -> None:
     torch.manual_seed(0)
     torch.backends.cudnn.benchmark = True
     device, is_gpu = args.device, args.device == 'cuda'
+    if args.grid:
+        dtypes = [PRECISIONS[name].dtype for name in args.precision or ['float32', 'bfloat16']]
+        print(grid.summary(grid.run(Path(args.grid), dtypes, device, args.rounds)))
+        return
+    if args.runtimes:
+        compare_with_runtimes(args)
+        return
     precisions = args.precision or (['bfloat16', 'float16', 'tf32', 'float32'] if is_gpu else ['float32'])
     batches = ([16, 1] if is_gpu else [1]) if args.batch is None else args.batch
     cases = [Case(n, *stage) for n in batches for stage in STAGES]
     cases += (PUBLISHED if is_gpu else []) if args.case is None else map(parsed, args.case)
-    rivals = RIVALS | dict(map(imported, args.rival))
+    rivals = rivals_on(device) | dict(map(imported, args.rival))
     tuned = os.environ.get('MMREPLK_AUTOTUNE') == '1'
     report = dict(environment=environment(device), tuned=tuned, roofs={}, results=[])
     print(markdown_table(COLUMNS), end='')
@@ -80,9 +83,17 @@ def main(args: argparse.Namespace) -> None:
         report['kernel_sizes'] = rows
         plot(rows, args.plot)
         save(report, args.json)
-    if args.grid:
-        report['grid'] = grid(precisions[0], device, args.rounds)
-        save(report, args.json)
+
+
+def compare_with_runtimes(args: argparse.Namespace) -> None:
+    report = dict(environment=environment('cpu') | runtimes.versions(), results=[])
+    for precision in args.precision or ['float32', 'bfloat16']:
+        for batch in args.batch or [1, 8]:
+            for network, c, h, kh, kw in runtimes.STAGES:
+                case = runtimes.Case(network, batch, c, h, kh, kw)
+                report['results'] += runtimes.compare(case, PRECISIONS[precision].dtype, args.rounds)
+                save(report, args.runtimes)
+    print(tables.runtimes_table(report))
 
 
 def save(report: dict, path: str | None) -> None:
@@ -108,51 +119,9 @@ def imported(rival: str) -> tuple[str, Rival]:
                          f'({error})') from error
 
 
-def grid(precision: str, device: str, rounds: int) -> list[dict]:
-    """Times forward and the whole over GRID; returns and prints PyTorch's time over ours for each."""
-    ratios = []
-    for case in itertools.starmap(Case, itertools.product(*GRID.values())):
-        if case.useful_flop('forward') <= GRID_LIMIT:
-            own = compared(case, GRID_PASSES, precision, device, rounds)
-            ratios += [dict(**case._asdict(), what=what, ratio=ratio) for what, ratio in own.items()]
-    repeat_slow(ratios, precision, device, rounds)
-    print_grid(ratios)
-    return ratios
-
-
-def compared(case: Case, passes: Sequence[str], precision: str, device: str, rounds: int) -> dict[str, float]:
-    """Returns, for each of ``passes``, PyTorch's time over ours; none if either is not timed, which is printed."""
-    two = {name: RIVALS[name] for name in ('mmreplk', 'torch')}
-    rows = benchmark(case, precision, device, passes, two, rounds)
-    untimed = [row for row in rows if 'what' not in row]
-    for row in untimed:
-        print_row(row, {})
-    times = {} if untimed else {(row['what'], row['rival']): row['median_ms'] for row in rows}
-    return {what: times[what, 'torch'] / times[what, 'mmreplk'] for what in passes if times}
-
-
-def repeat_slow(ratios: list[dict], precision: str, device: str, rounds: int) -> None:
-    """Measures again what came out slow, four times and longer: another program may have run meanwhile."""
-    for row in ratios:
-        if row['ratio'] < SLOW:
-            case, what = Case(*(row[name] for name in Case._fields)), row['what']
-            row['repeated'] = [compared(case, [what], precision, device, 3 * rounds)[what] for _ in range(4)]
-            row['first_ratio'], row['ratio'] = row['ratio'], statistics.median(row['repeated'])
-
-
-def print_grid(ratios: list[dict]) -> None:
-    for what in GRID_PASSES:
-        own = sorted((row for row in ratios if row['what'] == what), key=lambda row: row['ratio'])
-        least, most, slow = own[0]['ratio'], own[-1]['ratio'], sum(row['ratio'] < SLOW for row in own)
-        repeated = sum('repeated' in row for row in own)
-        print(f'\n{what}: PyTorch takes {least:.2f} to {most:.2f} times as long; below {SLOW} in {slow} of {len(own)} '
-              f'shapes, of which {repeated} were measured again. The least:')
-        for row in own[:8]:
-            print('  {n},{c},{h},{k}: {ratio:.2f}'.format(**row))
-
-
 def print_row(row: dict, roofs: dict[str, float]) -> None:
-    head = f'| {row["n"]},{row["c"]},{row["h"]},{row["k"]} | {row["precision"]}'
+    kernel = f'{row["k"]}x{row["kw"]}' if row['kw'] else row['k']
+    head = f'| {row["n"]},{row["c"]},{row["h"]},{kernel} | {row["precision"]}'
     if 'what' not in row:
         why = f'wrong by {row["error"]:.1e}' if 'error' in row else row['raised'].splitlines()[0]
         print(f'{head} | not timed: {why} | {row["rival"]} |', flush=True)

@@ -1,4 +1,4 @@
-"""Makes the tables of docs/benchmarks.md of the raw figures in docs/benchmarks."""
+"""Makes the tables of pages in docs of the raw figures in the folders of the same names."""
 
 import argparse
 from pathlib import Path
@@ -11,9 +11,9 @@ BEGIN = '<!-- what follows is made by tools/dev/benchmark_page.py -->\n'
 
 
 def main() -> None:
-    page = DOCS / 'benchmarks.md'
-    before, mark, _ = page.read_text().partition(BEGIN)
-    page.write_text(f'{before}{mark}\n{benchmark_tables(DOCS / "benchmarks")}')
+    for page in (path for path in DOCS.glob('*.md') if BEGIN in path.read_text()):
+        before, mark, _ = page.read_text().partition(BEGIN)
+        page.write_text(f'{before}{mark}\n{benchmark_tables(page.with_suffix(""))}')
 
 
 if __name__ == '__main__':

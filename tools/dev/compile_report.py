@@ -1,23 +1,29 @@
 """Compiles the Triton kernels for GPUs that need not be there and writes down what came out: no time, only code.
 
-Writes the figures to ``docs/benchmarks/compiled.json`` and the table made of them into ``docs/triton_kernels.md``.
+Each is compiled at the tile that is taken unmeasured; the forward pass also at the best tile with tensor descriptors.
+A step's cycles of tensor cores, schedulers, shared memory and L2 follow from the instructions counted in the machine
+code and from the bytes that a step moves; the largest is the bound. Writes the
+figures to ``docs/benchmarks/compiled.json`` and the table made of them into ``docs/triton_kernels.md``.
 """
 
 import json
 from pathlib import Path
+from unittest import mock
 
 import torch
 import triton
 
 from mmreplk.io import markdown_table
 from mmreplk.ops import triton as kernels
-from mmreplk.ops.triton import offline
+from mmreplk.ops.triton import offline, tuning
 
 DOCS = Path(__file__).parents[2] / 'docs'
 # (N, C, H = W, K): RepLKNet-31B's four stages on 512x512 images, in training and for a single image.
 CASES = [(n, *stage) for n in (16, 1) for stage in [(128, 128, 31), (256, 64, 29), (512, 32, 27), (1024, 16, 13)]]
 PRECISIONS = {'bfloat16': (torch.bfloat16, True), 'TF32': (torch.float32, True), 'float32': (torch.float32, False)}
-COLUMNS = ['case', 'precision', 'kernel', 'sm', 'tensor-core instruction', 'copies', 'registers', 'stack', 'shared']
+COLUMNS = ['case', 'precision', 'kernel', 'sm', 'tensor-core instruction', 'registers', 'stack', 'shared',
+           'instructions', 'issue cycles', 'MMA cycles', 'L2 bytes', 'shared bytes', 'bound']
+BOUNDS = dict(mma='tensor cores', issue='instructions', shared='shared memory', l2='L2')
 
 
 def main() -> None:
@@ -37,12 +43,28 @@ def compiled(case: tuple[int, int, int, int], precision: str) -> list[dict]:
     dtype, torch.backends.cudnn.allow_tf32 = PRECISIONS[precision]
     x, weight = (torch.empty(shape, dtype=dtype, device='meta') for shape in [(n, c, h, h), (c, 1, k, k)])
     rows = []
-    for sm in offline.SHARED_LIMIT:
+    for sm in offline.TARGETS:
         launches = offline.launches(sm, kernels.forward, x, weight)
         launches += offline.launches(sm, kernels.grad_weight, x, x, (k, k))
-        rows += [dict(case=case, precision=precision, sm=sm, tile=offline.tile(launch),
-                      **offline.inspect(launch, sm)._asdict()) for launch in launches]  # yapf: disable
+        with mock.patch.object(tuning, 'best', described):
+            others = offline.launches(sm, kernels.forward, x, weight)
+        launches += [launch for launch in others if launch.kernel.__name__ == 'descriptor_kernel']
+        rows += [row(case, precision, sm, launch) for launch in launches]
     return sorted(rows, key=lambda row: row['kernel'])
+
+
+def described(kernel: str, problem: tuple, x: torch.Tensor, candidates: list, launch: object) -> tuple:
+    """Stands in for ``tuning.best``: the first tile with tensor descriptors, if there is one."""
+    return next((tile for tile in candidates if tile.descriptors), candidates[0])
+
+
+def row(case: tuple, precision: str, sm: int, launch: offline.Launch) -> dict:
+    code = offline.inspect(launch, sm)
+    found = dict(case=case, precision=precision, sm=sm, tile=offline.tile(launch), **code._asdict())
+    if code.mma:
+        step = offline.step(launch, code, sm)
+        found.update(step={name: round(value) for name, value in step._asdict().items()}, bound=step.bound)
+    return found
 
 
 def table(rows: list[dict]) -> str:
@@ -51,11 +73,11 @@ def table(rows: list[dict]) -> str:
     for row in rows:
         if row['case'] == CASES[0] and row['mma']:
             (mma, count), = row['mma'].items()
-            (size, copies), = row['copies'].items()
+            step = row['step']
             lines.append([
                 ','.join(map(str, row['case'])), row['precision'], row['kernel'].removesuffix('_kernel'), row['sm'],
-                f'{count} x {mma}', f'{copies} x {size} B', row['registers'], row['stack'],
-                f'{row["shared"] // 1024} KB'
+                f'{count} x {mma}', row['registers'], row['stack'], f'{row["shared"] // 1024} KB', row['instructions'],
+                step['issue'], step['mma'], step['l2_bytes'], step['shared_bytes'], BOUNDS[row['bound']]
             ])
     return markdown_table(COLUMNS, lines)
 

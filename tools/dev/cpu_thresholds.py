@@ -1,139 +1,143 @@
-"""Measuring the shapes from which one way of convolving on a CPU beats another: the data of :mod:`mmreplk.ops.cpu`."""
+"""Measuring what each way of convolving costs on this CPU: the data of :mod:`mmreplk.ops.cpu.prices`."""
 
 import math
 import random
-import statistics
-from collections import defaultdict
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from mmreplk.benchmarks.measure import time_in_turns
-from mmreplk.ops import cpu, depthwise_conv2d
+from mmreplk.ops import memory_format
+from mmreplk.ops.cpu import costs, undilated
+from mmreplk.ops.cpu.costs import Problem, Way
 
-KERNEL_SIZES = (3, 5, 7, 9, 11, 13, 15, 17, 21, 25, 31, 41, 51)
-MAPS = ((1, 128, 64), (1, 512, 32), (2, 64, 33))  # N, C, H = W
-ROUNDS = 5
+CHANNELS = (8, 16, 32, 48, 64, 100, 128, 256, 384, 512, 1024)
+EXTENTS = (7, 10, 14, 16, 20, 28, 32, 33, 48, 56, 64, 96, 128, 200, 256)
+KERNEL_SIZES = (1, 3, 5, 7, 9, 11, 13, 15, 17, 21, 25, 31, 41, 51)
+STRIPS = ((51, 5), (49, 5), (13, 5), (21, 3), (19, 1), (11, 1), (7, 1))
+MOST_PIXELS, MOST_PRODUCTS, SLOW_PRODUCTS = 4e6, 6e8, 4e7
+ROUNDS, TURN = 3, 3e-3
+Row = dict[str, Any]
 
 
-def measure_kernel_sizes() -> dict[str, float]:
-    """Times, over KERNEL_SIZES and on MAPS, the ways that the thresholds on kernel sizes choose from.
+def problems(seed: int) -> Iterator[Problem]:
+    """Yields random problems of float32, for ever: squares and, one in three, strips."""
+    rng = random.Random(seed)
+    while True:
+        n, c, h = rng.choice((1, 1, 2, 8)), rng.choice(CHANNELS), rng.choice(EXTENTS)
+        kernel = (rng.choice(KERNEL_SIZES),) * 2 if rng.random() < 2 / 3 else rng.choice(STRIPS)[::rng.choice((1, -1))]
+        products = n * c * costs.taps_inside(h, kernel[0]) * costs.taps_inside(h, kernel[1])
+        if 5e3 < n * c * h * h < MOST_PIXELS and products < MOST_PRODUCTS:
+            yield Problem(n, c, h, h, *kernel, torch.float32, False, False)
 
-    Returns:
-        By the name of the threshold, the value that fits this machine; infinity if there is no such size.
+
+def measure(problem: Problem) -> Row:
+    """Returns the problem's sizes and, by the name of its price, the milliseconds of each way without conversions."""
+    n, c, h, w, kh, kw = problem[:6]
+    row = dict(zip(Problem._fields[:6], problem[:6], strict=True))
+    x, weight, grad = torch.randn(n, c, h, w), torch.randn(c, 1, kh, kw), torch.randn(n, c, h, w)
+    work: dict[str, Callable[[], object]] = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        own, other = x.to(dtype), memory_format.laid_out(x.to(dtype), True)
+        for way in costs.convolving_ways(problem._replace(dtype=dtype)):
+            if way.dtype == dtype:
+                work[f'convolve {way}'] = _bind(undilated.convolve_by, way, other if way.channels_last else own, weight,
+                                                None, False, way.channels_last)
+        for way in costs.grad_weight_ways(problem._replace(dtype=dtype)):
+            is_quick = way.kernel != 'pytorch' or n * c * h * w * kh * kw < SLOW_PRODUCTS
+            if is_quick and way.dtype == dtype:
+                work[f'grad_weight {way}'] = _bind(undilated.grad_weight_by, way, own, grad.to(dtype), (kh, kw))
+        work[f'lay out {str(dtype).removeprefix("torch.")}'] = _bind(memory_format.convert, own, True)
+    work['cast'] = _bind(x.to, torch.bfloat16)
+    with torch.no_grad():
+        return dict(row, milliseconds={name: _milliseconds(run) for name, run in work.items()})
+
+
+def fitted(rows: Sequence[Row]) -> dict[str, tuple[float, ...]]:
+    """Returns the prices that fit measurements best: least mean ratio of what they predict to what was measured."""
+    names = sorted({name for row in rows for name in row['milliseconds']})
+    return {name: _fit([(_parts(name, row), row['milliseconds'][name]) for row in rows if name in row['milliseconds']])
+            for name in names}  # yapf: disable
+
+
+def _fit(samples: Sequence[tuple[tuple[float, ...], float]], steps: int = 2000) -> tuple[float, ...]:
+    parts = torch.tensor([part for part, _ in samples], dtype=torch.float64)
+    parts /= torch.tensor([[time] for _, time in samples], dtype=torch.float64)
+    scale = parts.mean(0).clamp(min=1e-300)
+    logarithms = torch.full((parts.shape[1],), -1.5, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.Adam([logarithms], lr=0.05)
+    with torch.enable_grad():
+        for _ in range(steps):
+            optimizer.zero_grad()
+            (parts / scale @ logarithms.exp()).log().abs().mean().backward()
+            optimizer.step()
+    prices = (logarithms.detach().exp() / scale) * (parts.sum(0) > 0)
+    return tuple(float(f'{price:.3g}') for price in prices.tolist())
+
+
+def _parts(name: str, row: Row) -> tuple[float, ...]:
+    problem = Problem(*(row[field] for field in Problem._fields[:6]), torch.float32, False, False)
+    if name == 'cast' or name.startswith('lay out'):
+        return 1e4, math.prod(problem[:4])
+    what, way = named(name)
+    return costs.work(what, problem, way)
+
+
+def named(name: str) -> tuple[str, Way]:
+    """Returns the pass and the way that a price is named after."""
+    what, kernel, layout, dtype = name.split()
+    return what, Way(kernel, layout == 'channels_last', getattr(torch, dtype))
+
+
+def regrets(rows: Sequence[Row], prices: dict[str, tuple[float, ...]], dtype: torch.dtype,
+            channels_last: bool) -> dict[str, list[tuple[float, Problem, Way, Way]]]:
+    """Returns, for each pass, by how much the way that ``prices`` choose is slower than the best one measured.
+
+    Conversions are taken from the measurements too. Each is the ratio, the problem, the way chosen and the best one.
     """
-    forward, channels_last, grad_weight = {}, {}, {}
-    for k in KERNEL_SIZES:
-        ratios = [_kernel_size_ratios(*shape, k) for shape in MAPS]
-        forward[k], channels_last[k], grad_weight[k] = map(statistics.geometric_mean, zip(*ratios, strict=True))
-    # A forward that oneDNN refuses is several times slower.
-    served = [k for k in KERNEL_SIZES if forward[k] > 0.5]
-    return dict(LARGEST_FORWARD=max(served), SMALLEST_CHANNELS_LAST=_first_lasting(channels_last),
-                SMALLEST_GRAD_WEIGHT=_first_lasting(grad_weight))  # yapf: disable
+    found: dict[str, list[tuple[float, Problem, Way, Way]]] = {'convolve': [], 'grad_weight': []}
+    before, costs.PRICES[costs.PROCESSOR] = costs.PRICES.get(costs.PROCESSOR, {}), prices
+    try:
+        for row in rows:
+            problem = Problem(*(row[field] for field in Problem._fields[:6]), dtype, channels_last, channels_last)
+            for what, ways in (('convolve', costs.convolving_ways(problem)),
+                               ('grad_weight', costs.grad_weight_ways(problem))):
+                totals = {way: _total(what, row, problem, way) for way in ways}
+                measured = {way: total for way, total in totals.items() if total < math.inf}
+                if measured:
+                    best = min(measured, key=measured.get)
+                    predicted = {way: costs.cost(what, problem, way) for way in measured}
+                    chosen = min(predicted, key=predicted.get)
+                    found[what].append((measured[chosen] / measured[best], problem, chosen, best))
+    finally:
+        costs.PRICES[costs.PROCESSOR] = before
+    return found
 
 
-def measure_work(trains: bool, shapes: int = 120) -> float:
-    """Times small random shapes, chosen by size to take the fast path, on it and on PyTorch.
-
-    Returns:
-        The work, ``N * C * H * W * KH * KW``, from which on the fast path is faster in nine of ten shapes; infinity if
-        it is nowhere.
-    """
-    rng = random.Random(0)
-    ratios: list[tuple[int, float]] = []
-    least = cpu.SMALLEST_GRAD_WEIGHT if trains else cpu.LARGEST_FORWARD + 2
-    while len(ratios) < shapes:
-        n, c, h = rng.choice((1, 2, 4)), rng.choice((16, 32, 64, 128, 256)), rng.choice((7, 10, 14, 20, 28))
-        k = rng.choice([k for k in KERNEL_SIZES if least <= k <= 31])
-        work = n * c * h * h * k * k
-        if 5e4 < work < 5e6:
-            ratios.append((work, _work_ratio(n, c, h, k, trains)))
-    return _mostly_from(ratios)
+def _total(what: str, row: Row, problem: Problem, way: Way) -> float:
+    times = row['milliseconds']
+    total, maps = times.get(f'{what} {way}', math.inf), 2
+    if problem.channels_last != way.channels_last:
+        total += maps * times[f'lay out {str(problem.dtype).removeprefix("torch.")}']
+    return total + maps * times['cast'] * (problem.dtype != way.dtype)
 
 
-def measure_fft(shapes: int = 60) -> dict[str, float]:
-    """Times random shapes by Fourier transforms and by oneDNN's kernels.
-
-    Returns:
-        For each pass, the products per transformed pixel from which on transforms are faster in nine of ten shapes;
-        infinity if they are nowhere. The forward in bfloat16 only where oneDNN's kernels take it.
-    """
-    rng = random.Random(0)
-    ratios: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    sizes = [k for k in KERNEL_SIZES if k > cpu.LARGEST_FORWARD]
-    while len(ratios['forward']) < shapes:
-        n, c, h = rng.choice((1, 2, 4)), rng.choice((64, 128, 256)), rng.choice((16, 24, 32, 48, 64, 96))
-        k = rng.choice(sizes)
-        shape, kernel_size = (n, c, h, h), (k, k)
-        if 30 < cpu.products_per_pixel('forward', shape, kernel_size) < 200 and n * c * h * h * k * k < 6e8:
-            for what, ratio in _fft_ratios(n, c, h, k).items():
-                ratios[what].append((cpu.products_per_pixel(what, shape, kernel_size), ratio))
-    return {what: _mostly_from(pairs) for what, pairs in ratios.items()}
+def _bind(function: Callable[..., object], *arguments: Any) -> Callable[[], object]:
+    return lambda: function(*arguments)
 
 
-def _mostly_from(ratios: list[tuple[float, float]]) -> float:
-    """Returns the least first value from which on nine of ten second ones are above one, infinity if there is none."""
-    ratios = sorted(ratios)
-    for i, (value, ratio) in enumerate(ratios):
-        beyond = [other > 1 for _, other in ratios[i:]]
-        if ratio > 1 and sum(beyond) >= 0.9 * len(beyond):
-            return value
-    return math.inf
+def _milliseconds(run: Callable[[], object]) -> float:
+    """Returns the least time that the thread computes for, which other programs on the machine do not stretch."""
+    run()
+    begin = time.thread_time()
+    run()
+    calls = 1 + int(TURN / max(time.thread_time() - begin, TURN / 50))
+    least = math.inf
+    for _ in range(ROUNDS):
+        begin = time.thread_time()
+        for _ in range(calls):
+            run()
+        least = min(least, (time.thread_time() - begin) * 1e3 / calls)
+    return round(least, 5)
 
-
-def _kernel_size_ratios(n: int, c: int, h: int, k: int) -> tuple[float, float, float]:
-    """Returns transposed over forward, transposed over channels-last forward, PyTorch's weight gradient over ours."""
-    x, weight = torch.randn(n, c, h, h), torch.randn(c, 1, k, k)
-    parameter = weight.clone().requires_grad_()
-    out = F.conv2d(x, parameter, padding=k // 2, groups=c)
-
-    def channels_last() -> Tensor:
-        y = F.conv2d(x.contiguous(memory_format=torch.channels_last), weight, padding=k // 2, groups=c)
-        return y.contiguous()
-
-    times = _medians(
-        dict(
-            forward=lambda: F.conv2d(x, weight, padding=k // 2, groups=c),
-            transposed=lambda: F.conv_transpose2d(x, weight.flip(-1, -2), padding=k // 2, groups=c),
-            channels_last=channels_last,
-            theirs=lambda: torch.autograd.grad(out, parameter, x, retain_graph=True),
-            ours=lambda: cpu.grad_weight(x, x, (k, k))))
-    return (times['transposed'] / times['forward'], times['transposed'] / times['channels_last'],
-            times['theirs'] / times['ours'])  # yapf: disable
-
-
-def _work_ratio(n: int, c: int, h: int, k: int, trains: bool) -> float:
-    x, weight = torch.randn(n, c, h, h, requires_grad=trains), torch.randn(c, 1, k, k, requires_grad=trains)
-
-    def run(backend: str) -> Callable[[], object]:
-        if not trains:
-            return lambda: depthwise_conv2d(x, weight, backend=backend)
-        return lambda: torch.autograd.grad(depthwise_conv2d(x, weight, backend=backend), (x, weight), x.detach())
-
-    times = _medians(dict(torch=run('torch'), cpu=run('cpu')))
-    return times['torch'] / times['cpu']
-
-
-def _fft_ratios(n: int, c: int, h: int, k: int) -> dict[str, float]:
-    x, weight = torch.randn(n, c, h, h), torch.randn(c, 1, k, k)
-    rounded = x.bfloat16(), weight.bfloat16()
-    functions = dict(
-        forward=(lambda: cpu.direct_convolve(x, weight), lambda: cpu.fft_convolve(x, weight)),
-        grad_weight=(lambda: cpu.direct_grad_weight(x, x, (k, k)), lambda: cpu.fft_grad_weight(x, x, (k, k))))
-    if cpu.HAS_BFLOAT16:
-        functions['bfloat16_forward'] = (lambda: cpu.direct_convolve(*rounded),
-                                         lambda: cpu.fft_convolve(*map(Tensor.float, rounded)).bfloat16())
-    times = {what: _medians(dict(direct=direct, fft=fft)) for what, (direct, fft) in functions.items()}
-    return {what: by_way['direct'] / by_way['fft'] for what, by_way in times.items()}
-
-
-def _medians(functions: dict[str, Callable[[], object]]) -> dict[str, float]:
-    return {name: statistics.median(times) for name, times in time_in_turns(functions, rounds=ROUNDS).items()}
-
-
-def _first_lasting(ratios: dict[int, float]) -> float:
-    """Returns the first size from which on every ratio is above one, infinity if there is none."""
-    lasting = [k for k in ratios if all(ratio > 1 for other, ratio in ratios.items() if other >= k)]
-    return min(lasting, default=math.inf)

@@ -56,7 +56,8 @@ def main(args: argparse.Namespace) -> None:
     duration = time.time() - start
     print(f'left alone: {cfg.train_cfg.max_iters} iterations in {duration:.0f} s', flush=True)
 
-    moments = Moments(random.Random(args.seed), duration / (args.kills + 1))
+    parts = args.kills + 1
+    moments = Moments(random.Random(args.seed), duration / parts, cfg.train_cfg.max_iters // parts)
     kills = 0
     while kills < args.kills:
         training = Training(config, work_dir / 'killed', args.processes)
@@ -121,8 +122,8 @@ class Moments:
     """When to kill: conditions on a running training, of every kind in turn."""
     kinds = ('saving', 'validating', 'training', 'any')
 
-    def __init__(self, rng: random.Random, seconds: float):
-        self.rng, self.seconds = rng, seconds
+    def __init__(self, rng: random.Random, seconds: float, iterations: int):
+        self.rng, self.seconds, self.iterations = rng, seconds, iterations
 
     def saving(self, training: Training) -> Callable[[], bool]:
         """While a checkpoint is being written: at once, or a little later, when it may just be complete."""
@@ -134,8 +135,14 @@ class Moments:
         return after(self.rng.uniform(0, .2), lambda: 'Iter(val)' in training.output())
 
     def training(self, training: Training) -> Callable[[], bool]:
-        """Any time after the first iteration."""
-        return after(self.rng.uniform(0, self.seconds), lambda: 'Iter(train)' in training.output())
+        """A little after any iteration, counted and not timed: machines differ, and the first seconds are imports."""
+        more = self.rng.randint(0, self.iterations)
+
+        def has_begun() -> bool:
+            logged = [int(number) for number in PROGRESS.findall(training.output())]
+            return bool(logged) and logged[-1] - logged[0] >= more
+
+        return after(self.rng.uniform(0, .1), has_begun)
 
     def any(self, training: Training) -> Callable[[], bool]:
         """Any time after the start of the process, even before it trains."""

@@ -1,34 +1,68 @@
-"""Measures the thresholds of mmreplk/ops/cpu.py on this machine and shows them beside those in use.
+"""Measures the prices of mmreplk/ops/cpu/prices.py on this machine.
 
-With AVX-512, ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 measures what a CPU without
-it would take.
+``measure ROWS.jsonl --minutes 10`` adds measurements of random problems to a file, a line for each, on one thread and
+in its own time, so that a busy machine does little harm; a run that is cut off goes on where it was. ``fit ROWS.jsonl``
+prints the prices, and by how much the ways that they choose are slower than the best ones measured. With AVX-512,
+ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 measures what a CPU without it would take.
 """
 
 import argparse
+import json
+import pprint
+import statistics
+import time
+from pathlib import Path
 
 import torch
-from cpu_thresholds import measure_fft, measure_kernel_sizes, measure_work
+from cpu_thresholds import fitted, measure, problems, regrets
 
 from mmreplk import InputError
 from mmreplk.cli import run
 from mmreplk.ops import cpu
+from mmreplk.ops.cpu import costs
 
 
-def main() -> None:
+def main(args: argparse.Namespace) -> None:
     if not cpu.IS_SUPPORTED:
         raise InputError('there is nothing to measure: the fast path needs an x86 CPU with AVX2 and oneDNN')
-    print(f'{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads\n'
-          f'{"threshold":<32} {"in use":>10} {"measured":>10}')
-    for name, measured in measure_kernel_sizes().items():
-        print(f'{name:<32} {getattr(cpu, name)!s:>10} {measured!s:>10}', flush=True)
-    with torch.no_grad():
-        for what, measured in measure_fft().items():
-            print(f'SMALLEST_FFT[{what}]'.ljust(32), f'{cpu.SMALLEST_FFT[what]:>10.0f} {measured:>10.0f}', flush=True)
-        forward = measure_work(trains=False)
-    for trains, measured in ((False, forward), (True, measure_work(trains=True))):
-        print(f'SMALLEST_WORK[{trains}]'.ljust(32), f'{cpu.SMALLEST_WORK[trains]:>10.2g} {measured:>10.2g}', flush=True)
+    torch.set_num_threads(1)
+    path = Path(args.rows)
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    if args.do == 'measure':
+        end = time.monotonic() + 60 * args.minutes
+        with path.open('a') as file:
+            for problem in problems(seed=len(rows)):
+                if time.monotonic() > end:
+                    break
+                file.write(json.dumps(measure(problem)) + '\n')
+                file.flush()
+        return
+    if not rows:
+        raise InputError(f'there are no measurements in {path}')
+    prices = fitted(rows)
+    print(f'{costs.PROCESSOR!r}:')
+    pprint.pprint(prices, width=120)
+    for dtype in (torch.float32, torch.bfloat16):
+        for channels_last in (False, True):
+            for what, found in regrets(rows, prices, dtype, channels_last).items():
+                ratios = [ratio for ratio, *_ in found]
+                slow = sum(ratio > 1 / 0.9 for ratio in ratios)
+                print(f'{what} {dtype}, {"channels-last" if channels_last else "contiguous"}: '
+                      f'{statistics.mean(ratios):.3f} times the best on average, more than 1 / 0.9 in {slow} of '
+                      f'{len(ratios)} shapes')
+                for ratio, problem, chosen, best in sorted(found, key=lambda row: row[0])[-args.worst:]:
+                    print(f'  {ratio:.2f} {tuple(problem[:6])}: {chosen}, best {best}')
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('do', choices=['measure', 'fit'])
+    parser.add_argument('rows', help='file of measurements')
+    parser.add_argument('--minutes', type=float, default=10, help='how long to measure')
+    parser.add_argument('--worst', type=int, default=5, help='how many of the worst choices to show')
+    return parser.parse_args()
 
 
 if __name__ == '__main__':
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    run(main)
+    arguments = parse_args()
+    run(lambda: main(arguments))

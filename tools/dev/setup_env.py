@@ -1,18 +1,27 @@
 """Sets up a virtual environment with one MM stack and this package. Run by the Makefile; needs only Python and a C++
 compiler. A finished environment is left alone, an unfinished or outdated one is made anew."""
 
+from __future__ import annotations  # an older Python reads this file too, and is told so below
+
 import argparse
+import contextlib
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 import venv
+from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT_TORCH = 'torch==2.13.0'
+WHEEL_BUILDER = ROOT / 'tools' / 'dev' / 'mmcv_wheel.py'
+LOG = 'setup.log'  # in the environment
+PIP = '-m', 'pip', '--disable-pip-version-check'
 # The oldest MMCV imports pkg_resources, which later setuptools lack.
 BUILD_TOOLS = ['setuptools<81', 'wheel', 'ninja', 'psutil']
 
@@ -27,13 +36,13 @@ def parse_args() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     requirements = ROOT / 'requirements' / f'{args.stack}.txt'
-    tests = ROOT / 'requirements' / 'tests.txt'
-    recipe = '\n'.join([sys.version, args.torch, requirements.read_text(), tests.read_text(),
+    tests, timm = ROOT / 'requirements' / 'tests.txt', ROOT / 'requirements' / 'timm.txt'
+    recipe = '\n'.join([sys.version, args.torch, requirements.read_text(), tests.read_text(), timm.read_text(),
                         (ROOT / 'setup.py').read_text(), str(ROOT)])
     stamp, key = args.folder / 'ready', hashlib.sha256(recipe.encode()).hexdigest()
     if stamp.is_file() and stamp.read_text() == key:
         return
-    if sys.version_info < (3, 10):  # noqa: UP036  the one file that an older Python may be asked to run
+    if sys.version_info < (3, 10):  # noqa: UP036
         sys.exit(f'error: Python 3.10 or newer is needed, this is {sys.version.split()[0]}; name another one with '
                  'PYTHON=...')
     if not any(map(shutil.which, [os.environ.get('CXX', 'c++'), 'g++', 'clang++'])):
@@ -47,35 +56,104 @@ def main(args: argparse.Namespace) -> None:
     except subprocess.CalledProcessError:
         sys.exit('error: this Python cannot make virtual environments with pip (on Debian and Ubuntu: apt install '
                  'python3-venv)')
-    python = args.folder / ('Scripts' if os.name == 'nt' else 'bin') / 'python'
+    python = args.folder.resolve() / ('Scripts' if os.name == 'nt' else 'bin') / 'python'
     mmcv = next(line for line in requirements.read_text().splitlines() if 'mmcv==' in line)
-    # MMCV is built against one PyTorch: pip's cache of built wheels does not know which, so only the default uses it.
-    cache = [] if args.torch == DEFAULT_TORCH else ['--no-cache-dir']
 
-    step(1, f'{args.torch} and build tools', python, 'install', args.torch, *BUILD_TOOLS)
-    minutes = max(5, 24 // (os.cpu_count() or 1))
-    step(2, f'{mmcv} with its ops: built from source, about {minutes} minutes unless pip has it from an earlier time',
-         python, 'install', '--no-build-isolation', *cache, mmcv)
-    if not imports(python, 'mmcv.ops'):
-        step(2, f'{mmcv} again, since the cached one was built for another PyTorch', python, 'install',
-             '--no-build-isolation', '--no-deps', '--force-reinstall', '--no-cache-dir', mmcv)
-    step(3, 'MMEngine, MMSegmentation, MMDetection, Triton and test tools', python, 'install', '--no-build-isolation',
-         '-r', str(requirements), '-r', str(tests))
-    step(4, 'mmreplk itself', python, 'install', '--no-build-isolation', '--no-deps', '-e', str(ROOT))
+    step(f'[1/5] {args.torch} and build tools', python, 'install', args.torch, *BUILD_TOOLS)
+    install_mmcv(python, mmcv, uses_cache=args.torch == DEFAULT_TORCH)
+    step('[3/5] MMEngine, MMSegmentation, MMDetection, Triton and test tools', python, 'install',
+         '--no-build-isolation', '-r', str(requirements), '-r', str(tests))
+    step('[4/5] timm, in a folder of its own', python, 'install', '--no-deps', '--target', str(args.folder / 'timm'),
+         '-r', str(timm))
+    step('[5/5] mmreplk itself', python, 'install', '--no-build-isolation', '--no-deps', '-e', str(ROOT))
     if not imports(python, 'mmcv.ops, mmseg, mmdet, mmreplk'):
         sys.exit(f'error: the packages in {args.folder} do not import; the lines above say why')
     stamp.write_text(key)
     say(f'Ready after {(time.time() - start) / 60:.1f} minutes.')
 
 
-def step(number: int, what: str, python: Path, *pip: str) -> None:
-    say(f'[{number}/4] {what} ...')
+def install_mmcv(python: Path, mmcv: str, uses_cache: bool) -> None:
+    """Installs the wheel that ``mmcv_wheel.py`` builds, or lets pip build one, which takes many times longer.
+
+    Args:
+        python: Of the environment.
+        mmcv: What to install.
+        uses_cache: Whether pip may take a wheel that it built before: it does not know for which PyTorch.
+    """
+    title = f'[2/5] {mmcv} with its ops, built from source unless that was done before'
+    status, last_line = run(title, python, WHEEL_BUILDER, mmcv)
+    if status == 0:
+        wheel = Path(last_line)
+        status, last_line = run(f'[2/5] {wheel.name}', python, *PIP, 'install', wheel)
+        if status == 0:
+            if imports(python, 'mmcv.ops'):
+                return
+            last_line = 'what it built does not import'
+        wheel.unlink(missing_ok=True)
+    say(f'[2/5] not the fast way: {last_line}')
+    minutes, ordinary = max(5, 24 // (os.cpu_count() or 1)), ['install', '--no-build-isolation']
+    step(f'[2/5] {mmcv} the ordinary way, about {minutes} minutes unless pip has it', python, *ordinary,
+         *([] if uses_cache else ['--no-cache-dir']), mmcv)
+    if not imports(python, 'mmcv.ops'):
+        step(f'[2/5] {mmcv} again, since the cached one was built for another PyTorch', python, *ordinary, '--no-deps',
+             '--force-reinstall', '--no-cache-dir', mmcv)
+
+
+def step(title: str, python: Path, *pip: str) -> None:
+    status, _ = run(title, python, *PIP, *pip)
+    if status:
+        log = python.parents[1] / LOG
+        say('\n'.join(log.read_text(errors='replace').splitlines()[-30:]))
+        sys.exit(f'error: this step failed, {log} says all; run the same command again to start over')
+
+
+def run(title: str, python: Path, *arguments: object) -> tuple[int, str]:
+    """Runs Python with its output in the environment's log; on a terminal, a line shows that it goes on.
+
+    Returns:
+        The exit status, and the last line of the output.
+    """
+    say(f'{title} ...')
+    # Where PyTorch finds ninja, without which it compiles one file after the other.
+    path = f'{python.parent}{os.pathsep}{os.environ.get("PATH", "")}'
+    env = dict(os.environ, PATH=path, MMCV_WITH_OPS='1', PYTHONUNBUFFERED='1',
+               MAX_JOBS=os.environ.get('MAX_JOBS', str(os.cpu_count() or 1)))  # yapf: disable
     start = time.time()
-    env = dict(os.environ, MMCV_WITH_OPS='1', MAX_JOBS=os.environ.get('MAX_JOBS', str(os.cpu_count() or 1)))
-    result = subprocess.run([python, '-m', 'pip', '--disable-pip-version-check', '-q', *pip], env=env)
-    if result.returncode:
-        sys.exit(f'error: step {number} failed; run the same command again to start over')
-    say(f'[{number}/4] done in {(time.time() - start) / 60:.1f} minutes')
+    with open(python.parents[1] / LOG, 'a+b') as log:
+        begin = log.tell()
+        process = subprocess.Popen([python, *map(str, arguments)], env=env, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            while process.poll() is None:
+                show_progress(time.time() - start, last_lines(log, begin))
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(1)
+        except KeyboardInterrupt:  # the process had it too, and clears up
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(5)
+            raise
+        finally:
+            process.terminate()
+            show_progress()
+        last_line = last_lines(log, begin)[-1]
+    if process.returncode == 0:
+        say(f'{title.split()[0]} done in {(time.time() - start) / 60:.1f} minutes')
+    return process.returncode, last_line
+
+
+def last_lines(log: BinaryIO, begin: int) -> list[str]:
+    """Returns the last lines that were written to ``log`` behind the position ``begin``, or one that is empty."""
+    log.seek(max(begin, log.seek(0, os.SEEK_END) - 10_000))
+    return log.read().decode(errors='replace').strip().splitlines() or ['']
+
+
+def show_progress(seconds: float | None = None, lines: Sequence[str] = ()) -> None:
+    """Writes the line that moves over itself, on a terminal; without arguments, removes it."""
+    if not sys.stdout.isatty():
+        return
+    # Sentences of pip and steps of ninja, not what compilers say.
+    news = next((line.strip() for line in reversed(lines) if re.match(r'\s*([A-Z][a-z]|\[\d)', line)), '')
+    line = '' if seconds is None else f'  {int(seconds) // 60}:{int(seconds) % 60:02d}  {news}'
+    print('\r\033[K' + line[:shutil.get_terminal_size().columns - 1], end='', flush=True)
 
 
 def imports(python: Path, modules: str) -> bool:
@@ -87,4 +165,7 @@ def say(message: str) -> None:
 
 
 if __name__ == '__main__':
-    main(parse_args())
+    try:
+        main(parse_args())
+    except KeyboardInterrupt:
+        sys.exit('\ninterrupted; run the same command again to start over')

@@ -5,7 +5,7 @@ import os
 
 from mmreplk import InputError
 from mmreplk.cli import add_trust_checkpoint, run
-from mmreplk.weights import read_checkpoint
+from mmreplk.weights import local_file, read_checkpoint
 from mmreplk.weights.conversion import convert, describe
 
 
@@ -20,7 +20,7 @@ def parse_args() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     saved = read_checkpoint(args.checkpoint, args.trust_checkpoint, mmap=True)
-    if args.out and os.path.exists(args.out) and os.path.samefile(args.checkpoint, args.out):
+    if args.out and os.path.exists(args.out) and os.path.samefile(local_file(args.checkpoint), args.out):
         raise InputError(f'{args.out!r} is the checkpoint that is to be read, and is never overwritten')
     try:
         for title, text in describe(saved).items():

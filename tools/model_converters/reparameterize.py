@@ -5,7 +5,7 @@ import os
 
 from mmreplk import InputError
 from mmreplk.cli import add_trust_checkpoint, run
-from mmreplk.weights import read_checkpoint, write_checkpoint
+from mmreplk.weights import local_file, read_checkpoint, write_checkpoint
 from mmreplk.weights.conversion import reparameterize_checkpoint
 
 
@@ -24,7 +24,7 @@ def parse_args() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     saved = read_checkpoint(args.checkpoint, args.trust_checkpoint)
-    if os.path.exists(args.out) and os.path.samefile(args.checkpoint, args.out):
+    if os.path.exists(args.out) and os.path.samefile(local_file(args.checkpoint), args.out):
         raise InputError(f'{args.out!r} is the checkpoint that is to be read, and is never overwritten')
     try:
         merged = reparameterize_checkpoint(saved, args.fuse_bn, args.ema, args.eps)

@@ -142,6 +142,8 @@ def _build(cfg: Config, form: str, weights: dict | None, setting: Setting) -> nn
 
 def _measure(part: str, work: dict[str, Callable[[], object]], setting: Setting, with_share: bool) -> list[dict]:
     """Returns a row of figures for each form of a part."""
+    for run in work.values():  # what is searched for and kept at the first call is not the network's
+        run()
     peaks = {form: peak_mib(run, setting.device) for form, run in work.items()}
     shares = {form: _large_kernel_share(run, setting.device) if with_share else None for form, run in work.items()}
     rows = []

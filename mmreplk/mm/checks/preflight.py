@@ -2,13 +2,10 @@
 
 import logging
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlparse
 
-import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS, init_default_scope
@@ -16,14 +13,15 @@ from mmengine.registry import DATASETS, init_default_scope
 from ...errors import InputError
 from ...networks.fitting import fit_weights
 from ...networks.sources import find_backbone
-from ...weights.files import read_checkpoint
+from ...weights import local_file, read_checkpoint
 from ..backbones import build_empty, network_of
 from ..trust import refuse_pickled_data
 from .channels import check_channels
 from .coco_file import left_out, missing_classes, read_coco
 from .values import check_values, is_count
 
-URL_TIMEOUT_SECONDS = 10
+_WITHOUT = ('Or name another file with --cfg-options model.backbone.init_cfg.checkpoint=FILE, or train from scratch '
+            'with --cfg-options model.backbone.init_cfg=None')
 
 
 def check_before_training(cfg: Config, trusted: bool = False) -> None:
@@ -46,7 +44,7 @@ def check_before_training(cfg: Config, trusted: bool = False) -> None:
             if not isinstance(init, dict):
                 raise InputError(f'init_cfg must be a dict or a list of dicts, got {inits!r}')
             if init.get('type') == 'Pretrained':
-                _check_weights(init['checkpoint'], node, init.get('prefix'), trusted)
+                _check_weights(_here(init['checkpoint'], _WITHOUT), node, init.get('prefix'), trusted)
     if cfg.get('load_from'):
         _check_load_from(cfg, trusted)
 
@@ -123,7 +121,7 @@ def _check_annotations(cfg: Config, *dataloaders: str) -> None:
 
 def _check_load_from(cfg: Config, trusted: bool) -> None:
     model = cfg.model.get('module', cfg.model)  # test-time augmentation wraps the model
-    saved = _check_weights(cfg.load_from, model.get('backbone') or {}, None, trusted)
+    saved = _check_weights(_here(cfg.load_from), model.get('backbone') or {}, None, trusted)
     if not cfg.get('resume') or saved is None:
         return
     meta, schedulers = saved.get('meta'), cfg.get('param_scheduler') or []
@@ -139,16 +137,18 @@ def _check_load_from(cfg: Config, trusted: bool) -> None:
                          'load_from=... to start from its weights')
 
 
-def _check_weights(source: str, module: dict, prefix: str | None, trusted: bool) -> dict | None:
-    """Reads ``source``, once it is here, and fits it to ``module``, if that describes a large-kernel network; returns
-    what it holds, or None if it is for MMEngine to fetch."""
-    url = urlparse(source)
-    if url.scheme in ('http', 'https'):
-        path = _download(source)
-    elif url.scheme:
+def _here(source: str, advice: str = '') -> Path | None:
+    """Returns where the checkpoint of a name, an address or a path lies; None if it is for MMEngine to fetch."""
+    if urlparse(source).scheme not in ('', 'http', 'https'):
         return None
-    else:
-        path = Path(source).expanduser()
+    try:
+        return local_file(source)
+    except InputError as error:
+        raise InputError(f'{error}. {advice}' if advice else str(error)) from error
+
+
+def _check_weights(path: Path | None, module: dict, prefix: str | None, trusted: bool) -> dict | None:
+    """Reads a checkpoint and fits it to ``module``, if that describes a large-kernel network; returns what it holds."""
     if path is None:
         return None
     saved = read_checkpoint(path, trusted, mmap=True)
@@ -174,25 +174,6 @@ def _below(prefix: str, saved: dict, path: Path) -> dict:
         raise InputError(f'checkpoint {str(path)!r} has nothing whose name begins with the prefix {prefix!r} of '
                          'init_cfg; a large-kernel network needs no prefix, it finds itself in what is saved')
     return inside
-
-
-def _download(source: str) -> Path | None:
-    """Returns where MMEngine finds the download ``source``; None in processes that leave downloading to another."""
-    cached = Path(torch.hub.get_dir(), 'checkpoints', Path(urlparse(source).path).name)
-    if cached.is_file():
-        return cached
-    if os.environ.get('LOCAL_RANK', '0') != '0':
-        return None
-    try:
-        urllib.request.urlopen(urllib.request.Request(source, method='HEAD'), timeout=URL_TIMEOUT_SECONDS).close()
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(source, str(cached))
-    except (urllib.error.URLError, OSError) as error:
-        reason = getattr(error, 'reason', error)
-        raise InputError(f'the pre-trained weights {source} cannot be downloaded ({reason}). Put the file at {cached}, '
-                         'or name a local one with --cfg-options model.backbone.init_cfg.checkpoint=FILE, or train '
-                         'from scratch with --cfg-options model.backbone.init_cfg=None') from error
-    return cached
 
 
 def _leaf_datasets(dataset: dict) -> Iterator[dict]:

@@ -7,8 +7,9 @@ of BLOCK_X columns, ``xi`` counting them::
 
 where ``r`` and ``x`` count the input rows and columns that the stack reads. The left factor is the filter
 (:mod:`mmreplk.ops.triton.toeplitz`), the same for the whole batch; the right one is the input itself, every row of it
-loaded once for DEPTH rows of output. Both are contiguous along ``x``, the axis of reduction. Letters: input
-``(N, C, H, W)``, filter ``(KH, KW)``.
+loaded once for DEPTH rows of output. Both are contiguous along ``x``, the axis of reduction. With dilation the rows of
+a stack, of outputs and of inputs, are DY apart, and ``g`` counts the DY stacks that interleave too. Letters: input
+``(N, C, H, W)``, filter ``(KH, KW)``, dilation ``(DY, DX)``.
 """
 
 import torch
@@ -16,8 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import tiles, toeplitz, tuning
-from .layout import aligned, precision_of
+from . import cost, descriptors, layout, tiles, toeplitz, tuning
 
 
 def forward(
@@ -26,7 +26,7 @@ def forward(
     bias: Tensor | None = None,
     relu: bool = False,
     flip: bool = False,
-    keep: bool = False,
+    dilation: tuple[int, int] = (1, 1),
 ) -> Tensor:
     """Returns the convolution of ``x`` with ``weight``, plus ``bias (C,)``, through ReLU if asked.
 
@@ -36,36 +36,50 @@ def forward(
         bias: Added per channel, ``(C,)``.
         relu: Whether to end with ReLU.
         flip: Whether to turn the filter by 180 degrees, which makes it the gradient with respect to the input.
-        keep: Whether to keep the expanded filter for further calls.
+        dilation: Step between taps, in input pixels, ``(DY, DX)``.
 
     Returns:
         ``(N, C, H, W)``, contiguous, in the dtype of ``x``, accumulated in float32.
     """
-    kh, kw = weight.shape[-2:]
+    (kh, kw), (dy, dx) = weight.shape[-2:], dilation
     transpose = kh > kw  # The Toeplitz axis is the long one: 51 of 80 columns of a window do work, not 5 of 32.
     if transpose:
-        x, kh, kw = x.mT, kw, kh
-    (n, c, h, w), x = x.shape, aligned(x)
-    out, precision, columns = torch.empty_like(x), precision_of(x), x.shape[-1]
+        x, kh, kw, dy, dx = x.mT, kw, kh, dx, dy
+    (n, c, h, w), x = x.shape, layout.aligned(x)
+    problem = tiles.Problem(n, c, h, x.shape[-1], kh, kw, dy, dx, x.itemsize, layout.precision_of(x))
 
-    def launch(tile: tiles.ForwardTile) -> None:
-        shape = toeplitz.geometry(kh, tiles.window(columns, kw, tile.block_x), tile)
-        grid = triton.cdiv(n * triton.cdiv(h, tile.depth), tile.block_n) * triton.cdiv(columns, tile.block_x) * c
-        forward_kernel[grid, ](
-            x, toeplitz.tape(weight, x.dtype, shape, flip, transpose, keep), bias, out, n, c, h, columns // tiles.ALIGN,
-            KH=kh, ROWS=shape.rows, LEFT=shape.left, WIDTH=shape.width, RELU=relu, PRECISION=precision,
-            ALIGN=tiles.ALIGN, BLOCK_X=tile.block_x, DEPTH=tile.depth, BLOCK_N=tile.block_n, BLOCK_K=tile.block_k,
-            num_warps=tile.num_warps, num_stages=tile.num_stages)
+    def launch(tile: tiles.ForwardTile) -> Tensor:
+        shape, out = tiles.geometry(problem, tile), torch.empty_like(x)
+        tape = toeplitz.tape(weight, x.dtype, shape, dx, flip, transpose)
+        (descriptors.launch if tile.descriptors else _launch)(x, tape, bias, out, relu, problem, tile, shape)
+        return out
 
-    candidates = tiles.forward_tiles(n * h, columns, x.itemsize, precision)
-    launch(tuning.best('forward', (kh, kw, precision), x, candidates, launch))
-    out = out[..., :w]
+    out = launch(tuning.best('forward', problem, x, cost.forward_tiles(problem, layout.gpu_of(x)), launch))[..., :w]
     return (out.mT if transpose else out).contiguous()
 
 
-def grad_input(grad_output: Tensor, weight: Tensor, keep: bool = False) -> Tensor:
+def grad_input(grad_output: Tensor, weight: Tensor, dilation: tuple[int, int] = (1, 1)) -> Tensor:
     """Returns the gradient with respect to the input: the convolution of ``grad_output`` with the flipped filter."""
-    return forward(grad_output, weight, flip=True, keep=keep)
+    return forward(grad_output, weight, flip=True, dilation=dilation)
+
+
+def _launch(
+    x: Tensor,
+    tape: Tensor,
+    bias: Tensor | None,
+    out: Tensor,
+    relu: bool,
+    problem: tiles.Problem,
+    tile: tiles.ForwardTile,
+    shape: tiles.Geometry,
+) -> None:
+    n, c, h, w, kh, _, dy, *_ = problem
+    grid = triton.cdiv(n * tiles.stacks(problem, tile.depth), tile.block_n) * triton.cdiv(w, tile.block_x) * c
+    forward_kernel[grid, ](
+        x, tape, bias, out, n, c, h, w // tiles.ALIGN, KH=kh, DY=dy, ROWS=shape.rows, LEFT=shape.left,
+        WIDTH=shape.width, RELU=relu, PRECISION=problem.precision, ALIGN=tiles.ALIGN, BLOCK_X=tile.block_x,
+        DEPTH=tile.depth, BLOCK_N=tile.block_n, BLOCK_K=tile.block_k, num_warps=tile.num_warps,
+        num_stages=tile.num_stages)
 
 
 @triton.jit(do_not_specialize=['N', 'C', 'H', 'W_ALIGNED'])
@@ -79,6 +93,7 @@ def forward_kernel(
     H,
     W_ALIGNED,
     KH: tl.constexpr,
+    DY: tl.constexpr,
     ROWS: tl.constexpr,
     LEFT: tl.constexpr,
     WIDTH: tl.constexpr,
@@ -91,13 +106,14 @@ def forward_kernel(
     BLOCK_K: tl.constexpr,
 ):
     W = W_ALIGNED * ALIGN  # tells the compiler that rows start on 16 bytes
-    stacks = tl.cdiv(H, DEPTH)
+    stacks = tl.cdiv(H, DEPTH * DY) * DY
     n_blocks, x_blocks = tl.cdiv(N * stacks, BLOCK_N), tl.cdiv(W, BLOCK_X)
     pid = tl.program_id(0)
     c = pid // (n_blocks * x_blocks)  # slowest, so that neighbours share a tape in L2
     x0 = pid // n_blocks % x_blocks * BLOCK_X
     ng = pid % n_blocks * BLOCK_N + tl.arange(0, BLOCK_N)  # (BLOCK_N,): stacks (n, g)
-    n, y0 = ng // stacks, ng % stacks * DEPTH
+    n, g = ng // stacks, ng % stacks
+    y0 = g // DY * (DEPTH * DY) + g % DY
     plane = (n * C + c).to(tl.int64) * (H * W)
     m = tl.arange(0, DEPTH * BLOCK_X)  # (M,): outputs (dy, xi)
     tape_ptr += c.to(tl.int64) * ((ROWS + DEPTH - 1) * BLOCK_X * WIDTH) + m[:, None] * WIDTH
@@ -107,7 +123,7 @@ def forward_kernel(
         k = k0 + tl.arange(0, BLOCK_K)  # (BLOCK_K,): inputs (r, x)
         r, x = k // WIDTH, k % WIDTH
         band = tl.load(tape_ptr + ((ROWS - 1 - r) * (BLOCK_X * WIDTH) + x)[None, :])  # (M, BLOCK_K)
-        y_in, x_in = y0[None, :] + (r - KH // 2)[:, None], (x0 - LEFT + x)[:, None]
+        y_in, x_in = y0[None, :] + ((r - KH // 2) * DY)[:, None], (x0 - LEFT + x)[:, None]
         inside = (n < N)[None, :] & (y_in >= 0) & (y_in < H) & (x_in >= 0) & (x_in < W)
         rows = tl.load(x_ptr + plane[None, :] + y_in * W + x_in, mask=inside, other=0)  # (BLOCK_K, BLOCK_N)
         acc = tl.dot(band, rows, acc, input_precision=PRECISION)
@@ -116,6 +132,6 @@ def forward_kernel(
         acc += tl.load(bias_ptr + c).to(tl.float32)
     if RELU:
         acc = tl.where(acc < 0, 0.0, acc)  # keeps NaN, as torch.relu does
-    y_out, x_out = y0[None, :] + (m // BLOCK_X)[:, None], (x0 + m % BLOCK_X)[:, None]
+    y_out, x_out = y0[None, :] + (m // BLOCK_X * DY)[:, None], (x0 + m % BLOCK_X)[:, None]
     inside = (n < N)[None, :] & (y_out < H) & (x_out < W)
     tl.store(out_ptr + plane[None, :] + y_out * W + x_out, acc.to(out_ptr.dtype.element_ty), mask=inside)

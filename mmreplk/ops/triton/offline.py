@@ -4,6 +4,7 @@ The launchers run on tensors of the ``meta`` device, which have shapes and no me
 each is then compiled with the specialization that Triton would have derived from its arguments.
 """
 
+import math
 import re
 import subprocess
 import tempfile
@@ -14,13 +15,14 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 from unittest import mock
 
+import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime import JITFunction, driver
 
-from . import layout
+from . import cost, layout, tuning
 
-SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}  # bytes a program may have, by compute capability
+TARGETS = (80, 90, 100)  # compute capabilities, times ten
 _MMA = r'wgmma\.mma_async\.sync\.aligned\.(m\w+)|mma\.sync\.aligned\.(m\w+)|tcgen05\.mma\.\S+(kind::\w+)'
 _COPY = r'cp\.async\.c[ag]\.shared\.global[^;]*?, (0x[0-9a-f]+)'
 
@@ -36,7 +38,9 @@ class Compiled(NamedTuple):
     kernel: str
     mma: dict[str, int]  # in the loop, by name
     copies: dict[int, int]  # asynchronous ones in the loop, by bytes
+    bulk_copies: int  # of whole blocks in the loop, by the tensor memory accelerator
     loads: int  # in the loop, not asynchronous
+    instructions: int  # of the machine code of the loop, for each warp; 0 if it was unrolled
     registers: int
     stack: int  # bytes
     shared: int  # bytes
@@ -44,13 +48,30 @@ class Compiled(NamedTuple):
 
 def launches(capability: int, function: Callable, *args, **kwargs) -> list[Launch]:
     """Returns what ``function(*args, **kwargs)`` would launch on compute capability ``capability / 10``."""
+    return _record(cost.GPUS[capability], function, *args, **kwargs)
+
+
+def candidates(gpu: cost.Gpu, function: Callable, *args, **kwargs) -> list[Launch]:
+    """Returns what ``function(*args, **kwargs)`` would launch while it is tuned on ``gpu``: all its tiles."""
+
+    def launch_all(kernel: str, problem: tuple, x: torch.Tensor, tiles: list[tuple], launch: Callable) -> tuple:
+        for tile in tiles:
+            launch(tile)
+        return tiles[0]
+
+    with mock.patch.object(tuning, 'best', launch_all):
+        found = _record(gpu, function, *args, **kwargs)
+    return list({(launch.kernel.__name__, str(launch.kwargs)): launch for launch in found}.values())
+
+
+def _record(gpu: cost.Gpu, function: Callable, *args, **kwargs) -> list[Launch]:
     recorded = []
 
     def record(self, *args, grid, warmup, **kwargs):
         recorded.append(Launch(self, args, kwargs))
 
-    generation = mock.patch.object(layout, 'generation', lambda t: capability // 10)
-    with mock.patch.object(JITFunction, 'run', record), generation:
+    known = mock.patch.object(layout, 'gpu_of', lambda t: gpu)
+    with mock.patch.object(JITFunction, 'run', record), known:
         function(*args, **kwargs)
     return recorded
 
@@ -75,15 +96,35 @@ def inspect(launch: Launch, capability: int) -> Compiled:
     """Compiles ``launch`` for an NVIDIA GPU of compute capability ``capability / 10`` and reads off the result."""
     compiled = compile_launch(launch, GPUTarget('cuda', capability, 32))
     loop = _main_loop(compiled.asm['ptx'])
-    registers, stack = re.search(r'REG:(\d+) STACK:(\d+)', _resource_usage(compiled.asm['cubin'])).groups()
+    cubin = compiled.asm['cubin']
+    registers, stack = re.search(r'REG:(\d+) STACK:(\d+)', _ask('cuobjdump', '--dump-resource-usage', cubin)).groups()
     return Compiled(
         launch.kernel.__name__,
         dict(Counter(match[0].replace('.sync.aligned', '') for match in re.finditer(_MMA, loop))),
         dict(Counter(int(size, 16) for size in re.findall(_COPY, loop))),
+        len(re.findall(r'cp\.async\.bulk\.tensor', loop)),
         len(re.findall(r'ld\.global', loop)),
+        _count_instructions(_ask('nvdisasm', '-c', cubin)),
         int(registers),
         int(stack),
         compiled.metadata.shared)
+
+
+def step(launch: Launch, compiled: Compiled, capability: int) -> cost.Step:
+    """Returns what a step of the loop of ``launch`` costs, with the instructions that were counted."""
+    sizes, dtype = launch.kwargs, launch.args[0].base.dtype if _is_described(launch) else launch.args[0].dtype
+    if compiled.kernel == 'grad_weight_kernel':
+        m, n, k = (math.prod(sizes[name] for name in names) for names in [
+            ('DEPTH_IN', 'WIDTH'), ('DEPTH', 'BLOCK_X'), ('BLOCK_N', 'BLOCK_G')])  # yapf: disable
+    else:
+        m, n, k = sizes['DEPTH'] * sizes['BLOCK_X'], sizes['BLOCK_N'], sizes.get('BLOCK_K', sizes['WIDTH'])
+        n *= sizes.get('BLOCK_G', 1)
+    return cost.step(cost.GPUS[capability], m, n, k, sizes['num_warps'], dtype.itemsize, sizes.get('PRECISION', 'tf32'),
+                     compiled.instructions)
+
+
+def _is_described(launch: Launch) -> bool:
+    return not isinstance(launch.args[0], torch.Tensor)
 
 
 def _main_loop(ptx: str) -> str:
@@ -92,9 +133,27 @@ def _main_loop(ptx: str) -> str:
     return max((loop[0] for loop in loops), key=len, default='')
 
 
-def _resource_usage(cubin: bytes) -> str:
-    tool = Path(triton.__file__).parent / 'backends/nvidia/bin/cuobjdump'
+def _count_instructions(machine_code: str) -> int:
+    """Returns the instructions of the shortest loop that multiplies on tensor cores."""
+    labels: dict[str, int] = {}
+    code: list[str] = []
+    found: list[int] = []
+    for line in machine_code.splitlines():
+        if label := re.match(r'(\.L_\w+):', line):
+            labels[label[1]] = len(code)
+        elif instruction := re.match(r'\s+/\*[0-9a-f]{4,}\*/\s+(.*?);', line):
+            code.append(instruction[1])
+            jump = re.search(r'\bBRA\b.*`\((\.L_\w+)\)', instruction[1])
+            loop = code[labels.get(jump[1], len(code)):] if jump else []
+            if any('MMA' in line for line in loop):
+                found.append(len(loop))
+    return min(found, default=0)
+
+
+def _ask(tool: str, option: str, cubin: bytes) -> str:
+    """Returns what one of the tools that come with Triton says of machine code."""
     with tempfile.NamedTemporaryFile(suffix='.cubin') as file:
         file.write(cubin)
         file.flush()
-        return subprocess.check_output([tool, '--dump-resource-usage', file.name], text=True)
+        return subprocess.check_output(
+            [Path(triton.__file__).parent / 'backends/nvidia/bin' / tool, option, file.name], text=True)

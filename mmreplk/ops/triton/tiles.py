@@ -1,28 +1,43 @@
-"""How the work is cut: the tiles of the Triton kernels, as data, and the windows that follow from them.
+"""How the work can be cut: the tiles of the Triton kernels, and the windows and steps that follow from them.
 
-The first tile of a list is the default. Three facts shape them all:
-
-- 128 x 128 accumulators on 8 warps: 64 operations for each byte loaded from L2, and no spills. Three-product float32,
-  which holds its operands twice, takes 64 columns in the forward pass.
-- 96 KB of shared memory at most by default, so that they fit every GPU from compute capability 8.0 on (99 KB on the
-  consumer cards) and two programs share an H100. What tuning adds may be larger; what does not fit is passed over.
-- A map no wider than 32 is taken whole: the window then holds only taps inside the map. On wider maps blocks of 16
-  columns waste least: a 31-wide filter fills 31 of 48 columns of the window, against 31 of 64 for blocks of 32.
+Letters: input ``(N, C, H, W)``, filter ``(KH, KW)``, dilation ``(DY, DX)``. Which tile is taken is for
+:mod:`mmreplk.ops.triton.cost` to say.
 """
 
+import itertools
+import math
 from typing import NamedTuple
 
 ALIGN = 8  # columns: 16 bytes of a 2-byte dtype, what one asynchronous copy moves
+MAX_BOX = 256  # extent of a block that the tensor memory accelerator moves, in elements
+
+
+class Problem(NamedTuple):
+    """What a choice of tiles depends on. ``w`` is a multiple of ALIGN; ``precision`` as ``tl.dot`` names it."""
+    n: int
+    c: int
+    h: int
+    w: int
+    kh: int
+    kw: int
+    dy: int = 1
+    dx: int = 1
+    itemsize: int = 2
+    precision: str = 'tf32'
 
 
 class ForwardTile(NamedTuple):
-    """``depth`` x ``block_x`` outputs by ``block_n`` stacks of rows, ``block_k`` products a step."""
+    """``depth`` x ``block_x`` outputs by ``block_n`` stacks of rows, ``block_k`` products a step.
+
+    With ``descriptors`` inputs are loaded through tensor descriptors, one row of the window a step.
+    """
     block_x: int
     depth: int
     block_n: int
     block_k: int
     num_warps: int
     num_stages: int
+    descriptors: bool = False
 
 
 class GradWeightTile(NamedTuple):
@@ -41,47 +56,86 @@ class Window(NamedTuple):
     width: int
 
 
-def window(columns: int, kernel_width: int, block_x: int) -> Window:
-    """Returns the window for a map of ``columns``: the whole map if one block covers it."""
-    if columns <= block_x:
+class Geometry(NamedTuple):
+    """How a filter is laid out for a forward tile. ``rows``: input rows that a stack of outputs reads."""
+    left: int
+    width: int
+    block_x: int
+    depth: int
+    rows: int
+
+    @property
+    def bands(self) -> int:
+        return self.rows + self.depth - 1
+
+
+def window(p: Problem, block_x: int) -> Window:
+    """Returns the window of a block: the whole map if one block covers it."""
+    if p.w <= block_x:
         return Window(0, block_x)
-    left = round_up(kernel_width // 2, ALIGN)
-    return Window(left, round_up(left + block_x + kernel_width // 2, 16))
+    reach = p.kw // 2 * p.dx
+    left = round_up(reach, ALIGN)
+    return Window(left, round_up(left + block_x + reach, 16))
 
 
-def forward_tiles(rows: int, columns: int, itemsize: int, precision: str) -> list[ForwardTile]:
-    """Returns tiles for ``N * H = rows`` and ``W = columns``."""
-    block_x = 32 if 16 < columns <= 32 else 16
-    depth = 128 // block_x
-    block_n = min(64 if precision == 'tf32x3' else 128, power_of_2(rows // depth))
-    block_k = 128 // itemsize
-    default = ForwardTile(block_x, depth, block_n, block_k, 8 if block_n >= 32 else 4, 3)
-    return [
-        default,
-        default._replace(num_stages=4),
-        default._replace(block_k=block_k // 2, num_stages=4),
-        default._replace(block_n=max(16, block_n // 2)),
-        default._replace(block_n=block_n * 2),
-        default._replace(depth=depth * 2),
-        default._replace(block_x=32, depth=4),
-    ]
+def geometry(p: Problem, tile: ForwardTile) -> Geometry:
+    """Returns the geometry, with enough rows for ``rows * width`` to be whole steps of the tile."""
+    left, width = window(p, tile.block_x)
+    if tile.descriptors:
+        return Geometry(left, power_of_2(width), tile.block_x, tile.depth, p.kh + tile.depth - 1)
+    multiple = tile.block_k // math.gcd(width, tile.block_k)
+    return Geometry(left, width, tile.block_x, tile.depth, round_up(p.kh + tile.depth - 1, multiple))
 
 
-def grad_weight_tiles(rows: int, columns: int, kernel_width: int, itemsize: int) -> list[GradWeightTile]:
-    """Returns tiles for ``N * H = rows`` and ``W = columns``; here the window is padded to a power of two."""
-    block_x = next((b for b in (16, 32, 64) if columns <= b), 32)
-    width = power_of_2(window(columns, kernel_width, block_x).width)
-    depth_in = max(1, 128 // width)
-    depth = max(1, 128 * 128 // (depth_in * width * block_x))
-    # Windows of filters wider than 65 are wider than 128.
-    block_k = max(16, min(128 // itemsize * 128 // (depth_in * width), power_of_2(rows // depth)))
-    default = GradWeightTile(block_x, depth_in, depth, block_k, 8, 3)
-    return [
-        default,
-        default._replace(num_stages=4),
-        default._replace(block_k=max(16, block_k // 2), num_stages=4),
-        default._replace(depth=max(1, depth // 2), num_warps=4),
-    ]
+def stacks(p: Problem, depth: int) -> int:
+    """Returns how many stacks of ``depth`` rows, ``p.dy`` apart, cover a map."""
+    return -(-p.h // (depth * p.dy)) * p.dy
+
+
+def split(block: int, images: int, per_image: int) -> tuple[int, int]:
+    """Returns how ``block``, a power of two, is cut into images and stacks of each, so that least of it is empty."""
+    cuts = [(block >> i, 1 << i) for i in range(block.bit_length())]
+    return min(reversed(cuts), key=lambda cut: round_up(images, cut[0]) * round_up(per_image, cut[1]))
+
+
+def forward_tiles(p: Problem) -> list[ForwardTile]:
+    """Returns all tiles that could be worth a try.
+
+    Accumulators of 128 x 256 are the most that 8 warps can hold, 128 x 128 beside operands of 4 bytes, 128 x 64 where
+    these are split. A step is 128 bytes of the reduction, or one row of the window with descriptors.
+    """
+    most_columns = 256 if p.itemsize == 2 else 64 if p.precision.endswith('x3') else 128
+    block_k = 128 // p.itemsize
+    most_stacks = power_of_2(p.n * stacks(p, 1))
+    found = []
+    blocks = itertools.product((16, 32, 64), (64, 128), (16, 32, 64, 128, 256), (3, 4))
+    for block_x, m, block_n, num_stages in blocks:
+        if block_x > max(16, power_of_2(p.w)) or block_n > min(most_stacks, most_columns):
+            continue
+        tile = ForwardTile(block_x, m // block_x, block_n, block_k, 8 if m * block_n >= 128 * 64 else 4, num_stages)
+        found.append(tile)
+        with_descriptors = tile._replace(descriptors=True, block_k=geometry(p, tile._replace(descriptors=True)).width)
+        if p.itemsize == 2 and with_descriptors.block_k <= MAX_BOX:
+            found.append(with_descriptors)
+    return found
+
+
+def grad_weight_tiles(p: Problem) -> list[GradWeightTile]:
+    """Returns all tiles that could be worth a try; the window is padded to a power of two here."""
+    found, most_columns = [], 256 if p.itemsize == 2 else 64 if p.precision == 'tf32x3' else 128
+    for block_x, n, num_stages in itertools.product((16, 32, 64), (64, 128, 256), (3, 4)):
+        width = power_of_2(window(p, block_x).width)
+        if block_x > power_of_2(p.w) or n < block_x or n > most_columns:
+            continue
+        depth_in = max(1, 128 // width)
+        # Windows of filters wider than 65 are wider than 128.
+        if depth_in * width * n > 128 * 256:
+            continue
+        most = power_of_2(p.n * stacks(p, n // block_x))
+        block_k = max(16, min(128 // p.itemsize * 128 // (depth_in * width), most))
+        num_warps = 8 if n >= 128 or p.precision == 'tf32x3' else 4
+        found.append(GradWeightTile(block_x, depth_in, n // block_x, block_k, num_warps, num_stages))
+    return found
 
 
 def round_up(value: int, multiple: int) -> int:

@@ -1,4 +1,4 @@
-import io
+import dataclasses
 import json
 import os
 import urllib.error
@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmreplk import RepLKNet
+from mmreplk import InputError, RepLKNet
 from mmreplk.mm.checks import check_before_testing, check_before_training
 from mmreplk.mm.config import load_config
+from mmreplk.weights import PUBLISHED
 
 ROOT = Path(__file__).parents[3]
 ARCH = dict(large_kernel_sizes=[7, 5, 5, 3], layers=[1, 1, 1, 1], channels=[4, 8, 8, 8])
@@ -70,7 +71,6 @@ def test_weights_that_cannot_be_downloaded(cfg, monkeypatch, tmp_path):
     cfg.model.backbone.init_cfg.checkpoint = 'https://example.org/a/weights.pth'
     with pytest.raises(ValueError, match=r'weights.pth cannot be downloaded \(no network\).*init_cfg=None'):
         check_before_training(cfg)
-    (tmp_path / 'checkpoints').mkdir()
     (tmp_path / 'checkpoints/weights.pth').touch()
     with pytest.raises(ValueError, match="checkpoints/weights.pth' is empty"):
         check_before_training(cfg)
@@ -78,28 +78,44 @@ def test_weights_that_cannot_be_downloaded(cfg, monkeypatch, tmp_path):
     check_before_training(cfg)
 
 
-def test_weights_are_downloaded_to_where_mmengine_looks_and_checked_there(cfg, monkeypatch, tmp_path):
-    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
-    monkeypatch.setattr('urllib.request.urlopen', lambda *_, **__: io.BytesIO())
-    fetched = []
-
-    def download(url, path):
-        fetched.append(path)
-        os.replace(tmp_path / 'weights.pth', path)
-
-    monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
-    cfg.model.backbone.init_cfg.checkpoint = 'https://example.org/a/weights.pth?x=1'
-    monkeypatch.setenv('LOCAL_RANK', '1')
+@pytest.mark.parametrize('key', ['init_cfg', 'load_from'])
+@pytest.mark.parametrize('rank', ['0', '1'])
+def test_weights_are_downloaded_to_where_mmengine_looks_and_checked(cfg, server, torch_cache, monkeypatch, key, rank):
+    monkeypatch.setenv('LOCAL_RANK', rank)  # whoever comes first downloads
+    server.files['/a/weights.pth?x=1'] = Path(cfg.model.backbone.init_cfg.checkpoint).read_bytes()
+    source = f'{server.url}/a/weights.pth?x=1'
+    if key == 'init_cfg':
+        cfg.model.backbone.init_cfg.checkpoint = source
+    else:
+        cfg.load_from = source
     check_before_training(cfg)
-    assert not fetched
-    monkeypatch.setenv('LOCAL_RANK', '0')
-    check_before_training(cfg)
-    assert fetched == [str(tmp_path / 'hub/checkpoints/weights.pth')]
+    assert (torch_cache / 'weights.pth').is_file()
     cfg.model.backbone.arch = dict(ARCH, channels=[4, 8, 8, 16])
     fit_heads(cfg, [4, 8, 8, 16])
+    if key == 'load_from':
+        cfg.model.backbone.init_cfg = None
     with pytest.raises(ValueError, match='hub/checkpoints/weights.pth.: these weights do not fit'):
         check_before_training(cfg)
-    assert len(fetched) == 1
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize('key', ['init_cfg', 'load_from'])
+def test_weights_by_name(cfg, server, torch_cache, monkeypatch, key):
+    data = Path(cfg.model.backbone.init_cfg.checkpoint).read_bytes()
+    server.files['/weights.pth'] = data
+    entry = dataclasses.replace(PUBLISHED['replknet-31b_in1k'], url=f'{server.url}/weights.pth', sha256=None)
+    monkeypatch.setitem(PUBLISHED, 'replknet-31b_in1k', entry)
+    for name in ('replknet-31b_in1k', 'replknet-31b_1k'):
+        if key == 'init_cfg':
+            cfg.model.backbone.init_cfg.checkpoint = name
+        else:
+            cfg.load_from = name
+        if name in PUBLISHED:
+            check_before_training(cfg)
+            assert (torch_cache / 'weights.pth').read_bytes() == data
+        else:
+            with pytest.raises(InputError, match="no published weights 'replknet-31b_1k'.*'replknet-31b_in1k'"):
+                check_before_training(cfg)
 
 
 @pytest.mark.parametrize('key', ['init_cfg', 'load_from'])
@@ -118,6 +134,7 @@ def test_weights_of_another_architecture(cfg, key):
 
 def test_a_prefix_that_is_not_there(cfg):
     torch.save(dict(model=RepLKNet(ARCH).state_dict()), cfg.model.backbone.init_cfg.checkpoint)
+    cfg.model.backbone.init_cfg.prefix = 'backbone.'
     with pytest.raises(ValueError, match="nothing whose name begins with the prefix 'backbone.' of init_cfg"):
         check_before_training(cfg)
     cfg.model.backbone.init_cfg.prefix = None

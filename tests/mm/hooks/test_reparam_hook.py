@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import uuid
 
 import pytest
 import torch
@@ -83,7 +84,7 @@ def make_runner(tmp_path, *hooks, val_interval=2, max_iters=6, model=None, metri
         log_processor=dict(by_epoch=False),
         randomness=dict(seed=seed),
         default_scope='mmengine',
-        experiment_name=f'run{id(tmp_path)}{torch.rand(1).item()}',
+        experiment_name=uuid.uuid4().hex,
         **options)
 
 

@@ -1,4 +1,4 @@
-import importlib
+import contextlib
 import math
 import subprocess
 import sys
@@ -8,40 +8,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmreplk.ops import cpu, depthwise_conv2d, reference
+from mmreplk import ops
+from mmreplk.ops import cpu, depthwise_conv2d, functional, reference
+from mmreplk.ops.cpu import facts
+
+from .operands import SHAPES, TOLERANCE, assert_close, make
 
 pytestmark = pytest.mark.usefixtures('poisoned_empty', 'fast_path_for_small_maps')
-choice = importlib.import_module('mmreplk.ops.depthwise_conv2d')  # the module, which the function of its name hides
-
-# Relative to the largest value of the reference, for a reduction of 1000 terms; grows with its square root.
-TOLERANCE = {torch.float64: 1e-13, torch.float32: 2e-6, torch.bfloat16: 4e-3, torch.float16: 5e-4}
-
-# (N, C, H, W, KH, KW)
-SHAPES = [
-    (2, 3, 20, 17, 31, 31),
-    (1, 5, 33, 40, 29, 29),
-    (2, 4, 9, 9, 27, 27),
-    (3, 2, 16, 16, 13, 13),
-    (1, 1, 1, 1, 31, 31),
-    (2, 7, 30, 11, 7, 7),
-    (2, 3, 12, 12, 5, 5),
-    (2, 3, 12, 12, 3, 3),
-    (1, 4, 21, 22, 51, 5),
-    (1, 4, 21, 22, 5, 51),
-    (1, 2, 70, 3, 63, 1),
-]
-
-
-def make(shape, dtype=torch.float32):
-    n, c, h, w, kh, kw = shape
-    x, weight, bias = torch.randn(n, c, h, w), torch.randn(c, 1, kh, kw), torch.randn(c)
-    return [t.to(dtype).requires_grad_() for t in (x, weight, bias)]
-
-
-def assert_close(actual, expected, terms):
-    error = (actual.double() - expected.double()).abs().max() / expected.abs().max()
-    assert error <= TOLERANCE[actual.dtype] * max(1, terms / 1000)**.5, f'{error:.1e}'
-
 
 @pytest.mark.parametrize('dtype', TOLERANCE, ids=str)
 @pytest.mark.parametrize('shape', SHAPES, ids=str)
@@ -57,40 +30,6 @@ def test_three_passes_agree_with_the_reference(shape, dtype):
     assert_close(x.grad, reference.grad_input(gd, wd), kh * kw)
     assert_close(weight.grad, reference.grad_weight(xd, gd, (kh, kw)), n * h * w)
     assert_close(bias.grad, gd.sum((0, 2, 3)), n * h * w)
-
-
-# Transforms are as inexact as the whole filter is large, however little of it meets a map of one pixel.
-@pytest.mark.parametrize('shape', [*(s for s in SHAPES if s[2] > 1), (3, 40, 33, 70, 51, 51)], ids=str)
-@pytest.mark.parametrize('way', ['direct', 'fft'])
-def test_both_ways_on_a_cpu_agree_with_the_reference(monkeypatch, shape, way):
-    monkeypatch.setattr(cpu, 'SMALLEST_FFT', dict.fromkeys(cpu.SMALLEST_FFT, 0 if way == 'fft' else math.inf))
-    if way == 'fft':
-        monkeypatch.setattr(cpu, 'LARGEST_FORWARD', 0)
-        monkeypatch.setattr(cpu, 'FFT_SCRATCH', 5e4)
-    n, _, h, w, kh, kw = shape
-    x, weight, bias = (t.detach() for t in make(shape))
-    grad = torch.randn_like(x)
-    xd, wd, gd = x.double(), weight.double(), grad.double()
-    assert_close(cpu.forward(x, weight, bias), reference.forward(xd, wd, bias.double()), kh * kw)
-    assert_close(cpu.grad_input(grad, weight), reference.grad_input(gd, wd), kh * kw)
-    assert_close(cpu.grad_weight(x, grad, (kh, kw)), reference.grad_weight(xd, gd, (kh, kw)), n * h * w)
-
-
-@pytest.mark.parametrize('shape', SHAPES, ids=str)
-def test_a_cpu_without_instructions_for_bfloat16(monkeypatch, shape):
-    monkeypatch.setattr(cpu, 'HAS_BFLOAT16', False)
-    x, weight, bias = (t.detach() for t in make(shape, torch.bfloat16))
-    xd, wd, taps = x.double(), weight.double(), shape[-2] * shape[-1]
-    assert_close(cpu.forward(x, weight, bias), reference.forward(xd, wd, bias.double()), taps)
-    assert_close(cpu.grad_input(x, weight), reference.grad_input(xd, wd), taps)
-
-
-def test_transforms_are_as_short_as_they_may_be():
-    assert [cpu._fft_length(*case) for case in ((128, 31, 2), (64, 29, 1), (64, 29, 2), (9, 51, 1), (1, 31, 2))] == \
-        [144, 80, 80, 54, 32]
-    # Of the three rows and columns of taps, the first and the last output of four meet two.
-    assert cpu.products_per_pixel('forward', (1, 7, 4, 4), (3, 3)) == 10**2 / (3 * 5 * 6)
-    assert cpu.products_per_pixel('grad_weight', (8, 7, 32, 32), (31, 31)) == 8 * 1024 * 961 / (17 * 48 * 48)
 
 
 def test_reference_is_the_convolution_and_its_gradients():
@@ -159,22 +98,27 @@ def test_the_fast_path_is_taken():
 @pytest.mark.parametrize(('size', 'trains', 'least'), [(31, False, 4e5), (31, True, 1.3e6), (5, True, 1.3e6)])
 def test_small_maps_are_left_to_pytorch(monkeypatch, size, trains, least):
     monkeypatch.setattr(cpu, 'SMALLEST_WORK', {False: 4e5, True: 1.3e6})
-    monkeypatch.setattr(cpu, 'LARGEST_FORWARD', 13)
-    monkeypatch.setattr(cpu, 'SMALLEST_GRAD_WEIGHT', 5)
-    channels = math.ceil(least / size**2 / 400) - 1
+    monkeypatch.setattr(facts, 'LARGEST_FORWARD', 13)
+    channels = math.ceil(least / size**2 / 100) - 1
     for c, expected in ((channels, 'torch'), (channels + 1, 'cpu')):
-        x, weight = torch.empty(1, c, 20, 20), torch.empty(c, 1, size, size, requires_grad=trains)
-        assert choice._choose_backend(None, x, weight, (size, size), True) == expected
+        x, weight = torch.empty(1, c, 10, 10), torch.empty(c, 1, size, size, requires_grad=trains)
+        assert chosen(x, weight) == expected
 
 
 def test_small_maps_are_not_left_to_pytorch_where_it_is_wrong(monkeypatch):
     monkeypatch.setattr(cpu, 'SMALLEST_WORK', {False: 4e5, True: 1.3e6})
     for shape, dtype in (((1, 4, 70, 3, 51, 1), torch.float32), ((1, 4, 70, 3, 63, 3), torch.float32),
-                         ((2, 3, 20, 17, 31, 31), torch.float16)):
+                         ((2, 3, 20, 17, 31, 31), torch.float16), ((1, 1, 16, 24, 45, 13), torch.float32)):
         (n, _, h, w, kh, kw), (x, weight, _) = shape, make(shape, dtype)
         grad = torch.randn(x.shape).to(dtype)
         actual, = torch.autograd.grad(depthwise_conv2d(x, weight), weight, grad)
         assert_close(actual, reference.grad_weight(x.double(), grad.double(), (kh, kw)), n * h * w)
+
+
+def chosen(x, weight, **options):
+    kernel_size = tuple(weight.shape[2:])
+    geometry = functional._geometry(kernel_size, **dict(dict(stride=1, padding='same', dilation=1), **options))
+    return functional._choose_backend(x, weight, kernel_size, geometry)
 
 
 def test_gradients_of_frozen_operands_are_not_computed():
@@ -192,10 +136,12 @@ def test_second_derivative_is_refused():
 
 
 @pytest.mark.parametrize('relu', [False, True])
+@pytest.mark.parametrize('channels_last', [False, True])
 @pytest.mark.parametrize('requires_grad', [False, True])
-def test_opcheck(requires_grad, relu):
+def test_opcheck(requires_grad, channels_last, relu):
     inputs = [t.requires_grad_(requires_grad) for t in make((2, 3, 9, 10, 7, 7))]
-    torch.library.opcheck(torch.ops.mmreplk.depthwise_conv2d.default, (*inputs, relu, False))
+    geometry = [1, 1], [3, 3], [1, 1]
+    torch.library.opcheck(torch.ops.mmreplk.depthwise_conv2d.default, (*inputs, relu, *geometry, channels_last))
 
 
 @pytest.mark.parametrize('size', [3, 31])
@@ -221,79 +167,87 @@ def test_backends_agree():
 
 
 def test_what_pytorch_computes_slowly_on_a_cpu_takes_the_fast_path(monkeypatch):
-    monkeypatch.setattr(cpu, 'IS_SUPPORTED', True)
+    monkeypatch.setattr(facts, 'IS_SUPPORTED', True)
     monkeypatch.setattr(cpu, 'SMALLEST_WORK', {False: math.inf, True: math.inf})
-    monkeypatch.setattr(cpu, 'SLOW_DTYPES', {torch.float16})
+    monkeypatch.setattr(facts, 'SLOW_DTYPES', {torch.float16})
 
-    def chosen(dtype, is_same=True):
+    def chosen_for(dtype, **options):
         x, weight, _ = make((1, 2, 9, 9, 3, 3), dtype)
-        return choice._choose_backend(None, x, weight, (3, 3), is_same)
+        return chosen(x, weight, **options)
 
-    assert chosen(torch.float16) == 'cpu'
-    assert chosen(torch.float16, is_same=False) == chosen(torch.bfloat16) == chosen(torch.float32) == 'torch'
+    assert chosen_for(torch.float16) == chosen_for(torch.float16, stride=2, padding=1) == 'cpu'
+    assert chosen_for(torch.bfloat16) == chosen_for(torch.float32) == 'torch'
     with torch.autocast('cpu', torch.float16):
-        assert chosen(torch.float32) == 'cpu'
+        assert chosen_for(torch.float32) == 'cpu'
+        assert chosen_for(torch.float64) == 'torch'
     with torch.autocast('cpu', torch.bfloat16):
-        assert chosen(torch.float16) == 'torch'
+        assert chosen_for(torch.float16) == 'torch'
 
 
 @pytest.mark.parametrize('lays_out', ['x', 'weight'])
 def test_what_pytorch_may_never_return_from_takes_the_fast_path(monkeypatch, lays_out):
-    monkeypatch.setattr(cpu, 'IS_SUPPORTED', True)
-    monkeypatch.setattr(cpu, 'LARGEST_FORWARD', 13)
-    monkeypatch.setattr(cpu, 'SLOW_DTYPES', set())
+    monkeypatch.setattr(facts, 'IS_SUPPORTED', True)
+    monkeypatch.setattr(facts, 'LARGEST_FORWARD', 13)
+    monkeypatch.setattr(facts, 'SLOW_DTYPES', set())
     monkeypatch.setattr(cpu, 'SMALLEST_WORK', {False: math.inf, True: math.inf})
 
-    def chosen(dtype, size, layout):
-        x, weight = torch.randn(1, 5, 20, 32, dtype=dtype), torch.randn(5, 1, size, size, dtype=dtype)
+    def chosen_for(dtype, size, layout, channels=5):
+        x, weight = torch.randn(1, channels, 20, 32, dtype=dtype), torch.randn(channels, 1, size, size, dtype=dtype)
         if lays_out == 'x':
             x = x.to(memory_format=layout)
         else:
             weight = weight.to(memory_format=layout)
-        return choice._choose_backend(None, x, weight, (size, size), True)
+        return chosen(x, weight)
 
-    assert chosen(torch.bfloat16, 15, torch.channels_last) == 'cpu'
-    assert chosen(torch.bfloat16, 15, torch.contiguous_format) == chosen(torch.float32, 15, torch.channels_last) == \
-        chosen(torch.bfloat16, 13, torch.channels_last) == 'torch'
+    assert chosen_for(torch.bfloat16, 15, torch.channels_last) == 'cpu'
+    assert chosen_for(torch.bfloat16, 15, torch.contiguous_format) == 'torch'
+    assert chosen_for(torch.float32, 15, torch.channels_last) == chosen_for(torch.bfloat16, 13, torch.channels_last) \
+        == chosen_for(torch.bfloat16, 15, torch.channels_last, 17) == 'torch'
     with torch.autocast('cpu', torch.bfloat16):
-        assert chosen(torch.float32, 15, torch.channels_last) == 'cpu'
+        assert chosen_for(torch.float32, 15, torch.channels_last) == 'cpu'
+
+
+def test_what_pytorch_gets_wrong_takes_the_fast_path(monkeypatch):
+    monkeypatch.setattr(facts, 'IS_SUPPORTED', True)
+    monkeypatch.setattr(facts, 'SLOW_DTYPES', set())
+    monkeypatch.setattr(cpu, 'SMALLEST_WORK', {False: math.inf, True: math.inf})
+    x, weight = torch.randn(1, 5, 27, 30).bfloat16(), torch.randn(5, 1, 4, 4).bfloat16().requires_grad_()
+    options = dict(dilation=4, padding=6)
+    last = x.to(memory_format=torch.channels_last)
+    assert chosen(last, weight, **options) == 'cpu'
+    assert chosen(x, weight, **options) == chosen(last.float(), weight, **options) == 'torch'
+    assert chosen(last, weight.detach(), **options) == chosen(last, weight, stride=2, padding=2) == 'torch'
 
 
 def test_choice_on_a_gpu(monkeypatch, caplog):
-    monkeypatch.setattr(choice, 'HAS_TRITON', True)
+    functional._log_once.cache_clear()
+    monkeypatch.setattr(functional, 'TRITON_PROBLEM', None)
     monkeypatch.setattr(torch.version, 'hip', None)
-    capability = SimpleNamespace(major=8)
+    monkeypatch.setattr(functional, '_fault_of_triton', lambda device: fault[0])
+    capability, fault = SimpleNamespace(major=8), [None]
     monkeypatch.setattr(torch.cuda, 'get_device_properties', lambda device: capability)
 
-    def chosen(size, is_same=True, asked=None, dtype=torch.bfloat16):
-        x = SimpleNamespace(
-            is_cuda=True, device=torch.device('cuda:0'), dtype=dtype, shape=(1, 3, 8, 8), numel=lambda: 192)
-        return choice._choose_backend(asked, x, torch.empty(3, 1, size, size), (size, size), is_same)
+    def on_gpu(dtype=torch.bfloat16):
+        return SimpleNamespace(
+            is_cuda=True, device=torch.device('cuda:0'), dtype=dtype, shape=(8, 3, 80, 80), numel=lambda: 153600)
 
-    assert chosen(31) == chosen(31, asked='triton') == 'triton'
-    assert chosen(7) == chosen(31, asked='torch') == 'torch'
+    def chosen_for(size, dtype=torch.bfloat16, **options):
+        return chosen(on_gpu(dtype), torch.empty(3, 1, size, size), **options)
+
+    assert chosen_for(31) == chosen_for(31, dilation=2) == 'triton' and chosen_for(3) == 'torch'
     assert not caplog.records
     for _ in range(2):
-        assert chosen(31, is_same=False) == chosen(31, dtype=torch.float64) == 'torch'
+        assert chosen_for(31, stride=2) == chosen_for(31, dtype=torch.float64) == 'torch'
     assert [record.message.split(': it needs ')[1].split()[0] for record in caplog.records] == ['odd', 'float32,']
-    with pytest.raises(ValueError, match="backend 'cpu' cannot compute this: the input is on cuda:0"):
-        chosen(31, asked='cpu')
+    geometry = functional._geometry((31, 31), 1, 'same', 1)
+    assert functional._why_not('triton', on_gpu(), geometry) is functional._why_not('torch', on_gpu(), geometry) is None
+    assert functional._why_not('cpu', on_gpu(), geometry) == 'the input is on cuda:0'
+    fault[0] = 'Triton does not work here: RuntimeError: Failed to find C compiler'
+    for _ in range(2):
+        assert chosen_for(31) == 'torch'
+    assert [fault[0] in record.message for record in caplog.records] == [False, False, True]
     capability.major = 7
-    with pytest.raises(ValueError, match='compute capability 8.0 or higher'):
-        chosen(31, asked='triton')
-
-
-def test_what_is_made_of_a_filter_is_kept_where_no_gradient_of_it_is_wanted(monkeypatch):
-    kept = []
-    monkeypatch.setattr(choice, '_depthwise_conv2d', lambda *arguments: kept.append(arguments[-1]))
-    x, weight, _ = make((1, 2, 20, 20, 31, 31))
-    choice._fast('cpu', x, weight, None, None)
-    choice._fast('cpu', x, weight.detach(), None, None)
-    for mode in torch.no_grad, torch.inference_mode:
-        with mode():
-            choice._fast('cpu', x, weight, None, None)
-    assert kept == [False, True, True, True]
-
+    assert 'compute capability 8.0 or higher' in functional._why_not('triton', on_gpu(), geometry)
 
 def test_vmap():
     x, weight, bias = (t.detach() for t in make((6, 3, 20, 20, 13, 13)))
@@ -337,9 +291,27 @@ X, W, B = torch.zeros(1, 3, 8, 8), torch.zeros(3, 1, 7, 7), torch.zeros(3)
     (dict(x=torch.zeros(1, 6, 8, 8)), ValueError, r'weight must have shape \(6, 1, KH, KW\).*got \(3, 1, 7, 7\)'),
     (dict(backend='cuda'), ValueError, "backend 'cuda' cannot compute this: there are 'torch', 'cpu' and 'triton'"),
     (dict(backend='triton'), ValueError, "backend 'triton' cannot compute this: the input is on cpu"),
-    (dict(backend='cpu', stride=2), ValueError, "backend 'cpu' cannot compute this: it needs odd kernel sizes, str"),
+    (dict(bias=B.int()), TypeError, 'bias must have the dtype of x, torch.float32, got torch.int32'),
     (dict(x=X.double(), weight=W.double(), bias=None, backend='cpu'), ValueError, 'it needs float32.*torch.float64'),
 ])
 def test_bad_input_is_named(arguments, error, words):
     with pytest.raises(error, match=words):
         depthwise_conv2d(**dict(dict(x=X, weight=W, bias=B), **arguments))
+
+
+def test_why_triton_does_not_work_is_found_by_one_try(monkeypatch):
+    tries = []
+
+    def forward(*arguments):
+        tries.append(arguments)
+        raise RuntimeError('Failed to find C compiler.\nPlease specify via CC')
+
+    monkeypatch.setitem(sys.modules, 'mmreplk.ops.triton', SimpleNamespace(forward=forward))
+    monkeypatch.setattr(ops, 'triton', sys.modules['mmreplk.ops.triton'], raising=False)
+    monkeypatch.setattr(torch.cuda, 'device', lambda device: contextlib.nullcontext())
+    functional._fault_of_triton.cache_clear()
+    for _ in range(2):
+        assert functional._fault_of_triton(torch.device('cpu')) == \
+            'Triton does not work here: RuntimeError: Failed to find C compiler.'
+    assert len(tries) == 1
+    functional._fault_of_triton.cache_clear()

@@ -1,0 +1,122 @@
+"""Times rivals so that what favours one of them does not count: the order, a warm L2, Python, another program.
+
+- Every round has an order of its own.
+- Each call takes the next of several copies of its operands, as many as do not fit into the L2 of a GPU together.
+- Short calls are queued behind a wait on the GPU, so that none waits for Python.
+- A canary, the same matrix product before and after each round, tells whether something else ran meanwhile.
+"""
+
+import random
+import statistics
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+TURN_MS = 5.  # how long a turn of a short function is about
+MOST_CALLS = 100  # a GPU queues about a thousand launches
+SHORT_MS = 1.  # from here on what Python takes no longer matters
+CLOCK_HZ = 2.0e9  # no GPU runs much faster: a wait is never shorter than asked for
+CANARY_SIZE = {'cuda': 2048, 'cpu': 256}
+
+Call = Callable[[int], object]
+
+
+class Rounds(NamedTuple):
+    """What was measured.
+
+    Attributes:
+        ms: By name, the milliseconds of a call in each round.
+        canary: By round, the canary's time over the least of all rounds.
+        queued: The names whose calls were queued behind a wait.
+    """
+    ms: dict[str, list[float]]
+    canary: list[float]
+    queued: list[str]
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether in half of the rounds the canary took a tenth longer than at best."""
+        return statistics.median(self.canary) > 1.1
+
+
+def copies_for(operand_bytes: int, device: str) -> int:
+    """Returns how many copies of operands exceed L2 twice; 1 on a CPU, and 16 at most."""
+    if device != 'cuda':
+        return 1
+    l2 = torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
+    return max(1, min(16, -(-2 * l2 // operand_bytes)))
+
+
+def time_rounds(functions: dict[str, Call], device: str, rounds: int, seed: int = 0) -> Rounds:
+    """Times functions of the number of a call, in rounds.
+
+    Args:
+        functions: What to time, by name; each gets the number of the call, by which it chooses its operands.
+        device: ``'cuda'`` or ``'cpu'``.
+        rounds: How often each has its turn.
+        seed: Of the orders.
+    """
+    order, canary = random.Random(seed), _canary(device)
+    names, ms, checks = list(functions), {name: [] for name in functions}, []
+    calls, host_ms, queued = {}, {}, []
+    for name, function in functions.items():
+        function(0)
+        _synchronize(device)
+        once, host_ms[name] = _once(function, device)
+        calls[name] = max(1, min(MOST_CALLS, int(TURN_MS / max(once, 1e-3))))
+        if device == 'cuda' and once < SHORT_MS:
+            queued.append(name)
+    for _ in range(rounds):
+        order.shuffle(names)
+        before = canary()
+        for name in names:
+            wait_ms = 1.5 * host_ms[name] * calls[name] + .1 if name in queued else 0
+            ms[name].append(_turn(functions[name], device, calls[name], wait_ms))
+        checks.append(max(before, canary()))
+    return Rounds(ms, [check / min(checks) for check in checks], queued)
+
+
+def _once(function: Call, device: str) -> tuple[float, float]:
+    """Returns the milliseconds of a call until its result is there, and until Python has it back."""
+    begin = time.perf_counter()
+    function(1)
+    host = time.perf_counter() - begin
+    _synchronize(device)
+    return (time.perf_counter() - begin) * 1e3, host * 1e3
+
+
+def _turn(function: Call, device: str, calls: int, wait_ms: float) -> float:
+    """Returns the milliseconds of a call, of some in a row after one untimed; on a GPU behind a wait, if any."""
+    function(0)
+    if device != 'cuda':
+        begin = time.perf_counter()
+        for i in range(calls):
+            function(i)
+        return (time.perf_counter() - begin) * 1e3 / calls
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    if wait_ms:
+        torch.cuda._sleep(int(wait_ms * CLOCK_HZ / 1e3))
+    start.record()
+    for i in range(calls):
+        function(i)
+    end.record()
+    torch.cuda.synchronize()
+    return start.elapsed_time(end) / calls
+
+
+def _canary(device: str) -> Callable[[], float]:
+    a = torch.randn(CANARY_SIZE[device], CANARY_SIZE[device], device=device)
+
+    def measure() -> float:
+        return min(_turn(lambda i: a @ a, device, 1, .1) for _ in range(3))
+
+    measure()
+    return measure
+
+
+def _synchronize(device: str) -> None:
+    if device == 'cuda':
+        torch.cuda.synchronize()

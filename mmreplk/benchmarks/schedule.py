@@ -1,0 +1,83 @@
+"""Runs commands one after the other within a time that is given, so that none can stop or outlast the rest."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ..io import write_json
+
+LEAST_SECONDS = 3.  # with less a part is not begun
+GRACE_SECONDS = 2.  # between being asked and being made to stop
+STATE = 'parts.json'
+
+
+class Part(NamedTuple):
+    """A command that writes its results as it finds them.
+
+    Attributes:
+        name: Of the part, and of its log.
+        command: What to run.
+        share: Of the time, relative to that of the others; what a part leaves is for those after it.
+    """
+    name: str
+    command: Sequence[str]
+    share: float
+
+
+def run_parts(parts: Sequence[Part], seconds: float, out: Path, say: Callable[[str], None] = print) -> dict[str, dict]:
+    """Runs parts in turn, each in a process group of its own that is ended when its time is up.
+
+    What an earlier call with the same folder finished is not run again, and what failed or was cut off is.
+
+    Args:
+        parts: What to run.
+        seconds: The time for all of them.
+        out: Folder for the logs ``NAME.log`` and for what is known of the parts, written after each.
+        say: Told how each part ended.
+
+    Returns:
+        By name, ``status`` (``'done'``, ``'failed'``, ``'out of time'`` or ``'not begun'``), ``seconds`` and ``exit``.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    path, end = out / STATE, time.monotonic() + seconds
+    state: dict[str, dict] = json.loads(path.read_text()) if path.exists() else {}
+    waiting = [part for part in parts if state.get(part.name, {}).get('status') != 'done']
+    while waiting:
+        part, left = waiting[0], end - time.monotonic() - GRACE_SECONDS
+        limit = left * part.share / sum(p.share for p in waiting)
+        waiting = waiting[1:]
+        state[part.name] = _run(part, limit, out) if limit >= LEAST_SECONDS else dict(status='not begun')
+        write_json(state, path)
+        say('{}: {status}'.format(part.name, **state[part.name]))
+    return state
+
+
+def _run(part: Part, limit: float, out: Path) -> dict:
+    begin = time.monotonic()
+    with open(out / f'{part.name}.log', 'w') as log:
+        process = subprocess.Popen(part.command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            process.wait(limit)
+            status = 'done' if process.returncode == 0 else 'failed'
+        except subprocess.TimeoutExpired:
+            status = 'out of time'
+        finally:
+            _end_group(process)
+    return dict(status=status, seconds=round(time.monotonic() - begin, 1), exit=process.returncode)
+
+
+def _end_group(process: subprocess.Popen) -> None:
+    """Ends what a part has started, and itself: asks, and after GRACE_SECONDS kills."""
+    for number in signal.SIGTERM, signal.SIGKILL:
+        try:
+            os.killpg(process.pid, number)
+            process.wait(GRACE_SECONDS)
+        except ProcessLookupError:
+            break
+        except subprocess.TimeoutExpired:
+            continue

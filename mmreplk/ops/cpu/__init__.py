@@ -1,0 +1,96 @@
+"""The three passes of a depthwise convolution on x86 CPUs, of any geometry.
+
+With "same" padding and stride 1 they are computed by the way that costs least (:mod:`undilated`, :mod:`dilated`), all
+else by PyTorch in a dtype and a memory format in which it is right (:mod:`left_to_pytorch`).
+
+Shapes: ``x`` ``(N, C, H, W)``, ``grad_output`` ``(N, C, H', W')``, ``weight`` ``(C, 1, KH, KW)``; ``stride``,
+``padding`` and ``dilation`` are pairs. float16 is computed in float32. So is bfloat16, but for oneDNN's kernels on CPUs
+with instructions for it, which accumulate in float32 and round once.
+
+Memory at the peak, results included: ``forward`` and ``grad_input`` take at most five times what input and filter take
+in float32, ``grad_weight`` at most four times ``onednn.SCRATCH`` padded pixels in float32, or ``CHANNEL_BLOCK`` padded
+maps a thread where these are more. Fourier transforms take eight times ``fourier.SCRATCH`` transformed pixels beside
+that, or one channel of the batch or a map a thread where these are more; conversions of dtype and memory format, and
+dilated maps, take one copy of what they convert.
+"""
+
+import torch
+from torch import Tensor
+
+from .. import memory_format
+from . import costs, dilated, facts, left_to_pytorch, undilated
+
+Pair = tuple[int, int]
+IS_SUPPORTED = facts.IS_SUPPORTED
+# N * C * H * W * KH * KW from which on what is gained outweighs what calling an operator of our own costs, by whether
+# gradients are wanted.
+SMALLEST_WORK = {False: 4e5, True: 1.3e6}
+# The smallest extent whose weight gradient is faster by a way of ours than in PyTorch.
+SMALLEST_GRAD_WEIGHT = 5
+
+
+def gains(x: Tensor, weight: Tensor, dtype: torch.dtype, dilation: Pair, is_same: bool, is_training: bool) -> bool:
+    """Whether these passes are to be preferred to PyTorch's in ``dtype``: faster, or right where those may be wrong.
+
+    ``is_same`` says that the kernel is odd, the stride 1 and the padding "same", ``is_training`` that a gradient of the
+    filter is wanted.
+    """
+    if dtype in facts.SLOW_DTYPES or facts.may_never_return(x, weight, dtype):
+        return True
+    if facts.is_wrong(x, weight, dtype, dilation, is_training):
+        return dtype != torch.float64
+    kh, kw = weight.shape[2:]
+    if not is_same or x.numel() * kh * kw < SMALLEST_WORK[is_training]:
+        return False
+    if is_training and (max(kh, kw) >= SMALLEST_GRAD_WEIGHT or dilation != (1, 1)):
+        return True
+    if dilation != (1, 1):
+        return max(dilation[0] * (kh - 1), dilation[1] * (kw - 1)) >= facts.LARGEST_FORWARD
+    return costs.is_slow_in_pytorch(x, weight, dtype)
+
+
+# The custom operators run below autograd's and autocast's dispatch but see autocast's switch, which is a thread's.
+
+
+def forward(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair, dilation: Pair,
+            channels_last: bool) -> Tensor:
+    """Returns the convolution of ``x`` with ``weight``, plus ``bias (C,)``, in the dtype of ``x``."""
+    with torch.autocast('cpu', enabled=False):
+        if not _is_same(weight.shape[2:], stride, padding, dilation):
+            out = left_to_pytorch.forward(x, weight, bias, stride, padding, dilation, channels_last)
+        elif dilation == (1, 1):
+            out = undilated.convolve(x, weight, bias, False, channels_last)
+        else:
+            out = dilated.convolve(x, weight, bias, dilation, False, channels_last)
+        return memory_format.laid_out(out, channels_last)
+
+
+def grad_input(grad_output: Tensor, weight: Tensor, size: Pair, stride: Pair, padding: Pair, dilation: Pair,
+               channels_last: bool) -> Tensor:
+    """Returns the gradient with respect to ``x``, of ``size (H, W)``."""
+    with torch.autocast('cpu', enabled=False):
+        if not _is_same(weight.shape[2:], stride, padding, dilation):
+            grad = left_to_pytorch.grad_input(grad_output, weight, size, stride, padding, dilation, channels_last)
+        elif dilation == (1, 1):  # the convolution of grad_output with the flipped filter
+            grad = undilated.convolve(grad_output, weight, None, True, channels_last)
+        else:
+            grad = dilated.convolve(grad_output, weight, None, dilation, True, channels_last)
+        return memory_format.laid_out(grad, channels_last)
+
+
+def grad_weight(x: Tensor, grad_output: Tensor, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair,
+                channels_last: bool) -> Tensor:
+    """Returns the gradient with respect to ``weight``, in the dtype of ``x``."""
+    with torch.autocast('cpu', enabled=False):
+        if not _is_same(kernel_size, stride, padding, dilation):
+            grad = left_to_pytorch.grad_weight(x, grad_output, kernel_size, stride, padding, dilation)
+        elif dilation == (1, 1):
+            grad = undilated.grad_weight(x, grad_output, kernel_size)
+        else:
+            grad = dilated.grad_weight(x, grad_output, kernel_size, dilation)
+        return memory_format.laid_out(grad, channels_last)
+
+
+def _is_same(kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair) -> bool:
+    pairs = zip(kernel_size, padding, dilation, strict=True)
+    return stride == (1, 1) and all(k % 2 and p == d * (k // 2) for k, p, d in pairs)

@@ -1,0 +1,87 @@
+"""Prices of work, in milliseconds a unit, by kind of processor: ``tools/dev/measure_cpu_thresholds.py`` prints them.
+
+Measured in PyTorch 2.13 on one core of an AMD EPYC of the Zen 5 generation (AVX512) and on the same with AVX-512 turned
+off (AVX2). Those of AMX, Intel's processors since Sapphire Rapids, are derived: no more than eight shapes were measured
+there.
+"""
+
+Prices = dict[str, tuple[float, ...]]
+
+_AVX512: Prices = {
+    'cast':
+        (1.5e-7, 7.4e-8),
+    'convolve forward channels_last bfloat16':
+        (2.8e-6, 4.2e-8, 2.6e-9, 2.6e-9, 9.7e-9, 1.1e-8, 2.9e-7, 3e-11, 3.2e-8, 1.8e-10, 1e-10, 6.5e-10, 0),
+    'convolve forward channels_last float32':
+        (2.4e-6, 1.2e-7, 2.7e-9, 6.4e-11, 1.3e-8, 6.4e-8, 2.7e-7, 2.5e-11, 3.8e-8, 1.9e-11, 6.4e-11, 5.7e-9, 2e-7),
+    'convolve forward contiguous bfloat16':
+        (4.4e-6, 5.7e-7, 6.4e-9, 3.5e-9, 9.7e-9, 4.1e-9, 2.2e-7, 1.3e-9, 5.3e-10, 0, 3.8e-9, 2.8e-10, 0),
+    'convolve forward contiguous float32':
+        (4.2e-6, 4e-7, 8.9e-8, 4.1e-10, 9.8e-9, 5.4e-10, 9.9e-8, 1.6e-9, 1.5e-9, 0, 5.5e-9, 8.3e-10, 2.7e-6),
+    'convolve fourier contiguous float32':
+        (3.4e-6, 4.1e-6, 1.5e-6, 6.5e-9),
+    'convolve transposed channels_last bfloat16':
+        (3.3e-6, 2.2e-8, 1.6e-8, 1.3e-9, 1.3e-8, 8.2e-8, 3.7e-7, 1.7e-8, 4.3e-9, 6e-9, 2.7e-9, 7.8e-11, 0),
+    'convolve transposed channels_last float32':
+        (2.9e-6, 1.1e-7, 3.9e-8, 4.3e-10, 1.8e-8, 1.5e-7, 4.4e-9, 3.5e-10, 6.2e-9, 1.2e-8, 1.1e-8, 2.6e-9, 3.2e-7),
+    'convolve transposed contiguous bfloat16':
+        (4.9e-6, 5.7e-7, 6e-9, 1.5e-9, 1.2e-8, 6e-8, 4.2e-7, 2e-8, 3e-9, 5.4e-9, 1.5e-9, 4.2e-11, 0),
+    'convolve transposed contiguous float32':
+        (4.7e-6, 3.5e-7, 1e-7, 1.4e-9, 1.7e-8, 1.6e-9, 5.6e-8, 3.2e-9, 5.8e-9, 1.4e-8, 1.2e-8, 1.7e-10, 2e-6),
+    'grad_weight fourier contiguous float32':
+        (3.6e-6, 4.2e-6, 2.1e-6, 8.8e-9),
+    'grad_weight pytorch contiguous bfloat16':
+        (3.5e-6, 6.2e-7, 1.2e-8, 6.5e-7, 8.3e-7),
+    'grad_weight pytorch contiguous float32':
+        (4e-6, 3.4e-7, 1e-8, 6e-7, 1.4e-6),
+    'grad_weight transposed contiguous float32':
+        (4.5e-6, 1.3e-6, 5.1e-9, 1.9e-8, 1.2e-9, 1.8e-6),
+    'grad_weight turned contiguous float32':
+        (4.7e-6, 2e-6, 8e-9, 1.1e-8, 2.9e-7, 4.4e-7),
+    'lay out bfloat16':
+        (9.4e-7, 3.4e-7),
+    'lay out float32':
+        (8.3e-7, 4.3e-7),
+}
+
+_AVX2: Prices = {
+    'cast':
+        (1.5e-7, 7.3e-8),
+    'convolve forward channels_last float32':
+        (3e-6, 1.4e-7, 6.3e-8, 1.2e-8, 2e-8, 3.3e-8, 6.1e-7, 1.9e-11, 4.9e-10, 3.6e-9, 7.1e-10, 5.6e-9, 2.2e-7),
+    'convolve forward contiguous float32':
+        (4.6e-6, 4.1e-7, 2e-7, 4.1e-9, 1.7e-8, 3.7e-9, 1.8e-8, 5.3e-11, 0, 0, 3.7e-10, 5.7e-10, 2.7e-6),
+    'convolve fourier contiguous float32':
+        (3.4e-6, 4.4e-6, 1.4e-6, 1.1e-8),
+    'convolve transposed channels_last float32':
+        (3.2e-6, 2.7e-7, 4e-7, 3e-10, 2.6e-8, 1.7e-7, 2e-8, 5.5e-11, 3.2e-9, 1.2e-8, 1.5e-8, 5e-9, 8.2e-8),
+    'convolve transposed contiguous float32':
+        (5.1e-6, 6.1e-7, 2.9e-8, 6e-10, 2.4e-8, 5.9e-8, 9e-8, 1.8e-10, 3.5e-9, 9.7e-9, 9.4e-9, 6.1e-11, 5.9e-7),
+    'grad_weight fourier contiguous float32':
+        (3.4e-6, 4.7e-6, 2.2e-6, 1.5e-8),
+    'grad_weight pytorch contiguous float32':
+        (3.7e-6, 7.5e-7, 1.1e-8, 6e-7, 1.4e-6),
+    'grad_weight transposed contiguous float32':
+        (5.1e-6, 1.1e-6, 3.2e-7, 2.5e-8, 5.2e-8, 5.9e-7),
+    'grad_weight turned contiguous float32':
+        (4.2e-6, 2.2e-6, 4.1e-9, 2.2e-8, 3.3e-7, 1e-7),
+    'lay out bfloat16':
+        (9.9e-7, 3.8e-7),
+    'lay out float32':
+        (8.5e-7, 4.9e-7),
+}
+
+
+def _of_amx(name: str, prices: tuple[float, ...]) -> tuple[float, ...]:
+    """Scales by what was measured: in bfloat16, oneDNN's depthwise kernels are slower there than in float32."""
+    if name.endswith(' bfloat16') and name.startswith('convolve'):
+        slowdown = 2.4 if 'transposed' in name else 1.45
+        return tuple(slowdown * price for price in _AVX512[name.replace('bfloat16', 'float32')])
+    return tuple(1.35 * price for price in prices) if 'fourier' in name else prices
+
+
+PRICES: dict[str, Prices] = {
+    'AVX512': _AVX512,
+    'AVX2': _AVX2,
+    'AMX': {name: _of_amx(name, prices) for name, prices in _AVX512.items()},
+}

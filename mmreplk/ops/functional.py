@@ -1,0 +1,357 @@
+"""The public large-kernel depthwise convolution, and the one place that chooses what computes it."""
+
+import functools
+import logging
+import math
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..required import TRITON_PROBLEM
+from . import cpu, gpu, memory_format
+from .cpu import facts
+
+# What autocast lowers; it leaves float64 alone.
+LOWERED = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def depthwise_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | tuple[int, int] = 1,
+    padding: str | int | tuple[int, int] = 'same',
+    dilation: int | tuple[int, int] = 1,
+    activation: str | None = None,
+    backend: str | None = None,
+) -> Tensor:
+    """Convolves every channel with a filter of its own, fast for kernels up to 51x51 and beyond.
+
+    The same function as ``torch.nn.functional.conv2d(x, weight, bias, stride, padding, dilation, groups=C)``.
+    Stride 1 and "same" padding with odd kernels take the fast path on x86 CPUs and on NVIDIA GPUs with tensor cores
+    (float32, bfloat16, float16, accumulated in float32); everything else is left to PyTorch where that is right. Output
+    and gradients have the memory format that PyTorch gives them: channels-last where the input or the filter is. On
+    GPUs, float32 is multiplied in TF32 where PyTorch's convolutions may. Differentiable once in all three tensors on
+    the fast path, where a second derivative raises RuntimeError and ``vmap`` is a loop.
+
+    Args:
+        x: Input ``(N, C, H, W)``.
+        weight: One filter per channel, ``(C, 1, KH, KW)``.
+        bias: Added per channel, ``(C,)``.
+        stride: Step between outputs, in input pixels.
+        padding: Zeros on each side, in pixels, or ``'same'``: as many as keep ``H`` and ``W`` at stride 1.
+        dilation: Step between taps, in input pixels.
+        activation: ``'relu'`` to end with ReLU, in the same pass on the fast path.
+        backend: What computes: ``'torch'``, ``'cpu'`` or ``'triton'``; None for the one that should be fastest.
+
+    Returns:
+        ``(N, C, H', W')``; with the defaults ``(N, C, H, W)``.
+
+    Raises:
+        TypeError: If an operand is not a tensor, or dtypes differ outside autocast.
+        ValueError: If shapes, devices, the padding or the activation do not fit, or ``backend`` cannot compute this.
+
+    Source: "Scaling Up Your Kernels to 31x31", arXiv 2203.06717, Section 3.1, for why; :mod:`mmreplk.ops.cpu` and
+    :mod:`mmreplk.ops.triton` for how.
+    """
+    # A small map takes no longer than some hundred attribute lookups: operands are looked at only in case of error.
+    try:
+        groups, channels_per_group, kh, kw = weight.shape
+        if torch.jit.is_tracing():
+            (channels_per_group, kh, kw), backend = _as_integers((channels_per_group, kh, kw)), backend or 'torch'
+        if x.ndim != 4 or channels_per_group != 1 or x.device != weight.device:
+            raise ValueError
+        if stride == 1 and padding == 'same' and dilation == 1 and kh % 2 and kw % 2:
+            geometry = Geometry((1, 1), (kh // 2, kw // 2), (1, 1), True)
+        else:
+            geometry = _geometry((kh, kw), stride, padding, dilation)
+        if backend is None:
+            backend = _choose_backend(x, weight, (kh, kw), geometry)
+        elif (reason := _why_not(backend, x, geometry)) is not None:
+            raise ValueError(f'backend {backend!r} cannot compute this: {reason}')
+        if backend == 'torch':
+            out = F.conv2d(x, weight, bias, *geometry[:3], groups)
+            return out.relu() if activation is not None and _is_relu(activation) else out
+        return _fast(x, weight, bias, geometry, activation)
+    except (AttributeError, RuntimeError, TypeError, ValueError):
+        _check(x, weight, bias)
+        raise
+
+
+def may_gain(
+    kernel_size: tuple[int, int],
+    stride: int | tuple[int, int] = 1,
+    padding: str | int | tuple[int, int] = 'same',
+    dilation: int | tuple[int, int] = 1,
+) -> bool:
+    """Returns whether some input is convolved faster than by PyTorch, or right where that is not.
+
+    An input of any size and dtype, on the CPU of this machine or on some GPU.
+
+    Args:
+        kernel_size: Extent of the filters, ``(KH, KW)``.
+        stride: As of :func:`depthwise_conv2d`, as are the others.
+        padding: As there.
+        dilation: As there.
+    """
+    geometry = _geometry(kernel_size, stride, padding, dilation)
+    if geometry.is_same and math.prod(kernel_size) >= min(gpu.SMALLEST_TAPS.values()):
+        return True
+    is_wrong = max(kernel_size) > facts.LARGEST_SOUND or max(geometry.dilation) > 1
+    return bool(facts.SLOW_DTYPES) or (cpu.IS_SUPPORTED and is_wrong)
+
+
+class Geometry(NamedTuple):
+    """Stride, padding and dilation as ``F.conv2d`` takes them, and whether an odd kernel keeps the size of the map."""
+    stride: tuple[int, int]
+    padding: str | tuple[int, int]
+    dilation: tuple[int, int]
+    is_same: bool
+
+
+@torch.compiler.assume_constant_result
+def _is_exported() -> bool:
+    """Whether an exporter looks on, which is to see an ordinary convolution.
+
+    Asked of Python and not of Dynamo, to which ``is_exporting`` is always true in PyTorch 2.11.
+    """
+    return torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()
+
+
+def _as_integers(sizes: Sequence[int | Tensor]) -> list[int]:
+    """Returns sizes, which ``torch.jit.trace`` makes tensors of; those of a filter do not change."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', torch.jit.TracerWarning)
+        return [int(size) for size in sizes]
+
+
+def _choose_backend(x: Tensor, weight: Tensor, kernel_size: tuple[int, int], geometry: Geometry) -> str:
+    """Returns what should be fastest: ``'cpu'`` or ``'triton'``, which take ``x`` by its device, or ``'torch'``."""
+    is_training = torch.is_grad_enabled() and weight.requires_grad
+    if x.is_cuda:
+        is_faster = gpu.gains(x.numel(), kernel_size, is_training)
+    else:
+        is_faster = cpu.gains(x, weight, _compute_dtype(x), geometry.dilation, geometry.is_same, is_training)
+    if not is_faster or _is_exported():
+        return 'torch'
+    backend = 'triton' if x.is_cuda else 'cpu'
+    reason = _why_not(backend, x, geometry)
+    if reason is None:
+        return backend
+    if x.is_cuda and not torch.compiler.is_compiling():
+        _log_once(f'depthwise_conv2d leaves kernels of {max(kernel_size)} on {x.device.type} to PyTorch: {reason}')
+    return 'torch'
+
+
+def _why_not(backend: str, x: Tensor, geometry: Geometry) -> str | None:
+    """Returns why ``backend`` cannot compute this, None if it can."""
+    if backend == 'torch':
+        return None
+    if backend not in ('cpu', 'triton'):
+        return "there are 'torch', 'cpu' and 'triton'"
+    if x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        return f'it needs float32, bfloat16 or float16, got {x.dtype}'
+    if x.numel() == 0:
+        return f'it needs a non-empty input, got {tuple(x.shape)}'
+    if x.device.type != ('cpu' if backend == 'cpu' else 'cuda'):
+        return f'the input is on {x.device}'
+    if backend == 'cpu':
+        return None if cpu.IS_SUPPORTED else 'it needs an x86 CPU with AVX2 and oneDNN'
+    if not geometry.is_same:
+        return 'it needs odd kernel sizes, stride 1 and "same" padding'
+    if TRITON_PROBLEM is not None:
+        return TRITON_PROBLEM
+    if torch.version.hip or torch.cuda.get_device_properties(x.device).major < 8:
+        return 'it needs an NVIDIA GPU of compute capability 8.0 or higher'
+    return _fault_of_triton(x.device)
+
+
+@torch.compiler.assume_constant_result
+@functools.cache
+def _fault_of_triton(device: torch.device) -> str | None:
+    """Returns why Triton cannot compile and run a kernel here, for want of a C compiler or a cache it may write to."""
+    try:
+        from . import triton
+        with torch.cuda.device(device):
+            x = torch.ones(1, 1, 8, 8, device=device)
+            triton.forward(x, x[..., :3, :3])
+    except Exception as error:  # Compilers and drivers raise what they like.
+        return f'Triton does not work here: {type(error).__name__}: {error}'.splitlines()[0]
+    return None
+
+
+def _fast(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, activation: str | None) -> Tensor:
+    relu = _is_relu(activation)
+    _check(x, weight, bias)
+    x, weight, bias = _autocast(x, weight, bias)
+    stride, padding, dilation, _ = geometry
+    if padding == 'same':  # of an even kernel: the odd zero goes to the right and the bottom
+        total = [d * (k - 1) for k, d in zip(weight.shape[2:], dilation, strict=True)]
+        x, padding = F.pad(x, (0, total[1] % 2, 0, total[0] % 2)), tuple(t // 2 for t in total)
+    channels_last = memory_format.is_channels_last(x) or memory_format.is_channels_last(weight)
+    return _depthwise_conv2d(x, weight, bias, relu, stride, padding, dilation, channels_last)
+
+
+@functools.cache
+def _log_once(message: str) -> None:
+    logging.getLogger('mmreplk').warning(message)
+
+
+def _compute_dtype(x: Tensor) -> torch.dtype:
+    """Returns the dtype that autocast gives ``x`` in ``F.conv2d``."""
+    return torch.get_autocast_dtype(x.device.type) if _is_autocast(x) else x.dtype
+
+
+def _autocast(x: Tensor, *others: Tensor | None) -> list[Tensor | None]:
+    """Casts operands as autocast does for ``F.conv2d``."""
+    dtype = _compute_dtype(x)
+    return [t if t is None else t.to(dtype) for t in (x, *others)]
+
+
+def _check(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    """Raises what is wrong with the operands, if anything is."""
+    operands = dict(x=x, weight=weight) if bias is None else dict(x=x, weight=weight, bias=bias)
+    for name, tensor in operands.items():
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f'{name} must be a torch.Tensor, got {type(tensor).__name__}')
+        if tensor.dtype != x.dtype and not _is_autocast(x, tensor):
+            raise TypeError(f'{name} must have the dtype of x, {x.dtype}, got {tensor.dtype}')
+        if tensor.device != x.device:
+            raise ValueError(f'{name} must be on the device of x, {x.device}, got {tensor.device}')
+    if not x.is_floating_point():
+        raise TypeError(f'x must be of a floating-point dtype, got {x.dtype}')
+    if x.ndim != 4:
+        raise ValueError(f'x must have shape (N, C, H, W), got {tuple(x.shape)}')
+    channels = x.shape[1]
+    if weight.ndim != 4 or weight.shape[:2] != (channels, 1) or 0 in weight.shape[2:]:
+        raise ValueError(f'weight must have shape ({channels}, 1, KH, KW), one filter for each of the {channels} '
+                         f'channels of x, got {tuple(weight.shape)}')
+    if bias is not None and bias.shape != (channels,):
+        raise ValueError(f'bias must have shape ({channels},), got {tuple(bias.shape)}')
+
+
+def _is_relu(activation: str | None) -> bool:
+    if activation not in (None, 'relu'):
+        raise ValueError(f"activation must be None or 'relu', got {activation!r}")
+    return activation == 'relu'
+
+
+def _is_autocast(*tensors: Tensor) -> bool:
+    """Whether autocast gives all ``tensors`` one dtype."""
+    device = tensors[0].device.type
+    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        return False
+    return all(t.dtype in LOWERED for t in tensors)
+
+
+def _geometry(kernel_size: tuple[int, int], stride, padding, dilation) -> Geometry:
+    stride, dilation = _pair('stride', stride, 1), _pair('dilation', dilation, 1)
+    is_odd = all(k % 2 for k in kernel_size)
+    same = tuple(d * (k // 2) for d, k in zip(dilation, kernel_size, strict=True))
+    if padding != 'same':
+        padding = _pair('padding', padding, 0)
+    elif is_odd:
+        padding = same
+    elif stride != (1, 1):
+        raise ValueError(f"padding 'same' needs an odd kernel where the stride is not 1, got a kernel of {kernel_size}")
+    return Geometry(stride, padding, dilation, is_odd and stride == (1, 1) and padding == same)
+
+
+def _pair(name: str, value: int | tuple[int, int], least: int) -> tuple[int, int]:
+    pair = (value, value) if isinstance(value, int) else value
+    is_pair = isinstance(pair, (tuple, list)) and len(pair) == 2
+    if not is_pair or not all(isinstance(v, int) and v >= least for v in pair):
+        allowed = "'same', " if name == 'padding' else ''
+        raise ValueError(f'{name} must be {allowed}an integer >= {least} or a pair of them, got {value!r}')
+    return tuple(pair)
+
+
+# The fast path as one operator, so that autograd, torch.compile and opcheck see it whole. ``channels_last`` says which
+# memory format every pass returns, exactly: what is asked cannot be told from the strides of axes of size one.
+
+
+@torch.library.custom_op('mmreplk::depthwise_conv2d', mutates_args=(), device_types='cpu')
+def _depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool, stride: Sequence[int],
+                      padding: Sequence[int], dilation: Sequence[int], channels_last: bool) -> Tensor:
+    out = cpu.forward(x, weight, bias, *map(tuple, (stride, padding, dilation)), channels_last)
+    return out.relu_() if relu else out
+
+
+@torch.library.custom_op('mmreplk::depthwise_conv2d_grad_input', mutates_args=(), device_types='cpu')
+def _grad_input(grad_output: Tensor, weight: Tensor, size: Sequence[int], stride: Sequence[int],
+                padding: Sequence[int], dilation: Sequence[int], channels_last: bool) -> Tensor:
+    return cpu.grad_input(grad_output, weight, *map(tuple, (size, stride, padding, dilation)), channels_last)
+
+
+@torch.library.custom_op('mmreplk::depthwise_conv2d_grad_weight', mutates_args=(), device_types='cpu')
+def _grad_weight(x: Tensor, grad_output: Tensor, kernel_size: Sequence[int], stride: Sequence[int],
+                 padding: Sequence[int], dilation: Sequence[int], channels_last: bool) -> Tensor:
+    return cpu.grad_weight(x, grad_output, *map(tuple, (kernel_size, stride, padding, dilation)), channels_last)
+
+
+# Triton launches on the current device, which need not be that of the tensors. Its kernels take and return contiguous
+# tensors.
+
+
+@_depthwise_conv2d.register_kernel('cuda')
+def _(x, weight, bias, relu, stride, padding, dilation, channels_last) -> Tensor:
+    from . import triton
+    with torch.cuda.device_of(x):
+        return memory_format.laid_out(triton.forward(x, weight, bias, relu, dilation=tuple(dilation)), channels_last)
+
+
+@_grad_input.register_kernel('cuda')
+def _(grad_output, weight, size, stride, padding, dilation, channels_last) -> Tensor:
+    from . import triton
+    with torch.cuda.device_of(grad_output):
+        return memory_format.laid_out(triton.grad_input(grad_output, weight, tuple(dilation)), channels_last)
+
+
+@_grad_weight.register_kernel('cuda')
+def _(x, grad_output, kernel_size, stride, padding, dilation, channels_last) -> Tensor:
+    from . import triton
+    with torch.cuda.device_of(x):
+        grad = triton.grad_weight(x, grad_output, tuple(kernel_size), tuple(dilation))
+        return memory_format.laid_out(grad, channels_last)
+
+
+@_depthwise_conv2d.register_fake
+def _(x, weight, bias, relu, stride, padding, dilation, channels_last) -> Tensor:
+    size = [(length + 2 * p - d * (k - 1) - 1) // s + 1
+            for length, k, s, p, d in zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)]
+    return memory_format.empty(x, (*x.shape[:2], *size), channels_last)
+
+
+@_grad_input.register_fake
+def _(grad_output, weight, size, stride, padding, dilation, channels_last) -> Tensor:
+    return memory_format.empty(grad_output, (*grad_output.shape[:2], *size), channels_last)
+
+
+@_grad_weight.register_fake
+def _(x, grad_output, kernel_size, stride, padding, dilation, channels_last) -> Tensor:
+    return memory_format.empty(x, (x.shape[1], 1, *kernel_size), channels_last)
+
+
+def _setup_context(ctx, inputs, output: Tensor) -> None:
+    x, weight, _, relu, *ctx.geometry = inputs
+    ctx.save_for_backward(x, weight, output if relu else None)
+
+
+def _backward(ctx, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+    x, weight, rectified = ctx.saved_tensors
+    if rectified is not None:
+        grad_output = grad_output.masked_fill(rectified <= 0, 0)
+    needs_x, needs_weight, needs_bias, *_ = ctx.needs_input_grad
+    return (
+        _grad_input(grad_output, weight, x.shape[2:], *ctx.geometry) if needs_x else None,
+        _grad_weight(x, grad_output, weight.shape[2:], *ctx.geometry) if needs_weight else None,
+        grad_output.sum((0, 2, 3)) if needs_bias else None,
+        *[None] * 5,
+    )
+
+
+_depthwise_conv2d.register_autograd(_backward, setup_context=_setup_context)

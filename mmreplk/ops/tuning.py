@@ -1,0 +1,150 @@
+"""What is fastest on this machine: measured once for a class of problems, if asked, and remembered on disk.
+
+Off by default. ``MMREPLK_AUTOTUNE=1`` turns it on; the answers go into ``$MMREPLK_CACHE``, by default
+``~/.cache/mmreplk``, one JSON file for each name of a processor or GPU. A folder that cannot be read or written, or a
+file that is no JSON, costs one line in the log and the memory of other runs, never the run.
+"""
+
+import contextlib
+import functools
+import json
+import logging
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+ROUNDS = 3
+# What one turn of a short function takes at least, in seconds.
+TURN = 1e-3
+
+
+def is_enabled() -> bool:
+    """Whether the user asked for measurements."""
+    return os.environ.get('MMREPLK_AUTOTUNE') == '1'
+
+
+def fastest(device: str, question: str, default: str, candidates: Mapping[str, Callable[[], object]],
+            measure: Callable[[Callable[[], object]], float] | None = None) -> str:
+    """Returns the name of the candidate that takes least time: from memory, from disk, or by measuring.
+
+    Args:
+        device: Name of the processor or GPU, to which answers belong.
+        question: What the answer depends on.
+        default: The candidate to return where none can be measured.
+        candidates: What to run, by name. One that raises RuntimeError, as for want of memory, is passed over.
+        measure: Returns the time of a call, infinity for a candidate that cannot run; by default that on a CPU.
+    """
+    answers = _answers(_path(device))
+    # What an older version wrote may no longer be a candidate.
+    if answers.get(question) not in candidates:
+        measured = {name: _time(run, measure or seconds) for name, run in candidates.items()}
+        best = min(measured, key=measured.get)
+        answers[question] = best if measured[best] < float('inf') else default
+        _remember(_path(device), {question: answers[question]})
+    return answers[question]
+
+
+def size_class(extent: int) -> int:
+    """Returns ``extent`` to three binary digits, so that inputs of many sizes are a few questions."""
+    unit = 1 << max(0, extent.bit_length() - 3)
+    return extent // unit * unit
+
+
+@functools.cache
+def processor() -> str:
+    """Returns the name of the processor, with the instructions that PyTorch uses of it."""
+    import torch
+    name = getattr(torch.cpu, 'get_capabilities', dict)().get('cpu_name') or _processor_of_the_system()
+    return f'{name} {torch.backends.cpu.get_cpu_capability()}'
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """Returns how long ``run`` takes on a CPU, the least of ROUNDS turns, after one untimed call."""
+    run()
+    calls = 1 + int(TURN / max(_seconds(run, 1), 1e-6))
+    return min(_seconds(run, calls) for _ in range(ROUNDS))
+
+
+def _seconds(run: Callable[[], object], calls: int) -> float:
+    begin = time.perf_counter()
+    for _ in range(calls):
+        run()
+    return (time.perf_counter() - begin) / calls
+
+
+def _time(run: Callable[[], object], measure: Callable[[Callable[[], object]], float]) -> float:
+    try:
+        return measure(run)
+    except RuntimeError:  # PyTorch's for memory, on CPUs and GPUs
+        return float('inf')
+
+
+def _processor_of_the_system() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path('/proc/cpuinfo').read_text().splitlines():
+            if line.startswith('model name'):
+                return line.split(':', 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _path(device: str) -> Path:
+    name = ''.join(c if c.isalnum() or c in '-.' else '_' for c in device)
+    return Path(os.environ.get('MMREPLK_CACHE', '~/.cache/mmreplk')).expanduser() / f'{name}.json'
+
+
+@functools.cache
+def _answers(path: Path) -> dict[str, str]:
+    return _read(path)
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        answers = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        _log_once(f'what was tuned before cannot be read from {path}: {error}')
+        return {}
+    return answers if isinstance(answers, dict) else {}
+
+
+def _remember(path: Path, answers: dict[str, str]) -> None:
+    """Adds to the file, which other processes, threads and machines write too: none reads half of it or loses a line.
+
+    Without locks on this system, the last of two that write at once wins.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path):
+            descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f'{path.stem}.', suffix='.part')
+            try:
+                with os.fdopen(descriptor, 'w') as file:
+                    json.dump(_read(path) | answers, file, indent=1, sort_keys=True)
+                os.replace(unfinished, path)
+            except BaseException:
+                Path(unfinished).unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        _log_once(f'what is tuned is not kept for the next run: {error}')
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Waits for other writers, but not for one that died: the system gives up a lock with its process."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with open(path.with_suffix('.lock'), 'w') as file:
+        with contextlib.suppress(OSError):  # some shared file systems have no locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@functools.cache
+def _log_once(message: str) -> None:
+    logging.getLogger('mmreplk').warning(message)

@@ -1,0 +1,59 @@
+"""Parts that run within a time: what ends, what is ended, and what is run again."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from mmreplk.benchmarks import schedule
+from mmreplk.benchmarks.schedule import Part, run_parts
+
+WAIT = 'import time; time.sleep(60)'
+
+
+def python(code):
+    return [sys.executable, '-c', code]
+
+
+def test_no_part_stops_or_outlasts_the_others(tmp_path, monkeypatch):
+    told, begin = [], time.monotonic()
+    monkeypatch.setattr(schedule, 'LEAST_SECONDS', .2)
+    orphan = f'import subprocess, sys; subprocess.Popen([sys.executable, "-c", {WAIT!r}]); print("begun"); {WAIT}'
+    parts = [
+        Part('good', python(f'open({str(tmp_path / "found")!r}, "a").write("1")'), 1),
+        Part('bad', python('raise SystemExit("no such thing")'), 1),
+        Part('absent', [sys.executable, str(tmp_path / 'nothing.py')], 1),
+        Part('endless', [sys.executable, '-u', '-c', orphan], 3),
+        Part('last', python('print("here")'), 3),
+    ]
+    state = run_parts(parts, 24, tmp_path, told.append)
+    assert time.monotonic() - begin < 24
+    assert {name: part['status'] for name, part in state.items()} == dict(
+        good='done', bad='failed', absent='failed', endless='out of time', last='done')
+    assert told[0] == 'good: done' and len(told) == 5
+    assert 'no such thing' in (tmp_path / 'bad.log').read_text() and 'begun' in (tmp_path / 'endless.log').read_text()
+    assert json.loads((tmp_path / 'parts.json').read_text()) == state
+
+    # Again: what is done is not run twice, what failed is.
+    parts[1] = parts[1]._replace(command=python('print("mended")'))
+    again = run_parts([parts[0], parts[1]], 24, tmp_path, told.append)
+    assert (tmp_path / 'found').read_text() == '1' and told[5:] == ['bad: done']
+    assert again['bad']['status'] == 'done' and again['endless']['status'] == 'out of time'
+
+
+def test_what_a_part_started_ends_with_it(tmp_path):
+    pid = tmp_path / 'pid'
+    child = f'import os, time; open({str(pid)!r}, "w").write(str(os.getpid())); time.sleep(60)'
+    run_parts([Part('parent', python(f'import subprocess, sys; subprocess.run([sys.executable, "-c", {child!r}])'), 1)],
+              8, tmp_path, lambda line: None)  # yapf: disable
+    status = Path(f'/proc/{pid.read_text()}/status')
+    for _ in range(20):
+        if not status.exists() or 'State:\tZ' in status.read_text():
+            return
+        time.sleep(.1)
+    raise AssertionError('the child still runs')
+
+
+def test_parts_that_would_come_too_late_are_not_begun(tmp_path):
+    state = run_parts([Part('late', python(WAIT), 1)], 4, tmp_path, lambda line: None)
+    assert state == dict(late=dict(status='not begun')) and not (tmp_path / 'late.log').exists()

@@ -1,0 +1,103 @@
+"""The set-up of an environment, without the minutes it takes: what is compiled, and what is done where that fails."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import mmcv_wheel
+import pytest
+import setup_env
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Sources that clash as MMCV's do, and a setup.py that prints which it compiles."""
+    sources = tmp_path / 'mmcv/ops/csrc/pytorch'
+    (sources / 'cpu').mkdir(parents=True)
+    (sources / 'header.h').write_text('#pragma once\n')
+    (sources / 'nms.cpp').write_text('#include "header.h"\nint nms() { return 1; }\n')
+    for name in ('bezier_align', 'roi_align', 'roi_align_rotated'):
+        (sources / f'cpu/{name}.cpp').write_text(
+            f'int add(int x) {{ return x + 1; }}\nint {name}(int x) {{ return add(x); }}\n')
+    (sources / 'cpu/psamask.cpp').write_text('#define min(a, b) 0\nint psamask() { return min(1, 2); }\n')
+    (sources / 'cpu/voxelization.cpp').write_text('int min(int a, int b) { return a < b ? a : b; }\n')
+    (tmp_path / 'setup.py').write_text(
+        "import glob\nextra_compile_args = {}\nextra_compile_args['cxx'] = ['-std=c++17']\n"
+        "print(glob.glob('./mmcv/ops/csrc/pytorch/*.cpp') + glob.glob('./mmcv/ops/csrc/pytorch/cpu/*.cpp'))\n"
+        "print(extra_compile_args)\n")
+    (tmp_path / 'torch').mkdir()
+    (tmp_path / 'torch/extension.h').write_text('#pragma once\n')
+    return tmp_path
+
+
+def test_two_files_compile_what_all_did(source):
+    mmcv_wheel.unite(source)
+    said = subprocess.run([sys.executable, 'setup.py'], cwd=source, capture_output=True, text=True).stdout
+    assert said == "['./united/all.cpp', './united/cpu/all.cpp']\n{'cxx': ['-std=c++17', '-g0']}\n"
+    for unit in ('all', 'cpu/all'):
+        subprocess.run(['c++', '-I.', '-c', f'united/{unit}.cpp', '-o', f'{unit[:3]}.o'], cwd=source, check=True)
+    symbols = (source / 'cpu.o').read_bytes()
+    assert all(name in symbols for name in (b'bezier_align', b'roi_align_rotated', b'psamask'))
+
+
+def test_another_setup_py_is_refused(source):
+    (source / 'setup.py').write_text("glob.glob('./mmcv/ops/csrc/*.cpp')\n")
+    with pytest.raises(SystemExit, match=r'setup.py does not take its sources from mmcv/ops/csrc/pytorch/\*.cpp'):
+        mmcv_wheel.unite(source)
+
+
+def test_other_versions_and_builds_for_gpus_are_refused(monkeypatch):
+    for name in mmcv_wheel.SWITCHES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(mmcv_wheel.torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setattr(sys, 'argv', ['mmcv_wheel.py', 'mmcv==2.2.0'])
+    with pytest.raises(SystemExit, match=r'how to compile mmcv==2.2.0 so is not known, only onedl-mmcv==2.3.6 and'):
+        mmcv_wheel.main(mmcv_wheel.parse_args())
+    monkeypatch.setenv('FORCE_CUDA', '1')
+    monkeypatch.setattr(sys, 'argv', ['mmcv_wheel.py', 'mmcv==2.1.0'])
+    with pytest.raises(SystemExit, match='only builds for CPUs are fast'):
+        mmcv_wheel.main(mmcv_wheel.parse_args())
+
+
+@pytest.fixture
+def environment(tmp_path, monkeypatch):
+    """An environment whose pip notes what it is asked for and succeeds, and a wheel builder that a test writes."""
+    asked, run, builder = [], setup_env.run, tmp_path / 'builder.py'
+
+    def run_all_but_pip(title, python, *arguments):
+        if arguments[:3] != setup_env.PIP:
+            return run(title, python, *arguments)
+        asked.append([str(argument) for argument in arguments[3:]])
+        return 0, ''
+
+    (tmp_path / 'bin').mkdir()
+    python = tmp_path / 'bin/python'
+    python.symlink_to(sys.executable)
+    monkeypatch.setattr(setup_env, 'WHEEL_BUILDER', builder)
+    monkeypatch.setattr(setup_env, 'run', run_all_but_pip)
+    monkeypatch.setattr(setup_env, 'imports', lambda python, modules: True)
+    return SimpleNamespace(asked=asked, python=python, builder=builder, log=tmp_path / setup_env.LOG)
+
+
+def test_the_fast_wheel_is_installed(environment):
+    environment.builder.write_text('print("much"); print("/cache/mmcv-2.1.0.whl")')
+    setup_env.install_mmcv(environment.python, 'mmcv==2.1.0', uses_cache=True)
+    assert environment.asked == [['install', '/cache/mmcv-2.1.0.whl']]
+    assert environment.log.read_text() == 'much\n/cache/mmcv-2.1.0.whl\n'
+
+
+def test_where_it_fails_pip_builds_and_says_why(environment, capsys):
+    environment.builder.write_text('import sys; print("much"); sys.exit("pip wheel failed")')
+    setup_env.install_mmcv(environment.python, 'mmcv==2.1.0', uses_cache=False)
+    assert environment.asked == [['install', '--no-build-isolation', '--no-cache-dir', 'mmcv==2.1.0']]
+    assert '[2/5] not the fast way: pip wheel failed\n' in capsys.readouterr().out
+
+
+def test_a_wheel_that_does_not_import_goes(environment, tmp_path, monkeypatch, capsys):
+    wheel, answers = tmp_path / 'mmcv-2.1.0.whl', [False, True]
+    wheel.write_text('damaged')
+    environment.builder.write_text(f'print({str(wheel)!r})')
+    monkeypatch.setattr(setup_env, 'imports', lambda python, modules: answers.pop(0))
+    setup_env.install_mmcv(environment.python, 'mmcv==2.1.0', uses_cache=True)
+    assert environment.asked == [['install', str(wheel)], ['install', '--no-build-isolation', 'mmcv==2.1.0']]
+    assert not wheel.exists() and 'not the fast way: what it built does not import' in capsys.readouterr().out

@@ -1,0 +1,30 @@
+"""The whole measurement of a GPU, at tiny sizes on a CPU."""
+
+import json
+
+import pytest
+
+from tests.tools.conftest import tool
+
+
+def test_every_part_runs_and_a_second_call_goes_on(tmp_path):
+    pytest.importorskip('triton')
+    pytest.importorskip('mmseg')
+    call = ('analysis_tools/measure_gpu.py', '--device', 'cpu', '--tiny', '--minutes', 9, '--out', tmp_path)
+    first = tool(*call)
+    assert first.returncode == 0, first.stdout + first.stderr
+    state = json.loads((tmp_path / 'parts.json').read_text())
+    unfinished = [name for name, part in state.items() if part['status'] != 'done']
+    assert not unfinished, [(tmp_path / f'{name}.log').read_text()[-800:] for name in unfinished]
+    assert ' '.join(state) == 'environment compile tests operator_fast models training pointwise'
+    page = (tmp_path / 'summary.md').read_text()
+    assert page in first.stdout
+    for found in ('| compile | done |', ' 0 failed', 'skipped', '1,3,10,13x5', 'folded 3x3', 'training 3x3',
+                  'NCHW matrix product'):  # yapf: disable
+        assert found in page, found
+
+    (tmp_path / 'pointwise.json').write_text('{"environment": {}, "pointwise": []}')
+    state['pointwise']['status'] = 'out of time'
+    (tmp_path / 'parts.json').write_text(json.dumps(state))
+    second = tool(*call)
+    assert second.stdout.startswith('pointwise: done\n') and 'NCHW matrix product' in second.stdout

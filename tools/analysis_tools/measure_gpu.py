@@ -1,0 +1,87 @@
+"""Measures all that there is to know of this package on a GPU, in the minutes that it is given.
+
+In turn: the GPU itself, compilation of every tile of every kernel in parallel, the tests that wait for a GPU, the
+operator against its rivals in bfloat16, RepLKNet-31B's backbone and training step beside the same network with 3x3
+kernels, 1x1 convolutions and norms, then single images and other precisions. Each part runs in a process of its own for
+its share of the time and writes what it finds at once; whatever one does, the others run, and the program ends in time.
+Called again with the same folder, it goes on with what is missing. ``summary.md`` in it has the page that is printed.
+"""
+
+import argparse
+import importlib.util
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from mmreplk.benchmarks.gpu_page import gpu_page
+from mmreplk.benchmarks.schedule import Part, run_parts
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL, TINY_MODEL = 'configs/upernet_replknet31b_ade20k.py', 'configs/upernet_replknet_tiny_miniade20k.py'
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--out', type=Path, required=True, help='folder for results and logs')
+    parser.add_argument('--minutes', type=float, default=6, help='for everything')
+    parser.add_argument('--device', choices=['cuda', 'cpu'], default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--tiny', action='store_true', help='tiny sizes, to try this program itself')
+    parser.add_argument('--only', nargs='+', metavar='PART', help='some of the parts')
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    begin = time.monotonic()
+    parts = [part for part in planned(args.out.resolve(), args.device, args.tiny)
+             if args.only is None or part.name in args.only]  # yapf: disable
+    run_parts(parts, args.minutes * 60 - (time.monotonic() - begin), args.out, lambda line: print(line, flush=True))
+    page = gpu_page(args.out)
+    (args.out / 'summary.md').write_text(page)
+    print(page)
+
+
+def planned(out: Path, device: str, tiny: bool) -> list[Part]:
+    """Returns the parts in the order of their worth."""
+    setting = ['--device', device, '--plan', 'tiny' if tiny else 'whole']
+    tuned = ['env', 'MMREPLK_AUTOTUNE=1', f'MMREPLK_CACHE={out}', f'PYTHONPATH={ROOT}', sys.executable]
+
+    def own(name: str, share: float, *precisions: str, file: str | None = None) -> Part:
+        command = [*tuned, '-m', 'mmreplk.benchmarks.gpu_parts', name, str(out / f'{file or name}.json'), *setting]
+        return Part(file or name, [*command, '--precision', *precisions], share)
+
+    def model(name: str, share: float, batch: int, *options: str) -> Part:
+        sizes = ['--size', '64', '64', '--rounds', '2'] if tiny else ['--rounds', '3']
+        dtype = 'float32' if device == 'cpu' else 'bfloat16'
+        command = [*tuned, str(_tool('benchmark_model.py')), str(ROOT / (TINY_MODEL if tiny else MODEL)), *sizes]
+        return Part(name, [*command, '--device', device, '--dtype', dtype, '--batch', str(batch), *options,
+                           '--json', str(out / f'{name}.json')], share)  # yapf: disable
+
+    workers = ['-n', '4', '--dist', 'loadfile'] if importlib.util.find_spec('xdist') and not tiny else []
+    folders = ['tests/ops/test_gpu.py'] if tiny else ['tests/ops', 'tests/models']
+    tests = [*tuned, '-m', 'pytest', '-m', 'gpu', '-o', 'addopts=', '-v', '--tb=line', '-p', 'no:cacheprovider',
+             '--rootdir', str(ROOT), *workers, *(str(ROOT / folder) for folder in folders)]  # yapf: disable
+    fast = ['float32'] if device == 'cpu' else ['bfloat16']
+    rest = ['float32'] if device == 'cpu' else ['float16', 'tf32', 'float32']
+    few = ['bfloat16'] if tiny else ['bfloat16', *rest]
+    batch = 2 if tiny else 16
+    return [
+        own('environment', 4, *fast, *([] if device == 'cpu' else rest)),
+        own('compile', 20, *few),
+        Part('tests', tests, 25),
+        own('operator', 25, *fast, file='operator_fast'),
+        model('models', 15, batch),
+        model('training', 12, batch, '--train', '--no-inference'),
+        own('pointwise', 6, *fast),
+        *([] if tiny else [model('single', 8, 1), own('operator', 10, *rest, file='operator_rest')]),
+    ]
+
+
+def _tool(name: str) -> Path:
+    """Returns the program of that name in ``tools/`` or a folder of it."""
+    return next((ROOT / 'tools').rglob(name))
+
+
+if __name__ == '__main__':
+    main(parse_args())

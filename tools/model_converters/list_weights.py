@@ -1,0 +1,34 @@
+"""Prints the published weights that configs and tools know by name."""
+
+import argparse
+
+from mmreplk import cli
+from mmreplk.weights import PUBLISHED, find
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('beginning', nargs='?', default='', help="only names that begin so, such as 'slak-'")
+    parser.add_argument('--addresses', action='store_true', help='print name, address, size and checksum instead')
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    found = [published for published in PUBLISHED.values() if published.name.startswith(args.beginning)]
+    if not found:
+        find(args.beginning)
+    if args.addresses:
+        for published in found:
+            print(published.name, published.url, published.size or '-', published.sha256 or '-')
+    else:
+        rows = [('name', 'network', 'kind', 'data', 'side', 'published result', 'licence')]
+        rows += [(p.name, f'{p.network} {p.arch}', p.kind, p.data, str(p.resolution or '-'), p.result, p.licence)
+                 for p in found]  # yapf: disable
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            print('  '.join(f'{cell:<{width}}' for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+if __name__ == '__main__':
+    arguments = parse_args()
+    cli.run(lambda: main(arguments))
