@@ -7,7 +7,7 @@ from mmreplk.cli import add_trust_checkpoint, run
 from mmreplk.mm.checks import check_before_testing
 from mmreplk.mm.config import add_cfg_options, add_launcher, config_errors, load_config, prepare_testing
 from mmreplk.mm.runner import build_runner
-from mmreplk.mm.trust import allow_pickles
+from mmreplk.mm.trust import decide_trust
 
 
 def parse_args() -> argparse.Namespace:
@@ -30,7 +30,7 @@ def main(args: argparse.Namespace) -> None:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
     prepare_testing(cfg, args.checkpoint, args.show, args.show_dir, args.wait_time, args.tta, args.out)
-    allow_pickles(args.trust_checkpoint)
+    decide_trust(cfg, args.trust_checkpoint)
     check_before_testing(cfg, args.trust_checkpoint)
     with config_errors(cfg):
         build_runner(cfg).test()

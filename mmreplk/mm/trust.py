@@ -10,7 +10,8 @@ from mmengine.fileio import PickleHandler, YamlHandler, register_handler
 
 from ..errors import InputError
 
-_HINT = 'reading it can execute what its sender wrote into it. If you trust the sender, say --trust-checkpoint'
+_HINT = ('reading it can execute what its sender wrote into it. Have it written as JSON or, if you trust the sender, '
+         'say --trust-checkpoint to a tool that knows it')
 
 
 def allow_pickles(allowed: bool) -> None:
@@ -41,6 +42,17 @@ class _PlainYaml(YamlHandler):
 
     def load_from_fileobj(self, file: TextIO, **kwargs: object) -> object:
         return super().load_from_fileobj(file, **dict(kwargs, Loader=yaml.SafeLoader))
+
+
+def decide_trust(cfg: Config, trusted: bool = False) -> None:
+    """Decides for a program what the files of ``cfg`` may do: see :func:`allow_pickles`, :func:`refuse_pickled_data`.
+
+    Args:
+        cfg: The config that the program works with.
+        trusted: Whether checkpoints and datasets may execute what they hold.
+    """
+    allow_pickles(trusted)
+    refuse_pickled_data(cfg, trusted)
 
 
 def refuse_pickled_data(cfg: Config, trusted: bool) -> None:

@@ -1,6 +1,7 @@
 """Files whose sender wants something executed: reading them, and going on from them, executes nothing."""
 
 import pickle
+import re
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from mmreplk.mm.checkpoints import find_resumable
 from mmreplk.mm.runner import build_runner
 from mmreplk.mm.trust import allow_pickles, refuse_pickled_data
 from tests.mm.hooks.toy import toy_config
+from tests.tools.conftest import ROOT, tool
 from tests.weights.test_files import Hostile
 
 
@@ -90,3 +92,33 @@ def test_what_the_frameworks_unpickle_themselves_is_refused(loader, words):
     with pytest.raises(ValueError, match=rf'train_dataloader.dataset.*{words}.* is a pickle: .*--trust-checkpoint'):
         refuse_pickled_data(cfg, False)
     refuse_pickled_data(cfg, True)
+
+
+def test_every_tool_decides_what_files_may_do():
+    """Also those that read no checkpoint: a dataset may be hostile too."""
+    found = 0
+    for path in (ROOT / 'tools').rglob('*.py'):
+        text = path.read_text()
+        if 'dev' in path.parts or path.name in ('compare.py', 'demo.py'):  # which have other tools do it
+            continue
+        if 'load_config(' in text or 'add_trust_checkpoint' in text:
+            found += 1
+            assert re.search(r'(decide_trust|allow_pickles|read_checkpoint)\(.*', text), path
+    assert found > 12
+
+
+DETECTION = """
+custom_imports = dict(imports=['mmreplk'])
+default_scope = 'mmdet'
+model = dict(type='RetinaNet', backbone=dict(type='ResNet', depth=50))
+train_dataloader = dict(batch_size=1, num_workers=0, sampler=dict(type='DefaultSampler'), dataset=dict(
+    type='BaseDetDataset', ann_file='{path}', pipeline=[]))
+"""
+
+
+def test_a_tool_that_reads_a_dataset_executes_nothing(tmp_path):
+    path, marker = tmp_path / 'a.pkl', tmp_path / 'executed'
+    path.write_bytes(pickle.dumps(Hostile(marker)))
+    (tmp_path / 'config.py').write_text(DETECTION.format(path=path))
+    result = tool('analysis_tools/check_dataset.py', tmp_path / 'config.py')
+    assert not marker.exists() and result.returncode and 'a pickle: reading it can execute' in result.stderr

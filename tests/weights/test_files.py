@@ -171,3 +171,17 @@ def test_missing_files_are_not_whole(tmp_path):
     (tmp_path / 'loop').symlink_to(tmp_path / 'loop')
     for name in ('none', 'loop', 'none/deeper', 'x' * 5000):
         assert not is_whole(tmp_path / name)
+
+
+def test_memory_that_is_full_is_no_damage(tmp_path, monkeypatch):
+    path = written(tmp_path / 'x.pth', whole())
+
+    def fail(*args, **kwargs):
+        raise MemoryError
+
+    for owner, name in ((zipfile.ZipFile, 'testzip'), (torch, 'load')):
+        with monkeypatch.context() as full:
+            full.setattr(owner, name, fail)
+            with pytest.raises(MemoryError):
+                read_checkpoint(path)
+    assert is_whole(path) and read_checkpoint(path)

@@ -8,6 +8,7 @@ from mmengine.registry import DATASETS, init_default_scope
 
 from mmreplk.cli import run
 from mmreplk.mm.config import add_cfg_options, load_config
+from mmreplk.mm.trust import decide_trust
 from mmreplk.pictures import contact_sheet, instance_sheet
 
 
@@ -23,6 +24,7 @@ def parse_args() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     cfg = load_config(args.config, args.cfg_options)
+    decide_trust(cfg)
     init_default_scope(cfg.default_scope)
     draw = instance_sheet if cfg.default_scope == 'mmdet' else contact_sheet
     sheet = draw(DATASETS.build(cfg.test_dataloader.dataset), args.predictions, args.count)
