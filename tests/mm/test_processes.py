@@ -10,6 +10,7 @@ from mmreplk.mm.checkpoints import find_resumable
 from mmreplk.mm.config import prepare_training
 from mmreplk.mm.processes import join_processes
 from mmreplk.mm.runner import build_runner
+from mmreplk.weights import files
 from tests.mm.hooks.toy import toy_config
 from tests.mm.processes import in_two_processes
 
@@ -35,6 +36,7 @@ def resume(work_dir, ill_rank):
     join_processes(cfg)
     if distributed.get_rank() == ill_rank:
         zipfile.ZipFile = IllDisk
+        files._find_damage.cache_clear()  # what was found out before this process was forked
     prepare_training(cfg, resume='auto')
     return cfg.load_from
 
