@@ -5,6 +5,7 @@ import io
 import json
 import os
 import secrets
+import time
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,18 @@ import numpy as np
 
 from .errors import InputError
 
+try:
+    import fcntl
+except ImportError:
+    fcntl = None
+
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def write_whole(data: bytes | memoryview, path: str | Path) -> None:
     """Writes ``data`` to ``path``, creating its folder: beside its place, flushed to disk, then renamed.
+
+    What stands beside is locked as long as its writer lives, see :func:`is_being_written`.
 
     Raises:
         OSError: If that fails; nothing is changed then.
@@ -29,13 +37,51 @@ def write_whole(data: bytes | memoryview, path: str | Path) -> None:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         with open(descriptor, 'wb') as file:
+            _lock(file.fileno())
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+            os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
+    _flush_folder(path.parent)
+
+
+def is_being_written(part: str | Path) -> bool:
+    """Says whether the writer of what stands beside its place, ``*.part``, may still live; False if it has gone."""
+    try:
+        with open(part, 'rb') as file:
+            status = os.fstat(file.fileno())
+            is_fresh = status.st_size == 0 and time.time() - status.st_mtime < 60  # created, and not yet locked
+            return is_fresh or not _lock(file.fileno())
+    except FileNotFoundError:
+        return False
+
+
+def _lock(descriptor: int) -> bool:
+    """Locks an open file until it is closed; False if another process has."""
+    if fcntl is None:  # on Windows, where a file that is open cannot be removed
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)  # others: file systems without locks
+    return True
+
+
+def _flush_folder(folder: Path) -> None:
+    """Makes a renaming in ``folder`` outlive a loss of power, where the system can."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows opens no folders
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass  # nor do some network file systems flush them
+    finally:
+        os.close(descriptor)
 
 
 def write_json(figures: Any, path: str | Path, indent: int | None = None) -> None:

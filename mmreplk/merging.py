@@ -86,7 +86,9 @@ def _mergeable(module: nn.Module, fuse_bn: bool) -> Iterator[nn.Module]:
     if replaced is not None and hasattr(replaced, 'merged'):
         return  # an enclosing reparameterized() is there already
     can_fold = fuse_bn and (isinstance(module, LargeKernelBackbone) or hasattr(module, 'fuse_bn') or _folder(module))
-    if replaced is None and (can_fold or (isinstance(module, MergeableConv) and not module.is_merged)):
+    # A copy would have the very function that was put into the place of a forward inside it, and so run the original.
+    is_own = not any('forward' in vars(part) for part in module.modules())
+    if is_own and (can_fold or (isinstance(module, MergeableConv) and not module.is_merged)):
         yield module
         return
     for child in module.children():

@@ -2,6 +2,7 @@ import errno
 import io
 import json
 import os
+import threading
 import zlib
 
 import cv2
@@ -35,6 +36,38 @@ def test_permissions_follow_the_umask(tmp_path):
     finally:
         os.umask(before)
     assert (tmp_path / 'new/x').stat().st_mode & 0o777 == 0o640
+
+
+def test_threads_that_write_change_nothing_for_others(tmp_path):
+    """Each thread's file is whole, and what others create meanwhile has the permissions that it should."""
+    before, modes, is_over = os.umask(0o027), set(), threading.Event()
+
+    def create():
+        number = 0
+        while not is_over.is_set():
+            number += 1
+            (tmp_path / f'other{number}').touch()
+            modes.add((tmp_path / f'other{number}').stat().st_mode & 0o777)
+
+    def write(number):
+        for i in range(20):
+            write_whole(bytes([number]) * 1000, tmp_path / f'own{i % 3}')
+
+    threads = [threading.Thread(target=write, args=(number, )) for number in range(4)]
+    other = threading.Thread(target=create)
+    try:
+        for thread in (other, *threads):
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        is_over.set()
+        other.join()
+        os.umask(before)
+    assert modes == {0o640}
+    contents = [(tmp_path / f'own{i}').read_bytes() for i in range(3)]
+    assert all(len(content) == 1000 and len({*content}) == 1 for content in contents)
+    assert not list(tmp_path.glob('*.part'))
 
 
 def test_figures_as_json_and_as_a_table(tmp_path):

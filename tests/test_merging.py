@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 from mmcv.cnn import ConvModule
+from mmengine.runner.activation_checkpointing import turn_on_activation_checkpointing
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -160,3 +161,95 @@ def test_check_names_what_differs():
         model.stem[0].bn.running_mean.add_(1)
         with pytest.raises(InputError, match=r'merged form of RepLKNet differs by .*e[+-]\d+ of the largest value'):
             model(torch.randn(1, 3, 32, 32))
+
+
+class Recorder:
+    """Holds what no copy can be made of."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __deepcopy__(self, memo):
+        raise TypeError('a recorder is not to be copied')
+
+    def __call__(self, module, *_):
+        self.calls.append(type(module).__name__)
+
+
+def test_hooks_are_neither_copied_nor_called_twice():
+    model, recorder = network(), Recorder()
+    for module in (model, model.stages[0], next(m for m in model.modules() if isinstance(m, ReparamLargeKernelConv))):
+        module.register_forward_hook(recorder)
+        module.register_forward_pre_hook(recorder)
+    model.register_full_backward_hook(recorder)
+    with reparameterized(model) as merged, torch.no_grad():
+        assert merged.large_kernels == 4
+        model(torch.randn(1, 3, 32, 32))
+    assert recorder.calls == ['RepLKNet', 'RepLKNet'], 'those of the model alone, once each'
+    with torch.no_grad():
+        model(torch.randn(1, 3, 32, 32))
+    assert recorder.calls.count('ReparamLargeKernelConv') == 2
+
+
+@pytest.mark.parametrize('name', ['backbone', 'backbone.stages.1.blocks.0', 'backbone.stages.1.blocks.0.large_kernel'])
+def test_what_is_below_a_replaced_forward_is_merged(name):
+    """MMEngine's activation_checkpointing replaces the forward of what it is told."""
+    model = randomize(Segmentor()).eval()
+    x = torch.randn(2, 3, 64, 80)
+    expected = model(x)
+    turn_on_activation_checkpointing(model, [name])
+    replaced, branches = vars(dict(model.named_modules())[name])['forward'], Recorder()
+    for kernel in (m for m in model.modules() if isinstance(m, ReparamLargeKernelConv)):
+        for part in list(kernel.modules())[1:]:
+            part.register_forward_hook(branches)
+    with reparameterized(model) as merged:
+        # One whose own forward is replaced stays as it is.
+        assert merged.large_kernels == (4 if name.endswith('large_kernel') else 5)
+        actual = model(x)
+        assert bool(branches.calls) == name.endswith('large_kernel')
+    assert vars(dict(model.named_modules())[name])['forward'] is replaced
+    assert not torch.equal(actual, expected), 'the merged form did not run'
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-4 * expected.abs().max().item())
+
+
+def test_a_replaced_forward_inside_is_not_folded_past():
+    model = randomize(Segmentor()).eval()
+    x = torch.randn(2, 3, 64, 80)
+    expected = model(x)
+    turn_on_activation_checkpointing(model, ['convs.0.conv', 'backbone.stem.0.conv'])
+    with reparameterized(model) as merged:
+        assert merged.large_kernels == 5
+        torch.testing.assert_close(model(x), expected, rtol=0, atol=1e-4 * expected.abs().max().item())
+
+
+class Doubling(ConvModule):
+    """Does something between the convolution and its norm."""
+
+    def forward(self, x):
+        return self.activate(self.norm(self.conv(x) * 2))
+
+
+@torch.no_grad()
+def test_only_the_very_class_is_folded():
+    module = randomize(Doubling(3, 4, 3, norm_cfg=dict(type='BN'))).eval()
+    x = torch.randn(1, 3, 8, 8)
+    expected = module(x)
+    with reparameterized(module) as merged:
+        assert merged == (0, 0) and torch.equal(module(x), expected)
+
+
+@torch.no_grad()
+def test_a_norm_that_the_convolution_reads_itself_stays():
+    module = randomize(ConvModule(3, 4, 3, norm_cfg=dict(type='BN'), efficient_conv_bn_eval=True)).eval()
+    x = torch.randn(1, 3, 8, 8)
+    expected = module(x)
+    with reparameterized(module, check=True):
+        torch.testing.assert_close(module(x), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_outputs_of_nothing_but_zeros_do_not_differ():
+    module = randomize(ConvModule(3, 4, 3, norm_cfg=dict(type='BN'))).eval()
+    for parameter in (*module.parameters(), module.norm.running_mean):
+        parameter.data.zero_()
+    with reparameterized(module, check=True) as merged:
+        assert merged.batch_norms == 1 and not module(torch.randn(1, 3, 8, 8)).any()

@@ -35,7 +35,7 @@ BELOW = {
     'pictures': {*_ABOVE_NETWORKS, 'pictures'},
 }
 # Of the upper storey, in which everything may import what is below it.
-_MM_BASE = {'required', 'logs', 'checkpoints', 'backbones'}
+_MM_BASE = {'required', 'logs', 'trust', 'internals', 'processes', 'checkpoints', 'backbones'}
 _MM_MIDDLE = {*_MM_BASE, 'data', 'checks', 'config', 'optim', 'building', 'runner', 'hooks'}
 MM = {
     'required': set(),
@@ -44,13 +44,16 @@ MM = {
     'published_weights': set(),
     'mobilenet_v2': {'backbones'},
     'conv_module': set(),
+    'trust': set(),
+    'internals': set(),
+    'processes': set(),
     'checkpoints': _MM_BASE,
     'data': {'data'},
     'checks': {*_MM_BASE, 'data', 'checks'},
     'config': {*_MM_BASE, 'checks', 'config'},
     'optim': {'optim'},
     'building': {*_MM_BASE, 'config', 'building'},
-    'runner': _MM_BASE,
+    'runner': {*_MM_BASE, 'hooks'},
     'hooks': {*_MM_BASE, 'data', 'checks', 'hooks'},
     'inference': {*_MM_MIDDLE, 'inference'},
     'benchmarks': {*_MM_MIDDLE, 'benchmarks'},

@@ -32,7 +32,7 @@ class Demo(NamedTuple):
 SEGMENTATION = Demo('configs/upernet_replknet_tiny_miniade20k.py', ('ade20k', 'data/mini_ade20k'),
                     'work_dirs/demo', 'predictions', {'mIoU': 'mIoU over the classes present'})
 DETECTION = Demo('configs/cascade_mask_rcnn_replknet_tiny_minicoco.py', ('coco', 'data/mini_coco'),
-                 'work_dirs/demo-det', 'predictions.pkl', {
+                 'work_dirs/demo-det', 'predictions', {
                      'bbox_mAP': 'box AP', 'bbox_mAP_50': 'box AP50', 'segm_mAP': 'mask AP', 'segm_mAP_50': 'mask AP50'
                  })  # yapf: disable
 PROGRESS = re.compile(r'Iter\((?P<job>\w+)\) \[ *(?P<done>\d+)/(?P<all>\d+)\]'

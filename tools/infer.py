@@ -8,6 +8,7 @@ from mmreplk import InputError
 from mmreplk.cli import add_trust_checkpoint, run
 from mmreplk.mm.config import add_cfg_options, load_config
 from mmreplk.mm.inference import Predictor, Windows, check_new, find_jobs, predict_files, prediction_type
+from mmreplk.mm.trust import decide_trust
 
 
 def parse_args() -> argparse.Namespace:
@@ -35,6 +36,7 @@ def main(args: argparse.Namespace) -> None:
         raise InputError(f'--opacity must be from 0 to 1, got {args.opacity}')
     windows = Windows.of(*args.slide) if args.slide else None
     cfg = load_config(args.config, args.cfg_options)
+    decide_trust(cfg, args.trust_checkpoint)
     jobs = check_new(find_jobs(args.images, args.out, prediction_type(cfg).suffix), args.force, args.skip_existing)
     predictor = Predictor(cfg, args.checkpoint, windows, args.batch_size, args.device, args.score,
                           args.trust_checkpoint)

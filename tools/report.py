@@ -14,6 +14,7 @@ from mmreplk.cli import run
 from mmreplk.mm.checks import check_data
 from mmreplk.mm.config import add_cfg_options, load_config
 from mmreplk.mm.reports import config_changes, find_examples, read_history, write_page
+from mmreplk.mm.trust import decide_trust
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 
@@ -33,6 +34,7 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     history = read_history(args.work_dir)
     cfg = load_config(str(history.config), args.cfg_options)
+    decide_trust(cfg)
     checkpoint, examples = None, None
     if not args.no_examples:
         checkpoint = args.checkpoint or choose_checkpoint(Path(args.work_dir))

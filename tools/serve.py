@@ -8,6 +8,7 @@ from mmreplk import InputError
 from mmreplk.cli import add_trust_checkpoint, run
 from mmreplk.mm.config import add_cfg_options, load_config
 from mmreplk.mm.inference import Limits, Predictor, Windows, list_files, serve
+from mmreplk.mm.trust import decide_trust
 
 
 def parse_args() -> argparse.Namespace:
@@ -34,6 +35,7 @@ def main(args: argparse.Namespace) -> None:
         raise InputError(f'--examples must be a folder, {args.examples!r} is none')
     examples = list(list_files(Path(args.examples)))[:6] if args.examples else []
     cfg = load_config(args.config, args.cfg_options)
+    decide_trust(cfg, args.trust_checkpoint)
     windows = Windows.of(*args.slide) if args.slide else None
     predictor = Predictor(cfg, args.checkpoint, windows, device=args.device, least_score=args.score,
                           trusted=args.trust_checkpoint)

@@ -4,10 +4,10 @@ import argparse
 import os
 
 from mmreplk.cli import add_trust_checkpoint, run
-from mmreplk.mm.checkpoints import allow_pickles
 from mmreplk.mm.checks import check_before_testing
 from mmreplk.mm.config import add_cfg_options, add_launcher, config_errors, load_config, prepare_testing
 from mmreplk.mm.runner import build_runner
+from mmreplk.mm.trust import decide_trust
 
 
 def parse_args() -> argparse.Namespace:
@@ -15,7 +15,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--work-dir', help='folder for logs and metrics')
-    parser.add_argument('--out', help='save predictions: a folder for segmentation, a .pkl file for detection')
+    parser.add_argument('--out', help='folder for predictions; or a .pkl file of a detector')
     parser.add_argument('--show', action='store_true', help='show predictions in a window')
     parser.add_argument('--show-dir', help='save pictures of predictions in this folder')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds that --show waits')
@@ -30,7 +30,7 @@ def main(args: argparse.Namespace) -> None:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
     prepare_testing(cfg, args.checkpoint, args.show, args.show_dir, args.wait_time, args.tta, args.out)
-    allow_pickles(args.trust_checkpoint)
+    decide_trust(cfg, args.trust_checkpoint)
     check_before_testing(cfg, args.trust_checkpoint)
     with config_errors(cfg):
         build_runner(cfg).test()

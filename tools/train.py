@@ -4,10 +4,10 @@ import argparse
 import os
 
 from mmreplk.cli import add_trust_checkpoint, run
-from mmreplk.mm.checkpoints import allow_pickles
 from mmreplk.mm.checks import check_before_training
 from mmreplk.mm.config import add_cfg_options, add_launcher, config_errors, load_config, prepare_training
 from mmreplk.mm.runner import build_runner
+from mmreplk.mm.trust import decide_trust
 
 
 def parse_args() -> argparse.Namespace:
@@ -29,7 +29,7 @@ def main(args: argparse.Namespace) -> None:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
     args.work_dir = cfg.work_dir
-    allow_pickles(args.trust_checkpoint)
+    decide_trust(cfg, args.trust_checkpoint)
     prepare_training(cfg, args.amp, args.auto_scale_lr, args.resume)
     check_before_training(cfg, args.trust_checkpoint)
     with config_errors(cfg):

@@ -15,7 +15,8 @@ custom_hooks = [
     dict(type='CheckDataHook'),
     dict(type='ExactResumeHook'),
     dict(type='NonFiniteHook'),
-    dict(type='PeakMemoryHook')
+    dict(type='PeakMemoryHook'),
+    dict(type='ResumeHook')
 ]
 vis_backends = [dict(type='LocalVisBackend')]
 log_level = 'INFO'

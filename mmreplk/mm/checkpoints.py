@@ -40,27 +40,29 @@ class AtomicLocalBackend(LocalBackend):
         """Writes ``obj`` to ``filepath``, creating its folder; OSError, and nothing changed, if that fails."""
         write_whole(obj, filepath)
 
-
-def allow_pickles(allowed: bool) -> None:
-    """Decides what every ``torch.load`` of this process may do, MMEngine's included, whatever it asks for itself.
-
-    MMEngine reads downloads, and its onedl fork whatever PyTorch finds unsafe, with ``weights_only=False``.
-    """
-    os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = str(int(not allowed))
-    os.environ['TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'] = str(int(allowed))
+    def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
+        """Writes the text ``obj`` as :meth:`put` does."""
+        write_whole(obj.encode(encoding), filepath)
 
 
-def find_resumable(work_dir: str) -> str | None:
+def find_resumable(work_dir: str, out_dir: str | None = None) -> str | None:
     """Returns the last whole checkpoint that training left in ``work_dir``; None if it left none.
 
-    The one that ``last_checkpoint`` names is taken if it is whole; else the newest whole one, with a warning.
+    The one that ``last_checkpoint`` names is taken if it is whole; else the newest whole one, with a warning. To be
+    asked by one process of several: a disk may answer each differently.
+
+    Args:
+        work_dir: The folder of the run.
+        out_dir: That of ``CheckpointHook``, if checkpoints are saved elsewhere.
 
     Raises:
         InputError: If there are checkpoints, but none of them is whole.
+        OSError: If the disk does not let one be read, which says nothing of it.
     """
     pointer = Path(work_dir, 'last_checkpoint')
     named = pointer.read_text(errors='replace').strip() if pointer.is_file() else None
-    saved = [path for kind in ('iter', 'epoch') for path in Path(work_dir).glob(f'{kind}_*.pth')]
+    folder = Path(out_dir, Path(work_dir).name) if out_dir else Path(work_dir)
+    saved = [path for kind in ('iter', 'epoch') for path in folder.glob(f'{kind}_*.pth')]
     saved.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
     if named and is_whole(named):
         return named
@@ -68,9 +70,9 @@ def find_resumable(work_dir: str) -> str | None:
         _say(f'{_trouble(named)}: resuming from {path}, the newest checkpoint that is whole.')
         return str(path)
     if saved:
-        raise InputError(f'no checkpoint in {work_dir} is whole: {", ".join(path.name for path in saved)} cannot be '
+        raise InputError(f'no checkpoint in {folder} is whole: {", ".join(path.name for path in saved)} cannot be '
                          'read to the end. Remove them to begin anew, or name another with --resume FILE')
-    _say(f'there is no checkpoint in {work_dir} to resume from: training begins at its beginning.')
+    _say(f'there is no checkpoint in {folder} to resume from: training begins at its beginning.')
     return None
 
 

@@ -3,16 +3,20 @@
 import torch
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
-from mmengine.runner import BaseLoop, Runner
-from mmengine.utils import ManagerMixin
+from mmengine.runner import Runner
 
 from ..errors import InputError
+from .hooks import ResumeHook
+from .internals import built_loops, instances_by_name
+from .processes import join_processes
 
 SHARDING = ('FSDPStrategy', 'DeepSpeedStrategy', 'ColossalAIStrategy', 'MMFullyShardedDataParallel')
 
 
 def build_runner(cfg: Config) -> Runner:
     """Builds the runner that ``cfg`` describes, a :class:`Runner` unless ``runner_type`` says otherwise.
+
+    It executes nothing that a checkpoint holds, as far as :func:`mmreplk.mm.trust.allow_pickles` does not allow it.
 
     Raises:
         InputError: If it would shard the parameters over the processes.
@@ -22,9 +26,9 @@ def build_runner(cfg: Config) -> Runner:
         if kind in SHARDING:
             raise InputError(f'{key} {kind!r} shards the parameters over the processes, where merging kernels and '
                              f'checking gradients need whole ones; train without {key}, by DistributedDataParallel')
+    join_processes(cfg)
     if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
-        # MMEngine would start the processes by choosing a GPU for each, and wrap the model for one.
-        torch.distributed.init_process_group('gloo')
+        # MMEngine would wrap the model for a GPU.
         cfg.setdefault(
             'model_wrapper_cfg',
             dict(
@@ -32,7 +36,10 @@ def build_runner(cfg: Config) -> Runner:
                 device_ids=None,
                 broadcast_buffers=False,
                 find_unused_parameters=cfg.get('find_unused_parameters', False)))
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    if not any(isinstance(hook, ResumeHook) for hook in runner.hooks):
+        runner.register_hook(ResumeHook())
+    return runner
 
 
 def close_runner(runner: Runner) -> None:
@@ -41,19 +48,14 @@ def close_runner(runner: Runner) -> None:
     A process that builds one runner after the other would otherwise hold ever more. The runner is not to be used any
     more.
     """
-    for loop in (runner._train_loop, runner._val_loop, runner._test_loop):
-        if isinstance(loop, BaseLoop):
-            # Left to the garbage collector, which ends their queues first, the processes hang for 5 s each.
-            vars(loop).pop('dataloader_iterator', None)
-            vars(loop.dataloader)['_iterator'] = None
+    for loop in built_loops(runner):
+        # Left to the garbage collector, which ends their queues first, the processes hang for 5 s each.
+        vars(loop).pop('dataloader_iterator', None)
+        vars(loop.dataloader)['_iterator'] = None
     runner.visualizer.close()
     for handler in runner.logger.handlers:
         handler.close()
     kept = (runner.visualizer, runner.logger, runner.message_hub)
     for name in {runner.experiment_name, *(one.instance_name for one in kept)}:
-        for kind in _kinds(ManagerMixin):
-            kind._instance_dict.pop(name, None)
-
-
-def _kinds(base: type) -> list[type]:
-    return [base, *(kind for child in base.__subclasses__() for kind in _kinds(child))]
+        for instances in instances_by_name():
+            instances.pop(name, None)

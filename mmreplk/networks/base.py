@@ -211,7 +211,9 @@ class LargeKernelBackbone(nn.Module):
         if self.frozen_stages >= 0:
             yield from self.entry(0)
         for stage in range(min(self.frozen_stages, self.num_stages)):
-            yield from (*self.entry(stage), *self.blocks(stage), self.output_norm(stage))
+            yield from (*self.entry(stage), *self.blocks(stage))
+            if stage in self.out_indices:
+                yield self.output_norm(stage)
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Returns the layer of a parameter, counted from the stem, and the number of layers with the heads' layer.

@@ -1,6 +1,6 @@
 """Predictions beside the truth, in one picture."""
 
-import pickle
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from ..errors import InputError
+from ..io import read_image
 
 GAP = 4  # pixels between the parts of a sheet
 
@@ -30,7 +31,9 @@ def contact_sheet(dataset: Sequence, predictions: str | Path, count: int = 6) ->
     rows = []
     for i in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int):
         info = dataset.get_data_info(int(i))
-        image, truth = cv2.imread(info['img_path']), cv2.imread(info['seg_map_path'], cv2.IMREAD_UNCHANGED)
+        image, truth = read_image(info['img_path']), cv2.imread(info['seg_map_path'], cv2.IMREAD_UNCHANGED)
+        if truth is None:
+            raise InputError(f'{info["seg_map_path"]} is missing or not a label map')
         path = Path(predictions, Path(info['img_path']).stem + '.png')
         predicted = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         if predicted is None or predicted.shape != truth.shape:
@@ -64,7 +67,7 @@ def instance_sheet(dataset: Sequence, predictions: str | Path, count: int = 6, s
 
     Args:
         dataset: An instance segmentation dataset of MMDetection.
-        predictions: The ``.pkl`` file that ``tools/test.py --out`` wrote. It is a pickle: read only your own.
+        predictions: The folder that ``tools/test.py --out`` wrote, for its ``predictions.segm.json``.
         count: Number of rows at most.
         score: The least score of what is drawn.
 
@@ -72,20 +75,35 @@ def instance_sheet(dataset: Sequence, predictions: str | Path, count: int = 6, s
         The sheet ``(H, W, 3)``, uint8, BGR as OpenCV writes it, each instance in a colour of its own.
 
     Raises:
-        InputError: If an image has no prediction, or one without masks.
+        InputError: If there are no masks, or a mask is of no image or of one of another size.
     """
-    with open(predictions, 'rb') as file:
-        predicted = {sample['img_id']: sample['pred_instances'] for sample in pickle.load(file)}
+    predicted = _read_masks(Path(predictions, 'predictions.segm.json'), score)
     rows = []
     for i in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int):
         info = dataset.get_data_info(int(i))
-        own = predicted.get(info['img_id'], {})
-        if 'masks' not in own:
-            raise InputError(f'{predictions} has no masks for {info["img_path"]}')
-        image = cv2.imread(info['img_path'])
-        kept = [mask for mask, s in zip(own['masks'], own['scores'], strict=True) if s >= score]
+        image, kept = read_image(info['img_path']), predicted.get(info['img_id'], [])
+        for mask in kept:
+            if list(mask['size']) != list(image.shape[:2]):
+                raise InputError(f'{predictions} has a mask of {mask["size"]} pixels for {info["img_path"]}, which has '
+                                 f'{list(image.shape[:2])}')
         rows.append(instance_row(image, [instance['mask'] for instance in info['instances']], kept))
     return _join(rows, axis=0)
+
+
+def _read_masks(path: Path, score: float) -> dict[int, list[dict]]:
+    """Returns the masks in COCO's format of results that have at least this score, by the number of the image."""
+    masks: dict[int, list[dict]] = {}
+    try:
+        for found in json.loads(path.read_text()):
+            if found['score'] >= score:
+                masks.setdefault(found['image_id'], []).append(dict(found['segmentation']))
+    except OSError as error:
+        raise InputError(f'{str(path)!r} cannot be read: {error.strerror}. tools/test.py --out writes it for a '
+                         'detector with masks') from error
+    except (ValueError, TypeError, KeyError) as error:
+        reason = f'{type(error).__name__}: {error}'
+        raise InputError(f'{str(path)!r} does not hold masks as COCO has them: {reason}') from error
+    return masks
 
 
 def instance_row(image: np.ndarray, truth: Sequence, predicted: Sequence) -> np.ndarray:

@@ -1,6 +1,8 @@
 """Checkpoints that are whole or absent, and that PyTorch can read back."""
 
 import collections
+import errno
+import functools
 import io
 import os
 import pickle
@@ -63,7 +65,10 @@ def read_checkpoint(path: str | Path, trusted: bool = False, mmap: bool = False)
     except OSError as error:
         reason = 'does not exist' if isinstance(error, FileNotFoundError) else f'cannot be read: {error.strerror}'
         raise InputError(f'checkpoint {str(path)!r} {reason}') from error
-    damage = find_damage(path) if begin.startswith(b'PK') else None
+    try:
+        damage = find_damage(path) if begin.startswith(b'PK') else None
+    except OSError as error:
+        raise InputError(f'checkpoint {str(path)!r} cannot be read: {error.strerror}') from error
     if damage:
         raise InputError(f'checkpoint {str(path)!r} is damaged or cut short ({damage})')
     try:
@@ -116,8 +121,17 @@ def find_damage(path: str | Path) -> str | None:
     """Returns what is wrong with a checkpoint's archive, read to its end; None if each part is what its checksum says.
 
     PyTorch writes checksums, but does not compare them. Nothing in the file is executed, and not more is unpacked than
-    it can hold.
+    it can hold. A file that has not changed is read once.
+
+    Raises:
+        OSError: If it cannot be read, which may pass.
     """
+    status = os.stat(path)
+    return _find_damage(str(path), (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+
+
+@functools.lru_cache(maxsize=64)
+def _find_damage(path: str, identity: tuple[int, ...]) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -129,14 +143,29 @@ def find_damage(path: str | Path) -> str | None:
                 return f'it holds {names.most_common(1)[0][0]} twice'
             has_checksums = any(member.CRC for member in members)  # set_crc32_options(False) writes zeros
             name = archive.testzip() if has_checksums else None
+    except MemoryError:
+        raise
     except Exception as error:  # what a damaged archive raises depends on the damage
+        # One that leads to before the file's beginning is damaged.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
         return f'{type(error).__name__}: {error}'
     return f'{name} is not what its checksum says' if name else None
 
 
 def is_whole(path: str | Path) -> bool:
-    """Says whether a checkpoint is there to its last byte and holds what was written; nothing in it is executed."""
-    return os.path.isfile(path) and find_damage(path) is None
+    """Says whether a checkpoint is there to its last byte and holds what was written; nothing in it is executed.
+
+    Raises:
+        OSError: If it cannot be read, which may pass.
+    """
+    try:
+        is_file = stat.S_ISREG(os.stat(path).st_mode)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
+            raise
+        return False
+    return is_file and find_damage(path) is None
 
 
 def _is_compressed(path: str | Path) -> bool:

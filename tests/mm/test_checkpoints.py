@@ -10,7 +10,8 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader, save_checkpoint
 
 from mmreplk import InputError
-from mmreplk.mm.checkpoints import allow_pickles, find_resumable
+from mmreplk.mm.checkpoints import AtomicLocalBackend, find_resumable
+from mmreplk.mm.trust import allow_pickles
 from mmreplk.weights import is_whole, read_checkpoint
 from tests.weights.test_files import Hostile
 
@@ -27,6 +28,20 @@ def test_a_checkpoint_comes_back_safely(tmp_path):
     assert torch.equal(loaded['state_dict']['w'], torch.ones(3))
     assert loaded['message_hub']['loss'].current() == 0.5
     assert os.listdir(tmp_path / 'new') == ['iter_1.pth']
+
+
+def test_text_appears_whole_or_not_at_all(tmp_path, monkeypatch):
+    backend, path = AtomicLocalBackend(), tmp_path / 'new/x.json'
+    backend.put_text('straße', path)
+    assert path.read_text(encoding='utf-8') == 'straße'
+
+    def fail(*_):
+        raise OSError
+
+    monkeypatch.setattr(os, 'fsync', fail)
+    with pytest.raises(OSError):
+        backend.put_text('half', path)
+    assert path.read_text(encoding='utf-8') == 'straße'
 
 
 class Reduced:
@@ -139,3 +154,11 @@ def test_nothing_whole_to_resume_from(work_dir):
         damage(path, 'truncated')
     with pytest.raises(InputError, match=r'no checkpoint in .* is whole: iter_10.pth, iter_2.pth, iter_1.pth cannot'):
         find_resumable(str(work_dir))
+
+
+def test_checkpoints_that_are_saved_elsewhere(work_dir, said):
+    elsewhere = work_dir / 'elsewhere' / work_dir.name
+    elsewhere.mkdir(parents=True)
+    for path in work_dir.glob('*.pth'):
+        path.rename(elsewhere / path.name)
+    assert find_resumable(str(work_dir), str(work_dir / 'elsewhere')) == str(elsewhere / 'iter_10.pth')

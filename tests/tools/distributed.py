@@ -47,8 +47,9 @@ class Recorder(Hook):
         self.losses.append(outputs['loss'].item())
 
     def before_val(self, runner):
-        for buffer in runner.model.buffers():
-            buffer += 10 * runner.rank
+        for name, buffer in runner.model.named_buffers():  # not those of the preprocessor, with which they train on
+            if 'running_' in name:
+                buffer += 10 * runner.rank
 
     def after_val_epoch(self, runner, metrics=None):
         self.metrics.append({name: float(value) for name, value in metrics.items()})

@@ -94,7 +94,7 @@ def test_a_missing_annotation_file_is_one_sentence(config, tmp_path):
 def test_masks_are_evaluated_merged_and_drawn(masks, tmp_path):
     options, work_dir, log = masks
     assert 'evaluating with 6 large-kernel layers merged' in log and len(re.findall(r'coco/segm_mAP_50: ', log)) == 1
-    predictions, sheet = tmp_path / 'out.pkl', tmp_path / 'sheet.png'
+    predictions, sheet = tmp_path / 'out', tmp_path / 'sheet.png'
     result = tool('test.py', MASKS, work_dir / 'iter_2.pth', '--work-dir', tmp_path, '--out', predictions,
                   '--cfg-options', *options)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr

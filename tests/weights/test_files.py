@@ -1,3 +1,4 @@
+import errno
 import io
 import os
 import pickle
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmreplk.weights import read_checkpoint
+from mmreplk.weights import is_whole, read_checkpoint
+from mmreplk.weights.files import find_damage
 
 
 class Hostile:
@@ -134,3 +136,52 @@ def test_weights_that_are_no_weights_are_named(tmp_path, value, trouble):
     torch.save(dict(state_dict={'a.weight': value, 'a._extra_state': 'any'}), tmp_path / 'x.pth')
     with pytest.raises(ValueError, match=f"x.pth' cannot be used: {trouble}"):
         read_checkpoint(tmp_path / 'x.pth')
+
+
+@pytest.mark.parametrize('number', [errno.EIO, errno.ESTALE, errno.EMFILE])
+def test_a_disk_that_fails_is_no_damage(tmp_path, monkeypatch, number):
+    path = written(tmp_path / 'x.pth', whole())
+
+    def fail(self, name=None):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as ill:
+        ill.setattr(zipfile.ZipFile, 'testzip', fail)
+        for look in (is_whole, find_damage):
+            with pytest.raises(OSError, match=re.escape(os.strerror(number))):
+                look(path)
+        with pytest.raises(ValueError, match=f"x.pth' cannot be read: {re.escape(os.strerror(number))}"):
+            read_checkpoint(path)
+    assert is_whole(path), 'what passed was not kept'
+
+
+def test_a_file_is_scanned_again_only_when_it_has_changed(tmp_path, monkeypatch):
+    path, scans = written(tmp_path / 'x.pth', whole()), []
+    scan = zipfile.ZipFile.testzip
+    monkeypatch.setattr(zipfile.ZipFile, 'testzip', lambda self: scans.append(1) or scan(self))
+    assert is_whole(path) and read_checkpoint(path) and is_whole(path) and len(scans) == 1
+    content, time = bytearray(path.read_bytes()), path.stat().st_mtime
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    os.utime(path, (time, time))
+    assert not is_whole(path) and len(scans) == 2
+
+
+def test_missing_files_are_not_whole(tmp_path):
+    (tmp_path / 'loop').symlink_to(tmp_path / 'loop')
+    for name in ('none', 'loop', 'none/deeper', 'x' * 5000):
+        assert not is_whole(tmp_path / name)
+
+
+def test_memory_that_is_full_is_no_damage(tmp_path, monkeypatch):
+    path = written(tmp_path / 'x.pth', whole())
+
+    def fail(*args, **kwargs):
+        raise MemoryError
+
+    for owner, name in ((zipfile.ZipFile, 'testzip'), (torch, 'load')):
+        with monkeypatch.context() as full:
+            full.setattr(owner, name, fail)
+            with pytest.raises(MemoryError):
+                read_checkpoint(path)
+    assert is_whole(path) and read_checkpoint(path)

@@ -14,6 +14,7 @@ from mmreplk.cli import run
 from mmreplk.io import markdown_table, write_json
 from mmreplk.mm.benchmarks.model import Setting, benchmark_model, benchmark_training
 from mmreplk.mm.config import add_cfg_options, load_config
+from mmreplk.mm.trust import decide_trust
 from mmreplk.weights import read_checkpoint
 
 
@@ -37,6 +38,7 @@ def parse_args() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     cfg = load_config(args.config, args.cfg_options)
+    decide_trust(cfg)
     weights = read_checkpoint(args.checkpoint)['state_dict'] if args.checkpoint else None
     report = dict(environment=environment(args.device), config=args.config, results=[])
     columns = ('batch', 'layout', 'eager', 'part', 'form', 'median ms', '20 %', '80 %', 'images/s', 'ratio', 'share',

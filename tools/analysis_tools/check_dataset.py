@@ -10,6 +10,7 @@ from mmreplk.cli import run
 from mmreplk.mm.checks import check_coco, check_data, check_segmentation
 from mmreplk.mm.checks.coco_file import read_coco
 from mmreplk.mm.config import add_cfg_options, load_config
+from mmreplk.mm.trust import decide_trust
 
 
 def parse_args() -> argparse.Namespace:
@@ -22,6 +23,7 @@ def parse_args() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     cfg = load_config(args.config, args.cfg_options)
+    decide_trust(cfg)
     init_default_scope(cfg.default_scope)
     seen, problems = [], 0
     for split in ('train', 'val', 'test'):

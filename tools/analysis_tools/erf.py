@@ -20,8 +20,8 @@ from mmreplk.benchmarks import environment
 from mmreplk.cli import add_trust_checkpoint, run
 from mmreplk.io import write_json
 from mmreplk.mm.building import build_backbone
-from mmreplk.mm.checkpoints import allow_pickles
 from mmreplk.mm.config import add_cfg_options, load_config
+from mmreplk.mm.trust import allow_pickles
 from mmreplk.pictures import ImageFolder
 from mmreplk.pictures.figures import draw_erfs
 from mmreplk.pictures.receptive_field import area_ratios, contributions, estimate_statistics, scores

@@ -7,6 +7,7 @@ from mmreplk.cli import run
 from mmreplk.io import write_json
 from mmreplk.mm.building import build_empty_model
 from mmreplk.mm.config import add_cfg_options, load_config
+from mmreplk.mm.trust import decide_trust
 
 
 def parse_args() -> argparse.Namespace:
@@ -22,6 +23,7 @@ def parse_args() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     cfg = load_config(args.config, args.cfg_options)
+    decide_trust(cfg)
     shape = args.shape or ([800, 1280] if cfg.get('default_scope') == 'mmdet' else [512, 2048])
     model = build_empty_model(cfg)
     if args.merged:

@@ -13,6 +13,7 @@ from mmreplk.cli import add_trust_checkpoint, run
 from mmreplk.io import write_whole
 from mmreplk.mm.config import add_cfg_options, load_config
 from mmreplk.mm.export import FORMATS, TOLERANCE, export, real_batches
+from mmreplk.mm.trust import decide_trust
 from mmreplk.weights import read_checkpoint
 
 
@@ -40,6 +41,7 @@ def main(args: argparse.Namespace) -> None:
         raise InputError(f'{args.out!r} exists; --force replaces it')
     form = args.format or Path(args.out).suffix.removeprefix('.')
     cfg = load_config(args.config, args.cfg_options)
+    decide_trust(cfg, args.trust_checkpoint)
     batches = real_batches(args.images) if args.images else None
     saved = read_checkpoint(args.checkpoint, args.trust_checkpoint)
     exported = export(cfg, saved, args.checkpoint, form, args.labels, args.opset, tuple(args.shape), batches,

@@ -8,6 +8,7 @@ from mmreplk.cli import run
 from mmreplk.io import write_whole
 from mmreplk.mm.config import add_cfg_options, load_config
 from mmreplk.mm.export.quantization import METHODS, quantize, training_images
+from mmreplk.mm.trust import decide_trust
 
 
 def parse_args() -> argparse.Namespace:
@@ -30,6 +31,7 @@ def main(args: argparse.Namespace) -> None:
     if args.images < 1:
         raise InputError(f'--images must be at least 1, got {args.images}')
     cfg = load_config(args.config, args.cfg_options)
+    decide_trust(cfg)
     data = quantize(args.onnx, training_images(cfg, args.images), args.method, args.float)
     write_whole(data, args.out)
     print(f'{args.out}: {len(data) / 2**20:.1f} MiB, from {os.path.getsize(args.onnx) / 2**20:.1f}. What it loses, '

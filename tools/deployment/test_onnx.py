@@ -11,6 +11,7 @@ from mmreplk.io import markdown_table, write_json
 from mmreplk.mm.checks import check_data
 from mmreplk.mm.config import add_cfg_options, load_config
 from mmreplk.mm.export.evaluation import evaluate, time_files
+from mmreplk.mm.trust import decide_trust
 
 
 def parse_args() -> argparse.Namespace:
@@ -27,6 +28,7 @@ def parse_args() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     cfg = load_config(args.config, args.cfg_options, args.work_dir)
+    decide_trust(cfg)
     check_data(cfg, 'test_dataloader')
     rows = [dict(file=os.path.basename(path), mib=os.path.getsize(path) / 2**20, metrics=evaluate(cfg, path))
             for path in args.onnx]  # yapf: disable

@@ -15,6 +15,7 @@ from ...networks.fitting import fit_weights
 from ...networks.sources import find_backbone
 from ...weights import local_file, read_checkpoint
 from ..backbones import build_empty, network_of
+from ..trust import refuse_pickled_data
 from .channels import check_channels
 from .coco_file import left_out, missing_classes, read_coco
 from .values import check_values, is_count
@@ -35,6 +36,7 @@ def check_before_training(cfg: Config, trusted: bool = False) -> None:
     Raises:
         InputError: One sentence on what is missing and how to get it.
     """
+    refuse_pickled_data(cfg, trusted)
     _check_config(cfg, 'train_dataloader', 'val_dataloader')
     for node in _dicts(cfg.model):
         inits = node.get('init_cfg') or []
@@ -57,6 +59,7 @@ def check_before_testing(cfg: Config, trusted: bool = False) -> None:
     Raises:
         InputError: One sentence on what is missing and how to get it.
     """
+    refuse_pickled_data(cfg, trusted)
     _check_config(cfg, 'test_dataloader')
     _check_load_from(cfg, trusted)
 

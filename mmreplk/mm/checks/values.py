@@ -89,7 +89,7 @@ def check_values(cfg: Config) -> None:
         node = _get(cfg, parent)
         if isinstance(node, (dict, Config)) and name in node and not is_right(node[name]):
             raise InputError(f'{key} must be {wanted}, got {node[name]!r}')
-    for key, value in nodes(cfg._cfg_dict):
+    for key, value in nodes(dict(cfg.items())):
         name = key.rpartition('.')[2]
         if name in ANYWHERE and not ANYWHERE[name][1](value):
             raise InputError(f'{key} must be {ANYWHERE[name][0]}, got {value!r}')

@@ -7,27 +7,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.registry import build_from_cfg
-from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop
 
 from ...errors import InputError
 from ..checks.values import nodes
+from ..internals import is_training, part_built_in, registry_that_lacks_it, step_of_runner
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-# Which part of a config each step of Runner reads.
-_STEPS = dict(
-    setup_env='env_cfg', set_randomness='randomness', build_logger='log_level', build_log_processor='log_processor',
-    build_visualizer='visualizer', build_model='model', wrap_model='model', register_default_hooks='default_hooks',
-    register_custom_hooks='custom_hooks', _check_scheduler_cfg='param_scheduler', build_train_loop='train_cfg',
-    build_val_loop='val_cfg', build_test_loop='test_cfg', build_optim_wrapper='optim_wrapper', scale_lr='auto_scale_lr',
-    build_param_scheduler='param_scheduler', _init_model_weights='model', load_or_resume='load_from'
-)  # yapf: disable
 _ANY = 'the config', None  # where the part is not known
 _FIRST_HOOKS = ('before_run', 'before_train', 'before_test')  # where hooks look at their arguments
 _FRAMEWORKS = ('mmengine', 'mmcv', 'mmseg', 'mmdet')
 _LIBRARIES = {'torch', 'torchvision', 'numpy', 'cv2', 'PIL', 'pycocotools', *sys.stdlib_module_names}
+# Of PyTorch, where it has them; older versions raise RuntimeError in words like these.
+_OF_THE_MACHINE = [kind for kind in (getattr(torch, 'AcceleratorError', None),
+                                     getattr(torch.distributed, 'DistError', None)) if kind]  # yapf: disable
+_WORDS_OF_THE_MACHINE = ('CUDA error', 'out of memory', "can't allocate memory", 'not enough memory', 'NCCL',
+                         'cuDNN error', 'CUBLAS_STATUS', 'Connection closed by peer', 'Connection reset by peer',
+                         'Timed out waiting')  # yapf: disable
 _SHORT, _SHOWN = 100, 300  # characters of an argument that is shown, and of all of them, or of a reason
 
 
@@ -37,8 +36,9 @@ def config_errors(cfg: Config) -> Iterator[None]:
 
     MMEngine builds lazily, so this goes around building a runner and around its ``train()`` or ``test()``. An error is
     the config's if something was being built, or if code of the frameworks, which is known to work, fails before the
-    first iteration or the first validation has ended. Which part it belongs to is read off the frames that it came
-    through.
+    first iteration or the first validation has ended. What a machine lacks, memory or a connection, is not its fault.
+    Which part it belongs to is read off the frames that it came through: nothing else knows which transform, loss or
+    metric was at work, none of which has a hook to be asked by.
 
     Args:
         cfg: The config.
@@ -52,7 +52,7 @@ def config_errors(cfg: Config) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in DISK_FULL:
+        if _is_of_the_machine(error):
             raise
         frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
         loops = [_owner(frame) for frame in frames if frame.f_code.co_name == 'run']
@@ -68,6 +68,15 @@ def config_errors(cfg: Config) -> Iterator[None]:
         raise InputError(_sentence(path, part, frames, error)) from error
 
 
+def _is_of_the_machine(error: BaseException) -> bool:
+    """Says whether memory, the disk, the device or the connection between processes is to blame."""
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return True
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError, *_OF_THE_MACHINE)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS_OF_THE_MACHINE)
+
+
 def _owner(frame: FrameType) -> object:
     return frame.f_locals.get('self')
 
@@ -78,11 +87,11 @@ def _is_first_hook(frame: FrameType) -> bool:
 
 def _is_first(loop: BaseLoop) -> bool:
     """Says whether a loop was in its first iteration or, if it evaluates, in its first evaluation."""
-    training = loop.runner._train_loop
+    if not is_training(loop.runner):
+        return True
+    training = loop.runner.train_loop
     if loop is training:
         return loop.iter == 0
-    if not isinstance(training, BaseLoop):
-        return True
     return (training.epoch if isinstance(training, EpochBasedTrainLoop) else training.iter) <= training.val_interval
 
 
@@ -96,17 +105,14 @@ def _built(cfg: Config, frames: list[FrameType]) -> tuple[str, object]:
     """Returns the path of what was being built, and what it is; an empty path if that was nothing of the config."""
     found = '', None
     for frame in frames:
-        name, owner = frame.f_code.co_name, _owner(frame)
-        if frame.f_code is build_from_cfg.__code__:
-            found = _find(cfg, frame.f_locals['cfg'], found[0]) or found
-        elif name == 'build_dataloader':
-            found = _find(cfg, frame.f_locals['dataloader'], found[0]) or found
+        part, step = part_built_in(frame), step_of_runner(frame)
+        if part is not None:
+            found = _find(cfg, part, found[0]) or found
         elif _is_first_hook(frame):
-            found = _find(cfg, dict(vars(owner), type=type(owner).__name__)) or found
-        elif isinstance(owner, Runner) and name in _STEPS:
-            found = _STEPS[name], cfg.get(_STEPS[name])
-        elif frame.f_code is Runner.__init__.__code__:
-            found = _ANY
+            hook = _owner(frame)
+            found = _find(cfg, dict(vars(hook), type=type(hook).__name__)) or found
+        elif step is not None:
+            found = (step, cfg.get(step)) if step else _ANY
     return found
 
 
@@ -124,7 +130,7 @@ def _find(cfg: Config, part: object, below: str = '') -> tuple[str, object] | No
 
     What MMEngine has made of a part, such as its attributes, may lack some of it and have more.
     """
-    candidates = [(path, node) for path, node in nodes(cfg._cfg_dict) if _likeness(node, part) > 0]
+    candidates = [(path, node) for path, node in nodes(dict(cfg.items())) if _likeness(node, part) > 0]
     inside = [candidate for candidate in candidates if below and candidate[0].startswith(f'{below}.')]
     if not candidates or (below and not inside and not isinstance(part, dict)):
         return None
@@ -142,9 +148,8 @@ def _likeness(node: object, part: object) -> int:
 
 
 def _sentence(path: str, part: object, frames: list[FrameType], error: Exception) -> str:
-    builders = [frame for frame in frames if frame.f_code is build_from_cfg.__code__]
-    if builders and builders[-1].f_locals.get('obj_cls', error) is None:
-        registry = builders[-1].f_locals['registry']
+    registry = next(filter(None, map(registry_that_lacks_it, reversed(frames))), None)
+    if registry is not None:
         return f'{path} has the type {part["type"]!r}, which is no {registry.name} that {registry.scope} knows'
     reason = _cut(' '.join(f'{type(error).__name__}{f": {error}" if str(error) else ""}'.split()))
     return f'{path} cannot be used: {reason}{_shown(part)}'

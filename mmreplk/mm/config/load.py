@@ -51,7 +51,7 @@ def load_config(path: str, overrides: dict | None = None, work_dir: str | None =
     cfg.work_dir = work_dir or cfg.get('work_dir') or f'./work_dirs/{Path(path).stem}'
     has_gpu = torch.cuda.is_available()
     if launcher == 'none' or not has_gpu:
-        replaced = _replace_sync_bn(cfg._cfg_dict)
+        replaced = sum(map(_replace_sync_bn, cfg.values()))
         if replaced and os.environ.get('RANK', '0') == '0':
             reason = 'there is one process' if has_gpu else 'there is no GPU'
             print_log(f'SyncBN is replaced by BN in {replaced} places of the config, since {reason}.', logger='current')

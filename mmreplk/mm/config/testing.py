@@ -24,7 +24,8 @@ def prepare_testing(cfg: Config,
         show_dir: The folder for pictures of predictions.
         wait_time: Seconds that each is shown.
         tta: Test-time augmentation.
-        out: Where predictions go: a folder for a segmentor, a ``.pkl`` file for a detector.
+        out: The folder for predictions: label maps of a segmentor, COCO's JSON of a detector; or a detector's ``.pkl``
+            file for the tools of MMDetection.
 
     Raises:
         InputError: If the config lacks what an option needs.
@@ -86,7 +87,11 @@ def _keep_predictions(cfg: Config, out: str, is_detection: bool) -> None:
     if not is_detection:
         cfg.test_evaluator.update(output_dir=out, keep_results=True)
         return
-    if not out.endswith(('.pkl', '.pickle')):
-        raise InputError(f'--out must end in .pkl or .pickle for a detector, got {out!r}')
     evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
-    cfg.test_evaluator = [*evaluators, dict(type='DumpDetResults', out_file_path=out)]
+    if out.endswith(('.pkl', '.pickle')):
+        cfg.test_evaluator = [*evaluators, dict(type='DumpDetResults', out_file_path=out)]
+        return
+    writers = [evaluator for evaluator in evaluators if evaluator['type'] == 'CocoMetric']
+    if not writers:
+        raise InputError(f'--out {out!r}: only CocoMetric writes a folder; name a .pkl file for another evaluator')
+    writers[0].outfile_prefix = f'{out}/predictions'

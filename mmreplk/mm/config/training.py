@@ -5,6 +5,7 @@ from mmengine.config import Config
 
 from ...errors import InputError
 from ..checkpoints import find_resumable
+from ..processes import decided_by_first, join_processes
 
 
 def prepare_training(cfg: Config, amp: bool = False, auto_scale_lr: bool = False, resume: str | None = None) -> None:
@@ -34,5 +35,7 @@ def prepare_training(cfg: Config, amp: bool = False, auto_scale_lr: bool = False
         cfg.resume = True
         cfg.load_from = None if resume == 'auto' else resume
     if cfg.get('resume') and not cfg.get('load_from'):
-        cfg.load_from = find_resumable(cfg.work_dir)
+        join_processes(cfg)
+        hook = cfg.get('default_hooks', {}).get('checkpoint') or {}
+        cfg.load_from = decided_by_first(lambda: find_resumable(cfg.work_dir, hook.get('out_dir')))
         cfg.resume = cfg.load_from is not None

@@ -9,6 +9,11 @@ class DatasetProxy(Dataset):
     def __init__(self, dataset: Dataset, **own: object):
         vars(self).update(own, _dataset=dataset)
 
+    @property
+    def wrapped(self) -> Dataset:
+        """The dataset behind."""
+        return self._dataset
+
     def __len__(self) -> int:
         return len(self._dataset)
 

@@ -5,7 +5,6 @@ on the number of workers and on everything that its worker has loaded since it w
 number ``n`` of the run is the same whoever loads it: after a restart, and with any number of workers or processes.
 """
 
-import copy
 import itertools
 import random
 from collections.abc import Iterator
@@ -13,10 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_dist_info
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
+from .loaders import at_their_beginning, with_data
 from .proxy import DatasetProxy
 
 # What keeps the seeds of the data apart from those of the model's iterations.
@@ -95,14 +94,8 @@ def seeded(loader: DataLoader, seed: int, start: int = 0, endless: bool = False)
         start: How many batches of this process to pass over, without loading them.
         endless: Whether the batches never end.
     """
-    sampler = loader.batch_sampler.sampler
-    if isinstance(sampler, InfiniteSampler):
-        # It goes on where it was, even for a new iterator, and OpenMMLab's loop has begun to draw from it.
-        sampler.indices = sampler._indices_of_rank()
-    loader = copy.copy(loader)
-    # A loader refuses new ones because of iterators that run: this one has none.
-    vars(loader).update(
-        dataset=SeededDataset(loader.dataset, seed),
-        batch_sampler=NumberedBatches(loader.batch_sampler, start, endless),
-        _iterator=None)
-    return loader
+    dataset, batches = loader.dataset, loader.batch_sampler
+    if isinstance(batches, NumberedBatches):  # of an earlier call of train()
+        dataset, batches = dataset.wrapped, batches.batches
+    return with_data(loader, SeededDataset(dataset, seed),
+                     NumberedBatches(at_their_beginning(batches), start, endless))

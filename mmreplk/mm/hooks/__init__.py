@@ -6,10 +6,11 @@ from .keep_sparsity_hook import KeepSparsityHook
 from .non_finite_hook import NonFiniteHook
 from .peak_memory_hook import PeakMemoryHook
 from .reparam_hook import ReparamHook
+from .resume_hook import ResumeHook
 from .safe_checkpoint_hook import SafeCheckpointHook
 from .strict_load_hook import StrictLoadHook
 
 __all__ = [
     'AccelerateHook', 'BackboneWeightsHook', 'CheckDataHook', 'ExactResumeHook', 'KeepSparsityHook', 'NonFiniteHook',
-    'PeakMemoryHook', 'ReparamHook', 'SafeCheckpointHook', 'StrictLoadHook'
+    'PeakMemoryHook', 'ReparamHook', 'ResumeHook', 'SafeCheckpointHook', 'StrictLoadHook'
 ]

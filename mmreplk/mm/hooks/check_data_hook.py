@@ -4,12 +4,14 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import IterableDataset
 
 from ..checks.dataset import without_images
 from ..checks.samples import CheckedDataset
+from ..data.loaders import with_data
+from ..internals import replace_data
 
 _HEADS = ('decode_head', 'auxiliary_head', 'bbox_head')
 
@@ -20,8 +22,7 @@ class CheckDataHook(Hook):
 
     Files that are missing or broken, image and label map of two sizes, labels out of range and boxes that are no
     numbers end a run with the names of the files, instead of a traceback without them, a device-side assertion, or
-    silence. Where MMEngine has begun to iterate before training does (OpenMMLab's, by iterations), training data are
-    checked only together with ``ExactResumeHook``, which begins again.
+    silence.
     """
 
     # Before ExactResumeHook, which numbers what the dataset is asked for.
@@ -29,25 +30,25 @@ class CheckDataHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Checks the data of training, its labels also against the classes that the model tells apart."""
-        _check(runner, runner.train_dataloader, _num_classes(runner.model))
+        _check(runner, runner.train_loop, _num_classes(runner.model))
 
     def before_val(self, runner: Runner) -> None:
         """Checks the data of validation."""
-        _check(runner, runner.val_dataloader)
+        _check(runner, runner.val_loop)
 
     def before_test(self, runner: Runner) -> None:
         """Checks the data of testing."""
-        _check(runner, runner.test_dataloader)
+        _check(runner, runner.test_loop)
 
 
-def _check(runner: Runner, loader: DataLoader, num_classes: int | None = None) -> None:
+def _check(runner: Runner, loop: BaseLoop, num_classes: int | None = None) -> None:
+    loader = loop.dataloader
     if isinstance(loader.dataset, (CheckedDataset, IterableDataset)):
         return
     if is_main_process():
         for sentence in without_images(loader.dataset):
             runner.logger.warning(f'CheckDataHook: {sentence}')
-    # A loader refuses another dataset because of iterators that run; this one has not begun.
-    vars(loader)['dataset'] = CheckedDataset(loader.dataset, num_classes)
+    replace_data(loop, with_data(loader, CheckedDataset(loader.dataset, num_classes)))
 
 
 def _num_classes(model: nn.Module) -> int | None:

@@ -1,12 +1,16 @@
 """Training that goes on after an interruption as if there had been none."""
 
+import bisect
+
 from mmengine.dist import get_dist_info
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader, IterableDataset
 
+from ...errors import InputError
 from ..data.seeded import MODEL, seed_generators, seeded
+from ..internals import accumulative_counts, has_own_seeds, is_resuming, replace_data
 
 
 @HOOKS.register_module()
@@ -20,6 +24,7 @@ class ExactResumeHook(Hook):
     evaluation that the interruption may have swallowed is made up for first.
 
     A resumption with another number of processes or another batch size goes on too, on other data, and says so.
+    Epochs go on at their beginning only, so checkpoints in their middle are refused before training.
     Transforms that remember earlier images (MMDetection's ``CachedMosaic``) or keep generators of their own are not
     covered.
     """
@@ -27,11 +32,18 @@ class ExactResumeHook(Hook):
     # After every other hook: CheckpointHook must be ready for the evaluation that is made up for.
     priority = 'LOWEST'
 
+    def __init__(self) -> None:
+        self._evaluating, self._evaluated = False, None
+
     def before_train(self, runner: Runner) -> None:
-        """Seeds the data, and validates if the checkpoint was saved right before a validation."""
+        """Seeds the data, and validates if the checkpoint was saved right before a validation.
+
+        Raises:
+            InputError: If epochs are to be resumed, or checkpoints of them to be saved, in their middle.
+        """
         loop, rank, self._batches = runner.train_loop, get_dist_info()[0], None
         # MMEngine seeds each process differently if asked; the order of the data must be common to all.
-        self._seed = runner.seed - rank * bool(runner._randomness_cfg.get('diff_rank_seed'))
+        self._seed = runner.seed - rank * has_own_seeds(runner)
         if not isinstance(loop, (IterBasedTrainLoop, EpochBasedTrainLoop)) or not _is_seedable(loop.dataloader):
             runner.logger.warning(f'ExactResumeHook: the data of {type(loop).__name__} are not seeded by iteration; '
                                   'a resumed run will see other data than an uninterrupted one.')
@@ -40,16 +52,17 @@ class ExactResumeHook(Hook):
         if hasattr(sampler, 'seed') and not _has_own_seed(runner):
             sampler.seed = self._seed  # it was built before MMEngine read the seed of the run that goes on
         is_iter_based = isinstance(loop, IterBasedTrainLoop)
-        loop.dataloader = seeded(loop.dataloader, self._seed, loop.iter if is_iter_based else 0, is_iter_based)
-        self._batches = loop.dataloader.batch_sampler
-        counts = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+        if not is_iter_based:
+            _refuse_parts_of_epochs(loop, runner)
+        loader = seeded(loop.dataloader, self._seed, loop.iter if is_iter_based else 0, is_iter_based)
+        replace_data(loop, loader, _ResumedBatches(loader, loop) if is_iter_based else None)
+        self._batches = loader.batch_sampler
+        counts = accumulative_counts(runner.optim_wrapper)
         if not is_iter_based and len(loop.dataloader) % counts:
             runner.logger.warning(f'ExactResumeHook: an epoch of {len(loop.dataloader)} batches ends between steps of '
                                   f'accumulative_counts={counts}; a run resumed after it lacks the gradients that had '
                                   'been accumulated.')
-        if is_iter_based:
-            loop.dataloader_iterator = _ResumedBatches(loop.dataloader, loop)
-        if _owes_validation(loop, runner):
+        if self._evaluated != runner.iter and _owes_validation(loop, runner):
             runner.logger.info(f'ExactResumeHook: validating at iteration {runner.iter}, before which the run may have '
                                'been interrupted.')
             runner.val_loop.run()
@@ -61,16 +74,30 @@ class ExactResumeHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
         """Seeds the generators of the model."""
+        self._evaluating = False
         seed_generators(self._seed, MODEL, get_dist_info()[0], runner.iter)
 
+    def before_val(self, runner: Runner) -> None:
+        """Notes that what is saved from now on has been evaluated."""
+        self._evaluating = True
+
+    def after_val(self, runner: Runner) -> None:
+        """Notes the end of an evaluation."""
+        self._evaluating = False
+
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Notes what the data of an iteration depend on besides the seed."""
-        checkpoint['meta']['drawn_by'] = _drawn_by(runner)
+        """Notes what the data of an iteration depend on besides the seed, and whether it has been evaluated.
+
+        Saved for being the best, a checkpoint holds what the evaluation did to schedules; a second one would do it
+        twice.
+        """
+        checkpoint['meta'].update(drawn_by=_drawn_by(runner), evaluated=runner.iter if self._evaluating else None)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Warns where a run goes on in another way."""
+        self._evaluating, self._evaluated = False, checkpoint.get('meta', {}).get('evaluated')
         before = checkpoint.get('meta', {}).get('drawn_by')
-        if runner._resume and before is not None and before != _drawn_by(runner):
+        if is_resuming(runner) and before is not None and before != _drawn_by(runner):
             runner.logger.warning(f'ExactResumeHook: the run was interrupted with {before} and goes on with '
                                   f'{_drawn_by(runner)}: not on the data that an uninterrupted run would see.')
 
@@ -115,6 +142,19 @@ def _drawn_by(runner: Runner) -> dict[str, int | None]:
 def _owes_validation(loop: IterBasedTrainLoop | EpochBasedTrainLoop, runner: Runner) -> bool:
     if runner.val_loop is None or loop.iter == 0:
         return False
-    loop._decide_current_val_interval()
     done, end = (loop.iter, loop.max_iters) if isinstance(loop, IterBasedTrainLoop) else (loop.epoch, loop.max_epochs)
-    return done >= loop.val_begin and (done % loop.val_interval == 0 or done == end)
+    interval = loop.dynamic_intervals[bisect.bisect(loop.dynamic_milestones, done + 1) - 1]
+    return done >= loop.val_begin and (done % interval == 0 or done == end)
+
+
+def _refuse_parts_of_epochs(loop: EpochBasedTrainLoop, runner: Runner) -> None:
+    batches = len(loop.dataloader)
+    if loop.iter % batches:
+        raise InputError(f'the checkpoint was saved after {loop.iter} iterations, in the middle of an epoch of '
+                         f'{batches}, and epochs go on at their beginning only. Name a checkpoint of a whole epoch, or '
+                         'remove ExactResumeHook from custom_hooks to begin the epoch again')
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook) and not hook.by_epoch and hook.interval % batches:
+            raise InputError(f'{type(hook).__name__} saves every {hook.interval} iterations, in the middle of epochs '
+                             f'of {batches}, from where ExactResumeHook cannot go on; set by_epoch=True in it, with an '
+                             'interval in epochs')

@@ -23,12 +23,12 @@ class NonFiniteHook(Hook):
 
     It looks before the backward pass and before the optimizer's step, so neither the weights nor any checkpoint ever
     hold what came of such a batch, and names the batch's files in ``non_finite.jsonl`` in the work dir and in its
-    message. Gradients that a loss scaler handles are left to it. Costs a norm over the gradients each step, and that
+    message. Gradients that a loss scaler handles are left to it. Costs the largest gradient each step, and that
     the host waits for the device.
 
     Args:
         action: ``'stop'`` to end the training; ``'skip'`` to leave the step out, put the running statistics of the
-            norms back and go on.
+            norms back in all processes, to where they were after the last step, and go on.
         max_skips: How many steps in a row may be left out.
 
     Raises:
@@ -41,7 +41,7 @@ class NonFiniteHook(Hook):
         if not isinstance(max_skips, int) or max_skips < 1:
             raise InputError(f'max_skips of NonFiniteHook must be a positive integer, got {max_skips!r}')
         self.action, self.max_skips = action, max_skips
-        self._skips, self._is_poisoned, self._inputs, self._buffers = 0, False, {}, []
+        self._skips, self._is_poisoned, self._inputs, self._buffers = 0, False, {}, None
 
     def before_train(self, runner: Runner) -> None:
         """Stands between the model and the optimizer, where MMEngine has no hook point."""
@@ -56,8 +56,8 @@ class NonFiniteHook(Hook):
         self._step, wrapper.step = wrapper.step, self._checked_step
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
-        """Keeps the running statistics of the norms, which a forward pass changes."""
-        if self.action == 'skip':
+        """Keeps the running statistics of the norms, which the forward passes to a step change."""
+        if self.action == 'skip' and self._buffers is None:
             self._buffers = [buffer.clone() for buffer in self._model.buffers()]
 
     def _keep_inputs(self, model: nn.Module, args: tuple, kwargs: dict) -> None:
@@ -78,8 +78,6 @@ class NonFiniteHook(Hook):
         self._update_params(loss * math.nan, *args, **kwargs)
         # Not before the backward pass, which wants the statistics as the forward pass left them.
         self._report(what, self._first_layer(), was_left_out=True)
-        for buffer, kept in zip(self._model.buffers(), self._buffers, strict=True):
-            buffer.copy_(kept)
 
     def _checked_step(self, **kwargs) -> None:
         scaler = getattr(self._runner.optim_wrapper, 'loss_scaler', None)
@@ -87,10 +85,17 @@ class NonFiniteHook(Hook):
         culprit = None if leaves_out else self._first_parameter()
         if culprit is not None and not self._is_poisoned:
             self._report(f'the gradient of {culprit} is not finite', was_left_out=not self._must_stop())
-        self._skips = self._skips + 1 if culprit is not None or self._is_poisoned else 0
-        self._is_poisoned = False
+        is_left_out = culprit is not None or self._is_poisoned
+        self._skips = self._skips + 1 if is_left_out else 0
+        if is_left_out and self._buffers is not None:
+            self._put_back(self._buffers)
+        self._is_poisoned, self._buffers = False, None
         if culprit is None:
             self._step(**kwargs)
+
+    def _put_back(self, buffers: list[Tensor]) -> None:
+        for buffer, kept in zip(self._model.buffers(), buffers, strict=True):
+            buffer.copy_(kept)
 
     def _must_stop(self) -> bool:
         return self.action == 'stop' or self._skips >= self.max_skips
@@ -100,8 +105,10 @@ class NonFiniteHook(Hook):
         named = [(name, p.grad) for name, p in self._model.named_parameters() if p.grad is not None]
         if not named:
             return None
-        is_finite = torch.stack(torch._foreach_norm([grad for _, grad in named])).isfinite()
-        return None if is_finite.all() else named[int(is_finite.logical_not().nonzero()[0])][0]
+        # The largest value of finite ones is finite; their sum of squares may not be.
+        if torch.nn.utils.get_total_norm([grad for _, grad in named], math.inf).isfinite():
+            return None
+        return next(name for name, grad in named if not grad.isfinite().all())
 
     def _first_layer(self) -> str:
         """Returns a sentence on where the numbers end, as far as one process can find out alone."""
@@ -115,7 +122,9 @@ class NonFiniteHook(Hook):
             with self._runner.optim_wrapper.optim_context(self._model):
                 self._model(**self._inputs)
 
+        before = [buffer.clone() for buffer in self._model.buffers()]
         found = first_non_finite(self._model, run)
+        self._put_back(before)
         if found is None:
             return ''
         where = f'The first numbers that are not finite come out of {found[0]} in {str(found[1])[6:]}'

@@ -7,12 +7,14 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import torch
-from mmengine.dist import broadcast
+from mmengine.dist import broadcast, get_dist_info
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import Runner, TestLoop, ValLoop
+from torch import Tensor, nn
 
 from ...merging import reparameterized
+from ..internals import built_loops
 
 
 @HOOKS.register_module()
@@ -23,7 +25,8 @@ class ReparamHook(Hook):
     state and ``state_dict()`` are the same bits before, during and after an evaluation. The random number generators
     are put back too: a run that validates has exactly the loss curve of one that does not. Works with ``EMAHook``,
     whose averaged weights are the ones merged, and under DistributedDataParallel, where all processes evaluate with the
-    running statistics of the first, which are the ones that are saved. Harmless where there is nothing to merge.
+    running statistics of the first, which are the ones that are saved, and train on with their own. Harmless where
+    there is nothing to merge.
 
     Args:
         fuse_bn: Also fold the BatchNorms of large-kernel networks and of MMCV's ``ConvModule`` in heads and necks.
@@ -38,12 +41,18 @@ class ReparamHook(Hook):
         self.fuse_bn = fuse_bn
         self.check = check
         self._evaluation = ExitStack()
+        self._own_buffers = _OwnBuffers()
         self._has_reported = False
 
     def before_run(self, runner: Runner) -> None:
-        """Makes the loops clean up even if an evaluation raises, for which MMEngine has no hook point."""
-        for loop in (runner._val_loop, runner._test_loop):
-            if isinstance(loop, BaseLoop):
+        """Makes the loops clean up even if an evaluation raises, for which MMEngine has no hook point.
+
+        Whoever catches that, or the Ctrl-C that ended it, may go on with the model.
+        """
+        if not any(hook is self._own_buffers for hook in runner.hooks):
+            runner.register_hook(self._own_buffers)
+        for loop in built_loops(runner):
+            if isinstance(loop, (ValLoop, TestLoop)) and not hasattr(loop.run, '__wrapped__'):
                 loop.run = self._closing(loop.run)
 
     def _closing(self, run: Callable) -> Callable:
@@ -58,8 +67,8 @@ class ReparamHook(Hook):
     def before_val_epoch(self, runner: Runner) -> None:
         """Puts the merged form in the place of the model."""
         self._evaluation.close()
-        for buffer in runner.model.buffers():  # without SyncBN they differ
-            broadcast(buffer)
+        self._own_buffers.replace(runner.model)
+        self._evaluation.callback(self._own_buffers.restore)
         self._evaluation.enter_context(_preserved_randomness())
         merged = self._evaluation.enter_context(reparameterized(runner.model, self.fuse_bn, self.check))
         if not self._has_reported:
@@ -72,6 +81,36 @@ class ReparamHook(Hook):
         self._evaluation.close()
 
     before_test_epoch = before_val_epoch
+    after_test_epoch = after_val_epoch
+
+
+class _OwnBuffers(Hook):
+    """Lets all processes evaluate with the buffers of the first, without SyncBN they differ, and puts theirs back."""
+
+    # Before EMAHook (NORMAL) swaps buffers too.
+    priority = 'HIGH'
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[Tensor, Tensor]] = []
+
+    def replace(self, model: nn.Module) -> None:
+        """Overwrites the buffers of all processes but the first."""
+        if get_dist_info()[1] == 1:
+            return
+        for buffer in model.buffers():
+            self._kept.append((buffer, buffer.clone()))
+            broadcast(buffer)
+
+    def restore(self) -> None:
+        """Puts the buffers back, if they have not been."""
+        for buffer, own in self._kept:
+            buffer.copy_(own)
+        self._kept.clear()
+
+    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        """Puts the buffers back."""
+        self.restore()
+
     after_test_epoch = after_val_epoch
 
 

@@ -3,10 +3,11 @@
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import HOOKS
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import Runner
 
 from ...errors import InputError
 from ...networks import LargeKernelBackbone
+from ..internals import checkpoint_of, is_resuming, is_training
 
 
 @HOOKS.register_module()
@@ -19,13 +20,13 @@ class StrictLoadHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compares names and shapes; InputError if a tensor of the model is missing or has another shape."""
-        is_fine_tuning = isinstance(runner._train_loop, BaseLoop) and not runner._resume
+        is_fine_tuning = is_training(runner) and not is_resuming(runner)
         if is_fine_tuning:
             return
         model = runner.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
-        source = runner._load_from or f'in {runner.work_dir}'
+        source = checkpoint_of(runner) or f'in {runner.work_dir}'
         weights = checkpoint.get('state_dict', checkpoint)
         given = {name.removeprefix('module.'): getattr(tensor, 'shape', ()) for name, tensor in weights.items()}
         resized = tuple(f'{name}.' for name, module in model.named_modules()

@@ -37,7 +37,9 @@ def _inherited(source: Path) -> dict:
     assigned = {target.id: node.value for node in ast.parse(source.read_text()).body if isinstance(node, ast.Assign)
                 for target in node.targets if isinstance(target, ast.Name)}  # yapf: disable
     bases = ast.literal_eval(assigned['_base_']) if '_base_' in assigned else []
-    paths = [str((source.parent / base).resolve()) for base in ([bases] if isinstance(bases, str) else bases)]
+    # Of an installed framework, 'mmseg::...', or beside the file.
+    paths = [base if '::' in base else str((source.parent / base).resolve())
+             for base in ([bases] if isinstance(bases, str) else bases)]  # yapf: disable
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, 'inherited.py')
         file.write_text(f'_base_ = {paths!r}')

@@ -59,8 +59,8 @@ def _summary(history: History, checkpoint: str | Path | None) -> str:
     steps = history.training['loss'][-1][0]
     rows = {
         'iterations': f'{steps}',
-        'time': f'{history.seconds / 60:.1f} minutes in {history.starts} start{"s" * (history.starts > 1)}, '
-                f'{np.median(_values(history.training["time"])):.3f} s an iteration (median)',
+        'time': f'{history.seconds / 60:.1f} minutes in {history.starts} start{"s" * (history.starts > 1)}'
+                f'{_pace(history.training)}',
         'memory': _memory(history.training),
         'checkpoint': escape(str(checkpoint)) if checkpoint else 'none was looked at',
     }  # yapf: disable
@@ -68,6 +68,10 @@ def _summary(history: History, checkpoint: str | Path | None) -> str:
         best = max(curve, key=lambda point: point[1])
         rows[escape(name)] = f'{curve[-1][1]:.4g} at the end, {best[1]:.4g} at best (iteration {best[0]})'
     return f'<dl>{"".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows.items())}</dl>'
+
+
+def _pace(training: dict[str, Curve]) -> str:
+    return f', {np.median(_values(training["time"])):.3f} s an iteration (median)' if 'time' in training else ''
 
 
 def _memory(training: dict[str, Curve]) -> str:
@@ -98,8 +102,10 @@ def _curves(history: History) -> str:
     metrics = _metrics(history.validation)
     if metrics:
         plots.append(plot(metrics, 'metrics of the validation'))
-    plots.append(plot(dict(lr=training['lr']), 'learning rate'))
-    plots.append(plot({name: training[name] for name in ('time', 'data_time')}, 'seconds an iteration'))
+    for names, title in ((['lr'], 'learning rate'), (['time', 'data_time'], 'seconds an iteration')):
+        own = {name: training[name] for name in names if name in training}  # each by a hook that may have been left out
+        if own:
+            plots.append(plot(own, title))
     return ''.join(f'<div>{svg}</div>' for svg in plots)
 
 

@@ -76,7 +76,8 @@ def test_testing_options_of_a_detector():
     (lambda: prepare_training(Config(dict()), auto_scale_lr=True), '--auto-scale-lr needs auto_scale_lr'),
     (lambda: prepare_testing(Config(dict()), 'x.pth', show_dir='x'), '--show and --show-dir need'),
     (lambda: prepare_testing(Config(dict(test_dataloader=dict(dataset={}))), 'x.pth', tta=True), '--tta needs'),
-    (lambda: prepare_testing(Config(dict(default_scope='mmdet')), 'x.pth', out='maps'), "end in .pkl.*got 'maps'"),
+    (lambda: prepare_testing(Config(dict(default_scope='mmdet', test_evaluator=dict(type='VOCMetric'))), 'x.pth',
+                             out='maps'), "--out 'maps': only CocoMetric writes a folder"),
 ])  # yapf: disable
 def test_what_does_not_fit_is_named(call, words):
     with pytest.raises(ValueError, match=words):

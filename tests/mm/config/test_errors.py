@@ -1,12 +1,12 @@
 import errno
 import logging
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS
+from mmengine.registry import DATASETS, HOOKS, MODELS
 from mmengine.runner import Runner
 from torch import nn
 
@@ -14,9 +14,7 @@ from mmreplk import InputError
 from mmreplk.cli import run
 from mmreplk.mm.config import config_errors
 from mmreplk.mm.config.errors import _find
-from tests.mm.hooks.toy import Noisy, Rising, Toy
-
-METRICS.register_module(module=Rising)
+from tests.mm.hooks.toy import Noisy, Toy
 
 
 @MODELS.register_module()
@@ -168,3 +166,31 @@ def test_the_log_keeps_the_traceback(cfg, tmp_path, capsys):
     assert printed.endswith(f' (the traceback is in {log})\n')
     assert 'in __init__\n    self.inner = MODELS.build(inner)' in log.read_text()
     logging.shutdown()
+
+
+MACHINE = [
+    torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB'), MemoryError(),
+    RuntimeError('CUDA error: device-side assert triggered'), RuntimeError('NCCL error in: ProcessGroupNCCL.cpp'),
+    RuntimeError('[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory: you tried to allocate'),
+    torch.distributed.DistBackendError('NCCL communicator was aborted'),
+    RuntimeError('[gloo/transport/tcp/pair.cc] Connection closed by peer'),
+]
+
+
+@pytest.mark.parametrize('error', [*MACHINE, RuntimeError('shapes do not fit')], ids=str)
+def test_what_the_machine_lacks_is_no_mistake_of_the_config(cfg, monkeypatch, error):
+    """Raised by PyTorch, called by code of the frameworks, in the first iteration."""
+
+    def fail(*args, **kwargs):
+        raise error
+
+    # Whose code a frame is, is read off the globals of its function.
+    fail = FunctionType(fail.__code__, dict(__name__='torch.autograd'), closure=fail.__closure__)
+    monkeypatch.setattr(torch.Tensor, 'backward', fail)
+    if error in MACHINE:
+        with pytest.raises(type(error)) as caught:
+            train(cfg)
+        assert caught.value is error
+    else:
+        with pytest.raises(InputError, match='optim_wrapper cannot be used: RuntimeError: shapes do not fit'):
+            train(cfg)

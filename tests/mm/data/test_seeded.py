@@ -7,6 +7,7 @@ from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from mmreplk.mm.data import seeded as module
+from mmreplk.mm.data.loaders import with_data
 from mmreplk.mm.data.seeded import Draw, NumberedBatches, SeededDataset, seed_generators, seeded
 
 
@@ -95,3 +96,49 @@ def test_seeds_are_mixed_from_the_whole_key():
     assert len({value for triple in drawn for value in triple}) == 12
     seed_generators(0, 1)
     assert drawn[1] == (random.random(), np.random.rand(), torch.rand(()).item())
+
+
+class ByParity(BatchSampler):
+    """Batches of odd or of even samples, as MMDetection makes them of upright and of wide pictures."""
+
+    def __init__(self, sampler, batch_size, drop_last=False):
+        super().__init__(sampler, batch_size, drop_last)
+        self._waiting = [], []
+
+    def __iter__(self):
+        for index in self.sampler:
+            waiting = self._waiting[index % 2]
+            waiting.append(index)
+            if len(waiting) == self.batch_size:
+                yield waiting[:]
+                del waiting[:]
+
+
+@pytest.mark.parametrize('batch_size', [2, 3])
+def test_what_was_drawn_before_leaves_nothing_behind(batch_size):
+    """OpenMMLab's loop by iterations has drawn from the batches before training begins."""
+
+    def loader():
+        batches = ByParity(InfiniteSampler(Noise(), seed=5), batch_size)
+        return DataLoader(Noise(), batch_sampler=batches, collate_fn=list)
+
+    expected = take(seeded(loader(), 7, endless=True), 6)
+    for drawn in (1, 2, 3):
+        begun = loader()
+        batches = iter(begun.batch_sampler)
+        for _ in range(drawn):
+            next(batches)
+        again = seeded(begun, 7, endless=True)
+        assert take(again, 6) == expected
+        assert take(seeded(again, 7, endless=True), 6) == expected
+
+
+def test_a_loader_of_other_data_is_as_it_was():
+    own = make_loader(3, workers=1, sampler=DefaultSampler, drop_last=True, persistent_workers=True, prefetch_factor=3)
+    other = with_data(own, SeededDataset(Noise(), 0))
+    for name in ('num_workers', 'batch_size', 'drop_last', 'persistent_workers', 'prefetch_factor', 'collate_fn'):
+        assert getattr(other, name) == getattr(own, name), name
+    single = with_data(DataLoader(Noise(), batch_size=None), Noise())
+    assert single.batch_size is None and next(iter(single))[0] == 0
+    of_batches = DataLoader(Noise(), batch_sampler=BatchSampler(range(10), 4, True), collate_fn=list)
+    assert [len(batch) for batch in with_data(of_batches, Noise())] == [4, 4]

@@ -5,11 +5,11 @@ import itertools
 
 import pytest
 import torch
-from mmengine.hooks import EMAHook
+from mmengine.hooks import CheckpointHook, EMAHook
 from mmengine.model import BaseModel
 from torch import nn
 
-from mmreplk import RepLKNet
+from mmreplk import InputError, RepLKNet
 from mmreplk.mm import ExactResumeHook
 from mmreplk.mm.checkpoints import find_resumable
 from mmreplk.weights import read_checkpoint
@@ -137,3 +137,35 @@ def test_accumulated_batches_make_the_steps_of_a_large_one(tmp_path):
     for name, tensor in states[0].items():
         torch.testing.assert_close(states[1][name], tensor, rtol=1e-9, atol=1e-9)
     assert (states[0]['head.bias'] - initial.head.bias).abs() > 1e-3
+
+
+PLATEAU = dict(type='ReduceOnPlateauLR', monitor='score', rule='less', patience=1, factor=.5, by_epoch=True)
+
+
+@pytest.mark.parametrize('at', [dict(iteration=8), dict(validation=8)], ids=['after the validation', 'before it'])
+def test_schedules_that_count_validations_count_each_once(tmp_path, at):
+    """Every evaluation is the best and saves a checkpoint again, which holds what it did to the schedule."""
+    options = dict(by_epoch=True, param_scheduler=PLATEAU, val_interval=1,
+                   checkpoint=dict(save_best='score', rule='greater'))  # yapf: disable
+    expected = train(make_runner(tmp_path / 'alone', ExactResumeHook(), **options))
+    resumed = train_with_interruption(tmp_path / 'killed', ExactResumeHook(), at=at, **options)
+    assert_same_bits(train(resumed), expected)
+    one, other = (read_checkpoint(tmp_path / run / 'epoch_6.pth') for run in ('alone', 'killed'))
+    assert one['optimizer']['param_groups'][0]['lr'] == other['optimizer']['param_groups'][0]['lr'] < 1e-2
+    for name in ('last_step', '_global_step', 'num_bad_epochs'):
+        assert one['param_schedulers'][0][name] == other['param_schedulers'][0][name], name
+
+
+def test_checkpoints_in_the_middle_of_an_epoch_are_refused_before_training(tmp_path):
+    runner = make_runner(tmp_path, ExactResumeHook(), by_epoch=True, checkpoint=dict(by_epoch=False, interval=3))
+    with pytest.raises(InputError, match=r'saves every 3 iterations, in the middle of epochs of 2, .*by_epoch=True'):
+        runner.train()
+    assert runner.iter == 0
+    make_runner(tmp_path, ExactResumeHook(), by_epoch=True, checkpoint=dict(by_epoch=False, interval=4), end=2).train()
+
+
+def test_an_epoch_does_not_go_on_in_its_middle(tmp_path):
+    make_runner(tmp_path, CheckpointHook(3, by_epoch=False), by_epoch=True, end=2).train()
+    runner = make_runner(tmp_path, ExactResumeHook(), by_epoch=True, resume=True, load_from=f'{tmp_path}/iter_3.pth')
+    with pytest.raises(InputError, match='saved after 3 iterations, in the middle of an epoch of 2'):
+        runner.train()

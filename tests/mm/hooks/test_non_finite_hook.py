@@ -10,9 +10,12 @@ from torch import nn
 from mmreplk import InputError, ReparamLargeKernelConv
 from mmreplk.mm import CPUAmpOptimWrapper, NonFiniteHook
 from mmreplk.mm.hooks.non_finite_hook import first_non_finite
+from mmreplk.mm.processes import join_processes
+from mmreplk.mm.runner import build_runner
 from mmreplk.weights import read_checkpoint
 from tests.conftest import assert_same_bits, copied_state
-from tests.mm.hooks.toy import Toy, make_runner
+from tests.mm.hooks.toy import Toy, make_runner, toy_config
+from tests.mm.processes import in_two_processes
 
 AMP = dict(type=CPUAmpOptimWrapper, dtype='float16', optimizer=dict(type='AdamW', lr=1e-2))
 
@@ -146,3 +149,66 @@ def test_training_again_with_the_same_runner(tmp_path):
 def test_arguments(arguments):
     with pytest.raises(InputError, match='of NonFiniteHook must be'):
         NonFiniteHook(**arguments)
+
+
+class Gradients(Hook):
+    """Keeps the gradients of an iteration, which MMEngine drops after the step."""
+
+    def before_train(self, runner):
+        step = runner.optim_wrapper.step
+
+        def keeping(**kwargs):
+            self.kept = torch.cat([p.grad.flatten() for p in runner.model.parameters()])
+            step(**kwargs)
+
+        runner.optim_wrapper.step = keeping
+
+
+class LargeGradient(Toy):
+    """The loss and its gradients are finite, the sum of their squares is not."""
+
+    def forward(self, *args, **kwargs):
+        out = super().forward(*args, **kwargs)
+        if kwargs.get('mode') == 'loss':
+            out['loss'] = out['loss'] * 1e25
+        return out
+
+
+def test_large_gradients_are_numbers(tmp_path):
+    gradients = Gradients()
+    runner = make_runner(tmp_path, gradients, NonFiniteHook(), model=LargeGradient())
+    runner.train()
+    assert runner.iter == 6 and not (tmp_path / 'non_finite.jsonl').exists()
+    assert gradients.kept.isfinite().all() and not gradients.kept.norm().isfinite()
+
+
+def test_statistics_go_back_to_the_last_step_where_gradients_alone_are_no_numbers(tmp_path):
+    before, after, model = Before(2), Before(3), InfiniteGradient(poisoned=[2], poison=1.0)
+    make_runner(tmp_path, NonFiniteHook('skip'), before, after, model=model).train()
+    assert_same_bits(after.state, before.state)
+
+
+def train_in_one_of_two(work_dir, wrapper):
+    """Poisons the third batch of the first process alone, and returns what the second has before and after it."""
+    cfg = toy_config(work_dir)
+    cfg.launcher = 'pytorch'
+    join_processes(cfg)
+    model = dict(type='Toy', poisoned=[3] if torch.distributed.get_rank() == 0 else [])
+    cfg.update(model=model, optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-2), **wrapper))
+    runner, before, after = build_runner(cfg), Before(3), Before(5)
+    for hook in (NonFiniteHook('skip'), before, after):
+        runner.register_hook(hook)
+    runner.train()
+    return before.state, after.state
+
+
+@pytest.mark.parametrize('counts', [1, 2])
+def test_all_processes_leave_a_step_out_together(tmp_path, counts):
+    """With one iteration a step, the fourth is an ordinary one; with two, it is left out with the third."""
+    states = in_two_processes(train_in_one_of_two, str(tmp_path), dict(accumulative_counts=counts))
+    for before, after in states:
+        assert all(tensor.isfinite().all() for tensor in after.values())
+        assert torch.equal(before['module.head.weight'], after['module.head.weight']) == (counts == 2)
+        if counts == 2:
+            assert_same_bits(after, before)
+    assert torch.equal(states[0][1]['module.head.weight'], states[1][1]['module.head.weight'])

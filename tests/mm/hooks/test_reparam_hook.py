@@ -17,6 +17,7 @@ from mmreplk import InputError, RepLKNet, merging
 from mmreplk.mm import ReparamHook
 from mmreplk.weights import read_checkpoint
 from tests.conftest import assert_same_bits, copied_state
+from tests.mm.processes import in_two_processes
 
 
 class Pictures(Dataset):
@@ -244,3 +245,54 @@ def test_check_stops_with_the_figure(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r'merged form of RepLKNet differs by \d.*e-\d+ of the largest value'):
         runner.train()
     assert not is_merged(runner.model.backbone)
+
+
+class Buffers(Hook):
+    """Keeps the buffers of this process before, in and after an evaluation."""
+    priority = 'LOWEST'
+
+    def _keep(self, when, runner):
+        setattr(self, when, [buffer.clone() for buffer in runner.model.buffers()])
+
+    def before_val(self, runner):
+        self._keep('before', runner)
+
+    def before_val_iter(self, runner, *args, **kwargs):
+        self._keep('during', runner)
+
+    def after_run(self, runner):
+        self._keep('after', runner)
+
+
+class Shift(Hook):
+    """Gives each process other running statistics, as BatchNorms without SyncBN do."""
+    priority = 'VERY_HIGH'
+
+    def before_val(self, runner):
+        for buffer in runner.model.buffers():
+            buffer += runner.rank
+
+
+def evaluate_in_two(work_dir, averaged, fails):
+    torch.distributed.init_process_group('gloo')
+    buffers = Buffers()
+    wrapper = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
+    runner = make_runner(work_dir, ReparamHook(), Shift(), buffers, *averaged, max_iters=2,
+                         metric=Fails() if fails else None, launcher='pytorch', cfg=dict(model_wrapper_cfg=wrapper))
+    try:
+        runner.train()
+    except ZeroDivisionError:
+        buffers.after_run(runner)
+    return vars(buffers)
+
+
+@pytest.mark.parametrize(('averaged', 'fails'), [
+    ([], False), ([dict(type='EMAHook', update_buffers=True)], False), ([], True)
+], ids=['plain', 'averaged', 'fails'])  # yapf: disable
+def test_the_other_processes_get_their_own_statistics_back(tmp_path, averaged, fails):
+    first, second = in_two_processes(evaluate_in_two, str(tmp_path), averaged, fails)
+    assert not all(torch.equal(a, b) for a, b in zip(first['before'], second['before'], strict=True)), 'they differ'
+    assert all(torch.equal(a, b) for a, b in zip(first['during'], second['during'], strict=True))
+    for own in (first, second):
+        for before, after in zip(own['before'], own['after'], strict=True):
+            assert torch.equal(before, after), (before, after)

@@ -1,6 +1,12 @@
-import pytest
+import multiprocessing
+import os
 
+import pytest
+import torch
+
+from mmreplk.io import write_whole
 from mmreplk.mm import AtomicLocalBackend
+from mmreplk.mm.checkpoints import find_resumable
 from mmreplk.weights import is_whole
 from tests.mm.hooks.toy import Interrupted, make_runner
 
@@ -42,3 +48,70 @@ def test_what_a_killed_run_left_is_cleared_away(tmp_path):
     (tmp_path / 'mine.part').write_text('not a checkpoint')
     make_runner(tmp_path).train()
     assert [path.name for path in tmp_path.glob('*.part')] == ['mine.part']
+
+
+BEST = dict(save_best='score', rule='greater')
+
+
+@pytest.mark.parametrize('moment', ['iter_6.pth', 'best_score_iter_6.pth'])
+def test_what_a_killed_run_had_still_to_remove_is_removed_when_it_goes_on(tmp_path, monkeypatch, moment):
+    """Killed between the saving of a checkpoint and the removal of those that it outdates."""
+    put, saved = AtomicLocalBackend.put, []
+
+    def killed_after(self, obj, filepath):
+        put(self, obj, filepath)
+        saved.append(os.path.basename(filepath))
+        if moment in saved and saved[-1] == 'iter_6.pth':
+            raise Interrupted
+
+    with monkeypatch.context() as killing:
+        killing.setattr(AtomicLocalBackend, 'put', killed_after)
+        with pytest.raises(Interrupted):
+            make_runner(tmp_path, end=8, checkpoint=BEST).train()
+    assert {'iter_2.pth', 'best_score_iter_4.pth'} & {*names(tmp_path)}
+    make_runner(tmp_path, end=8, checkpoint=BEST, resume=True, load_from=find_resumable(str(tmp_path))).train()
+    assert names(tmp_path) == ['best_score_iter_8.pth', 'iter_6.pth', 'iter_8.pth']
+
+
+def test_a_checkpoint_has_nothing_removed_elsewhere(tmp_path, capfd):
+    make_runner(tmp_path / 'run', end=8, checkpoint=BEST).train()
+    path, mine = tmp_path / 'run/iter_6.pth', tmp_path / 'mine'
+    mine.mkdir()
+    for name in ('iter_1.pth', 'thesis.txt'):
+        (mine / name).write_text('mine')
+    (tmp_path / 'run/notes.pth').write_text('mine')
+    saved = torch.load(path, weights_only=False)
+    saved['message_hub']['runtime_info'].update(
+        best_ckpt=str(mine), keep_ckpt_ids=['../../mine/thesis.txt/../iter_1', '/../../mine/iter_1', 1, 2, 3])
+    saved['meta']['outdated'] = ['../mine/iter_1.pth', 'notes.pth', str(mine / 'thesis.txt'), 5]
+    torch.save(saved, path)
+    make_runner(tmp_path / 'run', end=8, checkpoint=BEST, resume=True, load_from=str(path)).train()
+    assert sorted(os.listdir(mine)) == ['iter_1.pth', 'thesis.txt'] and (tmp_path / 'run/notes.pth').exists()
+    assert f'{mine}, which the checkpoint calls outdated, is not in' in capfd.readouterr().out
+
+
+def write_slowly(path, begun, go_on):
+    fsync = os.fsync
+
+    def slow(descriptor):
+        begun.set()
+        go_on.wait(60)
+        fsync(descriptor)
+
+    os.fsync = slow
+    write_whole(b'whole', path)
+
+
+def test_what_another_run_is_writing_stays(tmp_path):
+    fork = multiprocessing.get_context('fork')
+    begun, go_on = fork.Event(), fork.Event()
+    other = fork.Process(target=write_slowly, args=(tmp_path / 'iter_99.pth', begun, go_on))
+    other.start()
+    assert begun.wait(60)
+    try:
+        make_runner(tmp_path, end=2).train()
+        assert len(list(tmp_path.glob('iter_99.pth*.part'))) == 1
+    finally:
+        go_on.set()
+        other.join()
+    assert (tmp_path / 'iter_99.pth').read_bytes() == b'whole' and not list(tmp_path.glob('*.part'))

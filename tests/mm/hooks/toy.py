@@ -5,15 +5,18 @@ import uuid
 
 import numpy as np
 import torch
+from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
+from mmengine.registry import DATASETS, METRICS, MODELS
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from torch import nn
 from torch.utils.data import Dataset
 
 
+@DATASETS.register_module()
 class Noisy(Dataset):
     """Eight constant inputs with noise from all generators that transforms use."""
 
@@ -26,6 +29,7 @@ class Noisy(Dataset):
                     data_samples=BaseDataElement(metainfo=dict(img_path=f'{index}.png')))  # yapf: disable
 
 
+@MODELS.register_module()
 class Toy(BaseModel):
     """Dropout, a BatchNorm and a Linear; the loss becomes ``poison`` in the iterations of ``poisoned`` (from 1)."""
 
@@ -44,6 +48,7 @@ class Toy(BaseModel):
         return dict(loss=self.head(nn.functional.dropout(self.norm(x))).square().mean())
 
 
+@METRICS.register_module()
 class Rising(BaseMetric):
     """A metric that rises with every evaluation, so that each is the best."""
 
@@ -85,26 +90,24 @@ class DataSeen(Hook):
         self.inputs[runner.iter] = torch.stack(data_batch['inputs'])
 
 
-def make_runner(work_dir, *hooks, model=None, by_epoch=False, end=6, val_interval=2, seed=3, checkpoint=None,
-                optim_wrapper=None, **options):  # yapf: disable
-    """Returns a runner over the toy: checkpoints every second iteration or every epoch, of two batches each."""
-    torch.manual_seed(11)
+def toy_options(work_dir, by_epoch=False, end=6, val_interval=2, seed=3, checkpoint=None):
+    """Returns what a runner over the toy is told: checkpoints every second iteration or every epoch, of two batches."""
     unit = 'epochs' if by_epoch else 'iters'
-    return Runner(
-        model=model or Toy(),
+    return dict(
+        model=dict(type='Toy'),
         work_dir=str(work_dir),
         train_dataloader=dict(
-            num_workers=0, dataset=Noisy(), batch_size=4,
+            num_workers=0, dataset=dict(type='Noisy'), batch_size=4,
             sampler=dict(type='DefaultSampler' if by_epoch else 'InfiniteSampler', shuffle=True)),
         train_cfg={'type': 'EpochBasedTrainLoop' if by_epoch else 'IterBasedTrainLoop', f'max_{unit}': end,
                    'val_interval': val_interval},
-        optim_wrapper=optim_wrapper or dict(optimizer=dict(type='AdamW', lr=1e-2)),
+        optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-2)),
         val_dataloader=dict(
-            num_workers=0, dataset=Noisy(), batch_size=4, sampler=dict(type='DefaultSampler', shuffle=False)),
+            num_workers=0, dataset=dict(type='Noisy'), batch_size=4,
+            sampler=dict(type='DefaultSampler', shuffle=False)),
         val_cfg=dict(type='ValLoop'),
-        val_evaluator=[Rising()],
+        val_evaluator=[dict(type='Rising')],
         param_scheduler=dict(type='PolyLR', by_epoch=by_epoch, end=end),
-        custom_hooks=list(hooks),
         default_hooks=dict(
             logger=dict(type='LoggerHook', log_metric_by_epoch=False),
             checkpoint=dict(dict(type='SafeCheckpointHook', by_epoch=by_epoch, interval=1 if by_epoch else 2,
@@ -113,5 +116,20 @@ def make_runner(work_dir, *hooks, model=None, by_epoch=False, end=6, val_interva
         log_processor=dict(by_epoch=by_epoch),
         randomness=dict(seed=seed),
         default_scope='mmengine',
-        experiment_name=uuid.uuid4().hex,
-        **options)  # yapf: disable
+        experiment_name=f'toy{uuid.uuid4().hex}')  # yapf: disable
+
+
+def toy_config(work_dir, **options):
+    """Returns :func:`toy_options` as the config of a run."""
+    return Config(dict(toy_options(work_dir, **options), launcher='none'))
+
+
+def make_runner(work_dir, *hooks, model=None, optim_wrapper=None, by_epoch=False, end=6, val_interval=2, seed=3,
+                checkpoint=None, **options):  # yapf: disable
+    """Returns a runner over the toy, as :func:`toy_options` describe it with ``options`` in the place of theirs."""
+    torch.manual_seed(11)
+    given = toy_options(work_dir, by_epoch, end, val_interval, seed, checkpoint)
+    given.update(model=model or Toy(), custom_hooks=list(hooks), **options)
+    if optim_wrapper is not None:
+        given.update(optim_wrapper=optim_wrapper)
+    return Runner(**given)

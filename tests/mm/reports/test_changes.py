@@ -1,3 +1,4 @@
+import pytest
 from mmengine.config import Config
 
 from mmreplk.mm.reports import config_changes
@@ -16,3 +17,12 @@ def test_what_a_config_and_the_command_line_change(tmp_path):
 def test_a_config_that_inherits_nothing(tmp_path):
     (tmp_path / 'alone.py').write_text('a = 1')
     assert config_changes(Config(dict(a=1)), tmp_path / 'alone.py') == [('a', '(absent)', '1')]
+
+
+@pytest.mark.parametrize('other', ['', ", 'base.py'"], ids=['alone', 'beside a file'])
+def test_a_config_that_inherits_of_a_framework(tmp_path, other):
+    (tmp_path / 'base.py').write_text('mine = 1')
+    leaf = tmp_path / 'leaf.py'
+    leaf.write_text(f"_base_ = ['mmdet::_base_/schedules/schedule_1x.py'{other}]\ntrain_cfg = dict(max_epochs=7)")
+    assert [tuple(change) for change in config_changes(Config.fromfile(leaf), leaf)] == [
+        ('train_cfg.max_epochs', '12', '7')]  # yapf: disable

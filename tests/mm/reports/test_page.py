@@ -3,6 +3,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from mmreplk.mm.reports import Examples, History, write_page
 from mmreplk.mm.reports.changes import Change
@@ -54,3 +55,14 @@ def test_a_page_of_curves_alone(tmp_path):
     write_page(tmp_path / 'report.html', HISTORY, None, None, None)
     text = (tmp_path / 'report.html').read_text()
     assert 'Class by class' not in text and '--config names it' in text
+
+
+@pytest.mark.parametrize('missing', [
+    ['lr'], ['time', 'data_time'], ['data_time'], ['lr', 'time', 'data_time', 'peak_rss'],
+], ids=' '.join)  # yapf: disable
+def test_a_page_of_a_log_that_lacks_what_a_hook_would_write(tmp_path, missing):
+    training = {name: curve for name, curve in HISTORY.training.items() if name not in missing}
+    write_page(tmp_path / 'report.html', HISTORY._replace(training=training), None, None, None)
+    text = (tmp_path / 'report.html').read_text()
+    gone = ('lr' in missing) + {'time', 'data_time'}.issubset(missing)
+    assert text.count('<svg') == 4 - gone and ('(median)' in text) == ('time' not in missing)

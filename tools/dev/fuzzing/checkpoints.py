@@ -11,7 +11,7 @@ import torch
 from mmreplk.mm.data import make_mini_ade20k
 
 from . import files
-from .hostile import forged_array, forged_tensor, hide, nested, read_members, write_members
+from .hostile import forged_array, forged_tensor, hide, hostile_text, nested, read_members, write_members
 from .sandbox import HARMLESS, SILENT, UNKNOWABLE, WARNED, Case, Sandbox
 from .segmentation import CONFIG, SMALL, roots, workers
 
@@ -220,6 +220,8 @@ def damages(box: Sandbox) -> dict[str, tuple[Callable[[Path, Random], None], str
         'hostile in its description': hide(box.marker, 'meta'),
         'hostile in the log history': hide(box.marker, 'message_hub'),
         'hostile in the optimizer': hide(box.marker, 'optimizer'),
+        'a program for every text': contents(hostile_text(box.marker, True)),
+        'no program for every text': contents(hostile_text(box.marker, False)),
         'forged tensor': forged_tensor,
         'forged array': forged_array,
         'nested': nested,

@@ -73,6 +73,27 @@ def hide(marker: Path, place: str | None) -> Callable[[Path, Random], None]:
     return damage
 
 
+def hostile_text(marker: Path, is_program: bool) -> Callable[[dict, Random], None]:
+    """Returns what puts one text into the place of every text, and where MMEngine has looked for configs.
+
+    As a program it makes a folder, ``marker``; else it can be no program.
+    """
+    text = f'__import__("os").mkdir({str(marker)!r})' if is_program else f'{str(marker)!r} is no program ('
+
+    def put(node: dict) -> None:
+        for key, value in node.items():
+            if isinstance(value, dict):
+                put(value)
+            elif isinstance(value, str):
+                node[key] = text
+
+    def damage(saved: dict, rng: Random) -> None:
+        saved['meta'].update(dict.fromkeys(('config', 'cfg', 'filename'), ''))
+        put(saved)
+
+    return damage
+
+
 class Storage:
     """Is pickled as PyTorch's reference to a tensor's numbers."""
 

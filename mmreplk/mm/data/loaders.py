@@ -1,0 +1,47 @@
+"""Loaders of data that are built anew, since one that exists refuses other data."""
+
+import inspect
+
+from mmengine.dataset import InfiniteSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset
+
+# What a loader is told besides what it loads.
+_OPTIONS = ('num_workers', 'collate_fn', 'pin_memory', 'timeout', 'worker_init_fn', 'multiprocessing_context',
+            'generator', 'prefetch_factor', 'persistent_workers', 'in_order')  # yapf: disable
+
+
+def with_data(loader: DataLoader, dataset: Dataset, batch_sampler: BatchSampler | None = None) -> DataLoader:
+    """Returns a loader as ``loader`` is, of another dataset, at its beginning.
+
+    Args:
+        loader: Is not to be used any more.
+        dataset: What to load from.
+        batch_sampler: Draws the batches; None for what draws those of ``loader``.
+    """
+    options = {name: getattr(loader, name) for name in _OPTIONS if hasattr(loader, name)}
+    if batch_sampler is not None:
+        options.update(batch_sampler=batch_sampler)
+    elif loader.batch_sampler is not None and loader.batch_size is None:
+        options.update(batch_sampler=loader.batch_sampler)
+    else:
+        options.update(batch_size=loader.batch_size, sampler=loader.sampler)
+        if loader.batch_size is not None:
+            options.update(drop_last=loader.drop_last)
+    return DataLoader(dataset, **options)
+
+
+def at_their_beginning(batches: BatchSampler) -> BatchSampler:
+    """Returns batches that have not been drawn from: those of an ``InfiniteSampler`` go on where they were otherwise.
+
+    OpenMMLab's loop by iterations draws from them before training begins, and MMDetection's batches by aspect ratio
+    keep what they have not handed out.
+    """
+    if not isinstance(batches.sampler, InfiniteSampler):
+        return batches
+    return _anew(batches, sampler=_anew(batches.sampler))
+
+
+def _anew(thing: object, **changed: object) -> object:
+    """Builds ``thing`` again from its attributes that have the names of its arguments."""
+    arguments = inspect.signature(type(thing)).parameters
+    return type(thing)(**({name: getattr(thing, name) for name in arguments if hasattr(thing, name)} | changed))

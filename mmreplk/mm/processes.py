@@ -1,0 +1,40 @@
+"""The processes of a run, before MMEngine's runner has started them."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import broadcast_object_list, init_dist, is_distributed, is_main_process
+from mmengine.utils.dl_utils import set_multi_processing
+
+T = TypeVar('T')
+
+
+def join_processes(cfg: Config) -> None:
+    """Makes this process one of the group that ``cfg.launcher`` has started, as the runner would do later.
+
+    Without GPUs, where the runner would choose one for each process, they talk by gloo.
+    """
+    if cfg.get('launcher', 'none') == 'none' or is_distributed():
+        return
+    if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
+        torch.distributed.init_process_group('gloo')
+        return
+    env = cfg.get('env_cfg') or {}
+    set_multi_processing(**env.get('mp_cfg') or {}, distributed=True)  # before the group, which has a choice of its own
+    init_dist(cfg.launcher, **env.get('dist_cfg') or {})
+
+
+def decided_by_first(decide: Callable[[], T]) -> T:
+    """Calls ``decide`` in the first process; returns what it returned in all of them, or raises what it raised."""
+    said: list = [None, None]
+    if is_main_process():
+        try:
+            said[0] = decide()
+        except Exception as error:
+            said[1] = error
+    broadcast_object_list(said)
+    if said[1] is not None:
+        raise said[1]
+    return said[0]
