@@ -30,11 +30,12 @@ BELOW = {
     'pictures': {*_ABOVE_NETWORKS, 'pictures'},
 }
 # Of the upper storey, in which everything may import what is below it.
-_MM_BASE = {'required', 'logs', 'checkpoints', 'backbones'}
+_MM_BASE = {'required', 'kinds', 'logs', 'checkpoints', 'backbones'}
 _MM_MIDDLE = {*_MM_BASE, 'data', 'checks', 'config', 'optim', 'building', 'runner', 'hooks'}
 MM = {
     'required': set(),
     'logs': set(),
+    'kinds': set(),
     'backbones': set(),
     'mobilenet_v2': {'backbones'},
     'conv_module': set(),
@@ -45,6 +46,7 @@ MM = {
     'optim': {'optim'},
     'building': {*_MM_BASE, 'config', 'building'},
     'runner': _MM_BASE,
+    'rehearsal': {*_MM_BASE, 'config', 'runner'},
     'hooks': {*_MM_BASE, 'data', 'checks', 'hooks'},
     'inference': {*_MM_MIDDLE, 'inference'},
     'benchmarks': {*_MM_MIDDLE, 'benchmarks'},

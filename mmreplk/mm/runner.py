@@ -7,6 +7,7 @@ from mmengine.runner import BaseLoop, Runner
 from mmengine.utils import ManagerMixin
 
 from ..errors import InputError
+from .kinds import kind_of
 
 SHARDING = ('FSDPStrategy', 'DeepSpeedStrategy', 'ColossalAIStrategy', 'MMFullyShardedDataParallel')
 
@@ -18,13 +19,14 @@ def build_runner(cfg: Config) -> Runner:
         InputError: If it would shard the parameters over the processes.
     """
     for key in ('strategy', 'model_wrapper_cfg'):
-        kind = (cfg.get(key) or {}).get('type')
+        kind = kind_of(cfg.get(key))
         if kind in SHARDING:
             raise InputError(f'{key} {kind!r} shards the parameters over the processes, where merging kernels and '
                              f'checking gradients need whole ones; train without {key}, by DistributedDataParallel')
     if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
         # MMEngine would start the processes by choosing a GPU for each, and wrap the model for one.
-        torch.distributed.init_process_group('gloo')
+        if not torch.distributed.is_initialized():
+            torch.distributed.init_process_group('gloo')
         cfg.setdefault(
             'model_wrapper_cfg',
             dict(
