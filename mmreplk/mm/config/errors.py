@@ -14,6 +14,7 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 
 from ...errors import InputError
 from ..checks.values import nodes
+from ..kinds import kind_of
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 # Which part of a config each step of Runner reads.
@@ -135,7 +136,7 @@ def _likeness(node: object, part: object) -> int:
     """Returns how much of ``part`` a node has, 0 if it is something else."""
     if not isinstance(node, dict) or not isinstance(part, dict):
         return int(type(node) is type(part) and node == part)
-    if node.get('type') != part.get('type'):
+    if kind_of(node) != kind_of(part):
         return 0
     # Attributes of an object may be tensors, which equal nothing.
     return sum(key in part and type(part[key]) is type(value) and part[key] == value for key, value in node.items())
@@ -157,7 +158,7 @@ def _shown(part: object) -> str:
     if not isinstance(part, dict):
         return f'. It is {_cut(repr(part))}'
     short = [f'{key}={value!r}' for key, value in part.items() if key != 'type' and len(repr(value)) <= _SHORT]
-    what = str(part.get('type', '')) + (f' with {_cut(", ".join(short))}' if short else '')
+    what = kind_of(part) + (f' with {_cut(", ".join(short))}' if short else '')
     return f'. It is {what.strip()}' if what else ''
 
 

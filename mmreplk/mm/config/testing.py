@@ -6,6 +6,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
 from ...errors import InputError
+from ..kinds import kind_of, listed_parts
 
 
 def prepare_testing(cfg: Config,
@@ -32,7 +33,7 @@ def prepare_testing(cfg: Config,
     is_detection = cfg.get('default_scope') == 'mmdet'
     cfg.load_from, cfg.resume = checkpoint, False
     hooks = cfg.setdefault('custom_hooks', [])
-    if not any(hook['type'] == 'StrictLoadHook' for hook in hooks):
+    if not any(kind_of(hook) == 'StrictLoadHook' for hook in hooks):
         hooks.append(dict(type='StrictLoadHook'))
     if show or show_dir:
         hook = cfg.get('default_hooks', {}).get('visualization')
@@ -76,8 +77,8 @@ def _leave_masks_out(cfg: Config) -> None:
     if not roi_head.get('mask_head'):
         return
     roi_head.update(mask_head=None, mask_roi_extractor=None)
-    for evaluator in cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]:
-        if evaluator['type'] == 'CocoMetric':
+    for evaluator in listed_parts(cfg.test_evaluator):
+        if kind_of(evaluator) == 'CocoMetric':
             evaluator.metric = 'bbox'
     print_log('--tta: masks are left out, since MMDetection merges only boxes over several views.', logger='current')
 
@@ -88,5 +89,4 @@ def _keep_predictions(cfg: Config, out: str, is_detection: bool) -> None:
         return
     if not out.endswith(('.pkl', '.pickle')):
         raise InputError(f'--out must end in .pkl or .pickle for a detector, got {out!r}')
-    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
-    cfg.test_evaluator = [*evaluators, dict(type='DumpDetResults', out_file_path=out)]
+    cfg.test_evaluator = [*listed_parts(cfg.test_evaluator), dict(type='DumpDetResults', out_file_path=out)]

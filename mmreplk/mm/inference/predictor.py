@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.infer import BaseInferencer
-from mmengine.registry import init_default_scope
+from mmengine.registry import TRANSFORMS, init_default_scope
 from torch import nn
 
 from ...errors import InputError
@@ -19,6 +19,7 @@ from ...weights.conversion import load_whole
 from ...weights.files import read_checkpoint
 from ..building import adapt_backbone
 from ..config.errors import config_errors
+from ..kinds import kind_of
 from . import sliding_detection, sliding_segmentation
 from .classes import known_classes, test_dataset_config
 from .detections import Detections
@@ -187,9 +188,16 @@ def _inferencer(cfg: Config, saved: Mapping, source: str, device: str | None) ->
             return pseudo_collate  # as always, but without a warning that the framework has no registry of functions
 
     init_default_scope(cfg.default_scope)
-    cfg.test_dataloader = dict(dataset=dict(pipeline=test_dataset_config(cfg)['pipeline']))
+    # The inferencers look for the steps that load by their names, where pure-Python configs have classes.
+    pipeline = [dict(step, type=_registered_name(step)) for step in test_dataset_config(cfg)['pipeline']]
+    cfg.test_dataloader = dict(dataset=dict(pipeline=pipeline))
     cfg.visualizer = dict(type='SegLocalVisualizer' if cfg.default_scope == 'mmseg' else 'DetLocalVisualizer')
     return LoadedInferencer(cfg, device=device, scope=cfg.default_scope)
+
+
+def _registered_name(step: dict) -> object:
+    kind, name = step['type'], kind_of(step)
+    return name if not isinstance(kind, str) and TRANSFORMS.get(name) is kind else kind
 
 
 def _count_classes(model: nn.Module) -> int:
@@ -199,4 +207,8 @@ def _count_classes(model: nn.Module) -> int:
 
 def _configured_windows(model: nn.Module) -> Windows | None:
     test_cfg = getattr(model, 'test_cfg', None) or {}
-    return Windows.of(test_cfg['crop_size'], test_cfg['stride']) if test_cfg.get('mode') == 'slide' else None
+    if test_cfg.get('mode') != 'slide':
+        return None
+    if not test_cfg.get('crop_size') or not test_cfg.get('stride'):
+        raise InputError(f"model.test_cfg with mode='slide' needs crop_size and stride, it has {dict(test_cfg)}")
+    return Windows.of(test_cfg['crop_size'], test_cfg['stride'])
