@@ -46,7 +46,7 @@ MM = {
     'optim': {'optim'},
     'building': {*_MM_BASE, 'config', 'building'},
     'runner': _MM_BASE,
-    'rehearsal': {*_MM_BASE, 'config', 'runner'},
+    'rehearsal': {*_MM_BASE, 'checks', 'config', 'runner'},
     'hooks': {*_MM_BASE, 'data', 'checks', 'hooks'},
     'inference': {*_MM_MIDDLE, 'inference'},
     'benchmarks': {*_MM_MIDDLE, 'benchmarks'},

@@ -2,6 +2,8 @@
 
 import copy
 import gc
+import logging
+import math
 import os
 import random
 import shutil
@@ -16,12 +18,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 from mmengine.registry import DATA_SAMPLERS
 from PIL import Image
 from torch.utils.data import Dataset, Sampler
 
 from ..errors import InputError
+from .checks.schedule import counts_epochs, overlong, unsaved
 from .config.errors import config_errors
 from .kinds import kind_of, listed_parts
 from .runner import build_runner, close_runner
@@ -48,7 +52,7 @@ def rehearse(cfg: Config) -> None:
         InputError: With what would have ended the run. Its traceback, if it has one, is in ``TRACEBACK`` in the work
             dir.
     """
-    if not cfg.get('rehearsal', True) or 'runner_type' in cfg or not _is_known(cfg.get('train_cfg')):
+    if not cfg.get('rehearsal', True) or 'runner_type' in cfg or counts_epochs(cfg.get('train_cfg')) is None:
         return
     begin, rank = time.monotonic(), os.environ.get('RANK', '0')
     work_dir = Path(cfg.work_dir)
@@ -60,6 +64,7 @@ def rehearse(cfg: Config) -> None:
             runner = build_runner(shortened(cfg, folder))
             try:
                 runner.train()
+                iterations = _iterations(cfg, len(runner.train_dataloader.dataset))
             finally:
                 close_runner(runner)
     except InputError as error:
@@ -75,6 +80,8 @@ def rehearse(cfg: Config) -> None:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
     if rank == '0':
+        for sentence in (*unsaved(cfg, iterations), *overlong(cfg, iterations)) if iterations else ():
+            print_log(sentence, logger='current', level=logging.WARNING)
         print_log(f'Rehearsed on {SAMPLES} samples: training, validation, saving, in {time.monotonic() - begin:.1f} s.',
                   logger='current')  # yapf: disable
 
@@ -90,16 +97,18 @@ def shortened(cfg: Config, work_dir: str | Path) -> Config:
     # Whatever it has to warn of, the run itself will say.
     short.update(work_dir=str(work_dir), load_from=None, resume=False, log_level='ERROR')
     short.pop('compile', None)  # which takes minutes
+    loop, by_epoch = short.train_cfg, counts_epochs(short.train_cfg)
     for name, repeats in (('train_dataloader', ITERATIONS), ('val_dataloader', 1)):
         loader = short.get(name)
-        if isinstance(loader, dict):
-            for key in _SINGLE_PROCESS:
-                loader.pop(key, None)
-            loader['num_workers'], loader['sampler'] = 0, dict(type='ExtremeSampler', repeats=repeats)
-            if 'batch_size' in loader:
-                loader['batch_size'] = min(loader['batch_size'], SAMPLES)
-    loop = short.train_cfg
-    by_epoch = 'max_epochs' in loop
+        if not isinstance(loader, dict):
+            continue
+        for key in _SINGLE_PROCESS:
+            loader.pop(key, None)
+        loader['num_workers'], loader['sampler'] = 0, dict(type='ExtremeSampler', repeats=repeats)
+        if 'batch_size' in loader:
+            if name == 'train_dataloader' and by_epoch and not loader.get('drop_last'):
+                loader['sampler']['batch_size'] = loader['batch_size']
+            loader['batch_size'] = min(loader['batch_size'], SAMPLES)
     length = 'max_epochs' if by_epoch else 'max_iters'
     end = 1 if by_epoch else ITERATIONS
     is_validated = loop.get('val_begin', 1) <= loop[length]
@@ -132,23 +141,26 @@ class ExtremeSampler(Sampler):
     Args:
         dataset: The dataset; without sizes or files of pictures, its first and its last sample are taken.
         repeats: How often in an epoch.
+        batch_size: Of epochs of the run whose last batch is kept: where that is one sample, so is the last one here.
         seed: As MMEngine gives it to every sampler.
     """
 
-    def __init__(self, dataset: Dataset, repeats: int = 1, seed: int | None = None):
-        self.dataset, self.repeats = dataset, repeats
+    def __init__(self, dataset: Dataset, repeats: int = 1, batch_size: int | None = None, seed: int | None = None):
+        self.dataset = dataset
         count = len(dataset)
         if not count:
             raise InputError('a dataset of the config has no sample: with its filters, none is left')
         spread = np.unique(np.linspace(0, count - 1, min(count, LOOKED_AT)).round().astype(int)).tolist()
         by_size = sorted(spread, key=lambda index: _pixels(dataset, index))
-        self.indices = [by_size[0], by_size[-1]]
+        self.indices = [by_size[0], by_size[-1]] * repeats
+        if batch_size and batch_size > 1 and math.ceil(count / get_world_size()) % batch_size == 1:
+            self.indices.append(by_size[0])
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self.indices * self.repeats)
+        return iter(self.indices)
 
     def __len__(self) -> int:
-        return len(self.indices) * self.repeats
+        return len(self.indices)
 
     def set_epoch(self, epoch: int) -> None:
         """Every epoch is the same."""
@@ -166,8 +178,14 @@ def _pixels(dataset: Dataset, index: int) -> int:
         return 0
 
 
-def _is_known(loop: object) -> bool:
-    return isinstance(loop, dict) and ('max_iters' in loop) != ('max_epochs' in loop)
+def _iterations(cfg: Config, samples: int) -> int | None:
+    """Returns how many iterations a run by epochs has; None for one by iterations, which says so itself."""
+    loader = cfg.train_dataloader
+    if not counts_epochs(cfg.train_cfg) or 'batch_size' not in loader:
+        return None
+    own = math.ceil(samples / get_world_size())
+    batches = own / loader['batch_size']
+    return cfg.train_cfg['max_epochs'] * (math.floor if loader.get('drop_last') else math.ceil)(batches)
 
 
 @contextmanager
