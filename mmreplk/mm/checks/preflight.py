@@ -21,6 +21,7 @@ from ..backbones import build_empty, network_of
 from ..kinds import is_pretrained, kind_of, listed_parts
 from .channels import check_channels, misfits
 from .coco_file import left_out, listed, missing_classes, read_coco
+from .dataset import leaf_datasets
 from .schedule import check_schedule, unsaved
 from .values import check_values, is_count
 
@@ -85,7 +86,7 @@ def _check_backbone(cfg: Config) -> None:
 def check_data(cfg: Config, *dataloaders: str) -> None:
     """Raises InputError if a file or folder that one of these dataloaders names is missing, or such a folder empty."""
     for name in dataloaders:
-        for dataset in _leaf_datasets((cfg.get(name) or {}).get('dataset', {})):
+        for dataset in leaf_datasets((cfg.get(name) or {}).get('dataset', {})):
             root = dataset.get('data_root') or ''
             prefixes = dataset.get('data_prefix') or {}
             for key, part in prefixes.items():
@@ -109,7 +110,7 @@ def _check_annotations(cfg: Config, *dataloaders: str) -> None:
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     for name in dataloaders:
         listed_images: set[tuple] | None = set()
-        for dataset in _leaf_datasets((cfg.get(name) or {}).get('dataset', {})):
+        for dataset in leaf_datasets((cfg.get(name) or {}).get('dataset', {})):
             kind = dataset.get('type')
             kind = DATASETS.get(kind) if isinstance(kind, str) else kind
             if not _reads_coco(dataset, kind) or not dataset.get('ann_file'):
@@ -228,15 +229,6 @@ def _download(source: str) -> Path | None:
                          'or name a local one with --cfg-options model.backbone.init_cfg.checkpoint=FILE, or train '
                          'from scratch with --cfg-options model.backbone.init_cfg=None') from error
     return cached
-
-
-def _leaf_datasets(dataset: dict) -> Iterator[dict]:
-    """Yields the datasets inside wrappers such as ``RepeatDataset`` and ``ConcatDataset``."""
-    inner = dataset.get('datasets') or ([dataset['dataset']] if 'dataset' in dataset else [])
-    if not inner and dataset:
-        yield dataset
-    for child in inner:
-        yield from _leaf_datasets(child)
 
 
 def _dicts(node: object) -> Iterator[dict]:

@@ -8,7 +8,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from ..checks.dataset import without_images
+from ..checks.dataset import classes_seen, without_images
 from ..checks.samples import CheckedDataset
 
 _HEADS = ('decode_head', 'auxiliary_head', 'bbox_head')
@@ -44,7 +44,7 @@ def _check(runner: Runner, loader: DataLoader, num_classes: int | None = None) -
     if isinstance(loader.dataset, (CheckedDataset, IterableDataset)):
         return
     if is_main_process():
-        for sentence in without_images(loader.dataset):
+        for sentence in (*without_images(loader.dataset), *classes_seen(loader.dataset)):
             runner.logger.warning(f'CheckDataHook: {sentence}')
     # A loader refuses another dataset because of iterators that run; this one has not begun.
     vars(loader)['dataset'] = CheckedDataset(loader.dataset, num_classes)
