@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from ..errors import InputError
+from ..io import read_image
 
 GAP = 4  # pixels between the parts of a sheet
 
@@ -30,7 +31,11 @@ def contact_sheet(dataset: Sequence, predictions: str | Path, count: int = 6) ->
     rows = []
     for i in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int):
         info = dataset.get_data_info(int(i))
-        image, truth = cv2.imread(info['img_path']), cv2.imread(info['seg_map_path'], cv2.IMREAD_UNCHANGED)
+        if not info.get('seg_map_path'):
+            raise InputError(f'{info["img_path"]} has no label map to draw beside its prediction')
+        image, truth = read_image(info['img_path']), cv2.imread(info['seg_map_path'], cv2.IMREAD_UNCHANGED)
+        if truth is None:
+            raise InputError(f'{info["seg_map_path"]!r} is missing or cannot be read as a label map')
         path = Path(predictions, Path(info['img_path']).stem + '.png')
         predicted = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         if predicted is None or predicted.shape != truth.shape:
@@ -82,7 +87,7 @@ def instance_sheet(dataset: Sequence, predictions: str | Path, count: int = 6, s
         own = predicted.get(info['img_id'], {})
         if 'masks' not in own:
             raise InputError(f'{predictions} has no masks for {info["img_path"]}')
-        image = cv2.imread(info['img_path'])
+        image = read_image(info['img_path'])
         kept = [mask for mask, s in zip(own['masks'], own['scores'], strict=True) if s >= score]
         rows.append(instance_row(image, [instance['mask'] for instance in info['instances']], kept))
     return _join(rows, axis=0)

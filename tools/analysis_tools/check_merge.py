@@ -7,6 +7,7 @@ import torch
 from mmengine.utils import track_iter_progress
 
 from mmreplk.benchmarks import environment
+from mmreplk.benchmarks.flops import image_channels
 from mmreplk.cli import add_trust_checkpoint, run
 from mmreplk.io import write_json
 from mmreplk.mm.building import build_backbone
@@ -35,7 +36,8 @@ def main(args: argparse.Namespace) -> None:
     allow_pickles(args.trust_checkpoint)
     module, preprocessor = build_backbone(load_config(args.config, args.cfg_options), args.checkpoint,
                                           args.trust_checkpoint)  # yapf: disable
-    images = ImageFolder(args.images, args.count, preprocessor.to(args.device), args.shape and tuple(args.shape))
+    images = ImageFolder(args.images, args.count, preprocessor.to(args.device), args.shape and tuple(args.shape),
+                         image_channels(module))
     differences = merge_differences(module.to(args.device), track_iter_progress(images))
     print('| | largest difference | in parts of the largest value |\n| --- | --- | --- |')
     for row in differences['layers']:

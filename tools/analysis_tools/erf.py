@@ -17,6 +17,7 @@ from mmengine.utils import track_iter_progress
 
 from mmreplk import InputError
 from mmreplk.benchmarks import environment
+from mmreplk.benchmarks.flops import image_channels
 from mmreplk.cli import add_trust_checkpoint, run
 from mmreplk.io import write_json
 from mmreplk.mm.building import build_backbone
@@ -93,7 +94,7 @@ def measure(args: argparse.Namespace, config: str, checkpoint: str | None) -> np
     torch.manual_seed(args.seed)
     module, preprocessor = build_backbone(load_config(config, args.cfg_options), checkpoint, args.trust_checkpoint)
     module, preprocessor = module.to(args.device), preprocessor.to(args.device)
-    images = ImageFolder(args.images, args.count, preprocessor, tuple(args.shape))
+    images = ImageFolder(args.images, args.count, preprocessor, tuple(args.shape), image_channels(module))
     if checkpoint is None:
         estimate_statistics(module, track_iter_progress(images))
     return contributions(module, track_iter_progress(images))

@@ -40,7 +40,7 @@ def main(args: argparse.Namespace) -> None:
         raise InputError(f'{args.out!r} exists; --force replaces it')
     form = args.format or Path(args.out).suffix.removeprefix('.')
     cfg = load_config(args.config, args.cfg_options)
-    batches = real_batches(args.images) if args.images else None
+    batches = real_batches(args.images, channels=cfg.model.backbone.get('in_channels', 3)) if args.images else None
     saved = read_checkpoint(args.checkpoint, args.trust_checkpoint)
     exported = export(cfg, saved, args.checkpoint, form, args.labels, args.opset, tuple(args.shape), batches,
                       args.tolerance)

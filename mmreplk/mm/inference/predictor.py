@@ -13,6 +13,7 @@ from mmengine.infer import BaseInferencer
 from mmengine.registry import TRANSFORMS, init_default_scope
 from torch import nn
 
+from ...benchmarks.flops import image_channels
 from ...errors import InputError
 from ...merging import reparameterize
 from ...weights.conversion import load_whole
@@ -23,6 +24,7 @@ from ..kinds import kind_of
 from . import sliding_detection, sliding_segmentation
 from .classes import known_classes, test_dataset_config
 from .detections import Detections
+from .loading import PictureLoader
 from .segmentation import Segmentation
 from .windows import Windows
 
@@ -53,6 +55,7 @@ class Predictor:
         model: The model, in evaluation mode.
         classes: What it tells apart.
         merged: How many of its large kernels were merged and BatchNorms folded.
+        read: Reads a file as the test pipeline does.
     """
 
     def __init__(self,
@@ -74,13 +77,14 @@ class Predictor:
         self.model = self._inferencer.model
         self.classes = known_classes(cfg, saved, _count_classes(self.model))
         self.merged = reparameterize(self.model)
+        self.read = PictureLoader(test_dataset_config(cfg)['pipeline'], image_channels(self.model))
         self.windows = windows or _configured_windows(self.model)
 
     def __call__(self, images: Sequence[np.ndarray]) -> list[Prediction]:
         """Predicts images.
 
         Args:
-            images: Each BGR ``(H, W, 3)``, uint8, as OpenCV reads it.
+            images: Each BGR ``(H, W, 3)``, uint8, as OpenCV reads it, or as :attr:`read` returns it.
 
         Returns:
             A :class:`Segmentation` or :class:`Detections` for each.
@@ -88,6 +92,7 @@ class Predictor:
         Raises:
             InputError: If the model cannot take an image, because it is too small for example.
         """
+        images = [self.read.adapted(image) for image in images]
         if self.prediction is Segmentation:
             predict = self._segment_whole if self.windows is None else self._segment_in_windows
             return list(predict(images))

@@ -46,7 +46,7 @@ def test_plain_convolutions_compute_the_same():
 
 def test_only_replknets_have_these_forms():
     cfg = load_config('configs/upernet_resnet50_camvid.py')
-    with pytest.raises(InputError, match="the backbone of the model must be a RepLKNet, got 'ResNet"):
+    with pytest.raises(InputError, match="the backbone of the model must be a large-kernel network, got 'ResNet"):
         benchmark_model(cfg, Setting())
 
 
