@@ -23,6 +23,12 @@ def listed_parts(described: object) -> list:
     return list(described) if isinstance(described, (list, tuple)) else [described]
 
 
+def only_writes(evaluator: object) -> bool:
+    """Says whether all of an evaluator, or of several, write predictions to be submitted and look for no labels."""
+    parts = listed_parts(evaluator)
+    return bool(parts) and all(isinstance(part, dict) and part.get('format_only', False) for part in parts)
+
+
 def is_pretrained(init_cfg: object) -> bool:
     """Says whether an ``init_cfg`` reads a checkpoint; the class has another name than it is registered by."""
     return kind_of(init_cfg) in ('Pretrained', 'PretrainedInit')

@@ -18,7 +18,7 @@ from ...networks.fitting import fit_weights
 from ...networks.sources import find_backbone
 from ...weights.files import read_checkpoint
 from ..backbones import build_empty, network_of
-from ..kinds import is_pretrained, kind_of, listed_parts
+from ..kinds import is_pretrained, kind_of, listed_parts, only_writes
 from .channels import check_channels, misfits
 from .coco_file import left_out, listed, missing_classes, read_coco
 from .dataset import leaf_datasets
@@ -26,6 +26,8 @@ from .schedule import check_schedule, unsaved
 from .values import check_values, is_count
 
 URL_TIMEOUT_SECONDS = 10
+# What to do with a test split; what is written, and where, ends the sentence.
+_SUBMIT = 'predictions to be submitted are written with test_evaluator.format_only=True test_evaluator.'
 
 
 def check_before_training(cfg: Config, trusted: bool = False) -> None:
@@ -64,6 +66,7 @@ def check_before_testing(cfg: Config, trusted: bool = False) -> None:
         InputError: One sentence on what is missing and how to get it.
     """
     _check_config(cfg, 'test_dataloader')
+    _check_labels(cfg)
     _check_load_from(cfg, trusted)
 
 
@@ -74,6 +77,17 @@ def _check_config(cfg: Config, *dataloaders: str) -> None:
     check_channels(cfg)
     check_data(cfg, *dataloaders)
     _check_annotations(cfg, *dataloaders)
+
+
+def _check_labels(cfg: Config) -> None:
+    """Raises InputError if a segmentor's test data name no label maps, and the evaluator looks for them."""
+    if cfg.get('default_scope') != 'mmseg' or only_writes(cfg.get('test_evaluator')):
+        return
+    for dataset in leaf_datasets((cfg.get('test_dataloader') or {}).get('dataset', {})):
+        prefixes = dataset.get('data_prefix')
+        if isinstance(prefixes, dict) and prefixes.get('img_path') and not prefixes.get('seg_map_path'):
+            raise InputError(f'the data of {kind_of(dataset)} for test_dataloader have no label maps '
+                             f'(data_prefix.seg_map_path) to evaluate with: {_SUBMIT}output_dir=...')
 
 
 def _check_backbone(cfg: Config) -> None:
@@ -120,7 +134,10 @@ def _check_annotations(cfg: Config, *dataloaders: str) -> None:
             classes = (dataset.get('metainfo') or {}).get('classes') or kind.METAINFO['classes']
             if not isinstance(classes, (list, tuple)):
                 raise InputError(f'{name}.dataset.metainfo.classes must be a list of names, got {classes!r}')
-            labels = read_coco(path)
+            evaluator = name.replace('dataloader', 'evaluator')
+            labels = read_coco(path, labelled=name != 'test_dataloader')
+            if name == 'test_dataloader' and not labels['annotations'] and not only_writes(cfg.get(evaluator)):
+                raise InputError(f'{path} has no annotations to evaluate with: {_SUBMIT}outfile_prefix=...')
             for sentence in missing_classes(labels, classes):
                 raise InputError(f'{path} cannot be used: {sentence}')
             for sentence in left_out(labels, classes):
@@ -138,7 +155,7 @@ def _check_evaluators(cfg: Config, name: str, images: set[tuple] | None) -> None
             continue
         if not os.path.isfile(path):
             raise InputError(f'{name}.ann_file {path!r} does not exist')
-        labels = read_coco(path)
+        labels = read_coco(path, labelled=not only_writes(evaluator))
         for sentence in listed('annotations lack iscrowd (0 or 1), which evaluation reads',
                                [a['id'] for a in labels['annotations'] if 'iscrowd' not in a]):  # yapf: disable
             raise InputError(f'{name}.ann_file {path} cannot be used: {sentence}')

@@ -6,7 +6,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
 from ...errors import InputError
-from ..kinds import kind_of, listed_parts
+from ..kinds import kind_of, listed_parts, only_writes
 
 
 def prepare_testing(cfg: Config,
@@ -46,14 +46,16 @@ def prepare_testing(cfg: Config,
             cfg.visualizer.save_dir = show_dir
     if tta:
         _use_tta(cfg, is_detection)
+    if only_writes(cfg.get('test_evaluator')):
+        # A test split has no labels to load.
+        dataset = _inner_dataset(cfg)
+        dataset.pipeline = _without_labels(dataset.pipeline)
     if out:
         _keep_predictions(cfg, out, is_detection)
 
 
 def _use_tta(cfg: Config, is_detection: bool) -> None:
-    dataset = cfg.test_dataloader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
+    dataset = _inner_dataset(cfg)
     if 'tta_pipeline' not in cfg and is_detection:
         # MMDetection's own default: the test pipeline, once as it is and once flipped.
         pack = copy.deepcopy(dataset.pipeline[-1])
@@ -69,6 +71,26 @@ def _use_tta(cfg: Config, is_detection: bool) -> None:
         _leave_masks_out(cfg)
     dataset.pipeline = cfg.tta_pipeline
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+
+
+def _inner_dataset(cfg: Config) -> ConfigDict:
+    """Returns the test dataset inside any wrappers."""
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    return dataset
+
+
+def _without_labels(steps: list) -> list:
+    """Returns a pipeline, or the groups of steps of test-time augmentation, without what loads labels."""
+    kept = []
+    for step in steps:
+        if isinstance(step, list):
+            kept += [inner] if (inner := _without_labels(step)) else []
+        elif kind_of(step) != 'LoadAnnotations':
+            has_groups = kind_of(step) == 'TestTimeAug'
+            kept.append(dict(step, transforms=_without_labels(step['transforms'])) if has_groups else step)
+    return kept
 
 
 def _leave_masks_out(cfg: Config) -> None:
