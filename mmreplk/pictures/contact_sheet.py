@@ -28,6 +28,8 @@ def contact_sheet(dataset: Sequence, predictions: str | Path, count: int = 6) ->
     Raises:
         InputError: If a prediction is missing or does not fit its image.
     """
+    if count < 1:
+        raise InputError(f'the number of rows must be positive, got {count}')
     rows = []
     for i in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int):
         info = dataset.get_data_info(int(i))
@@ -81,6 +83,8 @@ def instance_sheet(dataset: Sequence, predictions: str | Path, count: int = 6, s
     """
     with open(predictions, 'rb') as file:
         predicted = {sample['img_id']: sample['pred_instances'] for sample in pickle.load(file)}
+    if count < 1:
+        raise InputError(f'the number of rows must be positive, got {count}')
     rows = []
     for i in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int):
         info = dataset.get_data_info(int(i))

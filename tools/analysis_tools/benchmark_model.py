@@ -11,7 +11,7 @@ import torch
 from mmengine.config import Config
 
 from mmreplk.benchmarks import Kept, environment
-from mmreplk.cli import run
+from mmreplk.cli import device, run
 from mmreplk.io import markdown_table
 from mmreplk.mm.benchmarks.model import PARTS, STEP, Setting, benchmark_model, benchmark_training
 from mmreplk.mm.config import add_cfg_options, load_config
@@ -25,7 +25,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--size', type=int, nargs=2, default=(512, 512), metavar=('H', 'W'), help='pixels of an image')
     parser.add_argument('--batch', type=int, nargs='+', default=[1], help='images at a time')
     parser.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], default='float32')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--device', type=device, default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--channels-last', action='store_true', help='channels-last beside NCHW')
     parser.add_argument('--compile', action='store_true', help='torch.compile of the backbone beside eager')
     parser.add_argument('--train', action='store_true', help='training steps too, of batches of 2 images and more')

@@ -8,6 +8,7 @@ import os
 import statistics
 from importlib.metadata import version
 
+from mmreplk import InputError
 from mmreplk.benchmarks import Kept, environment
 from mmreplk.cli import run
 from mmreplk.io import markdown_table
@@ -35,6 +36,8 @@ def main(args: argparse.Namespace) -> None:
                 options={key: repr(value) for key, value in (args.cfg_options or {}).items()})  # yapf: disable
     kept, rows = Kept(args.json, head), []
     for path in args.onnx:
+        if not os.path.isfile(path):
+            raise InputError(f'{path!r} is no file')
         file = dict(file=os.path.basename(path), mib=os.path.getsize(path) / 2**20, changed=os.path.getmtime(path))
         if not kept.measured(**file):
             kept.add([dict(file, metrics=evaluate(cfg, path))])

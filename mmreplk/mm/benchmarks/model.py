@@ -69,9 +69,12 @@ def benchmark_model(cfg: Config, setting: Setting, weights: dict[str, torch.Tens
         the time spent in the large-kernel layers (None if compiled) and all raw times.
 
     Raises:
-        InputError: If its backbone is no large-kernel network.
+        InputError: If its backbone is no large-kernel network, or a number of the setting is too small.
     """
-    size, batch, dtype, device, channels_last, compiled, _ = setting
+    size, batch, dtype, device, channels_last, compiled, rounds = setting
+    if min(*size, batch) < 1 or rounds < 2:
+        raise InputError(f'size and batch must be positive, and rounds at least 2, got {tuple(size)}, {batch} and '
+                         f'{rounds}')
     init_default_scope(cfg.default_scope)
     rows = []
     for part in parts:

@@ -51,6 +51,10 @@ def load_config(path: str, overrides: dict | None = None, work_dir: str | None =
         cfg.merge_from_dict(overrides or {})
     except (KeyError, TypeError, IndexError) as error:
         raise InputError(f'--cfg-options do not fit {path}: {error}') from error
+    for key in ('model', 'model.backbone'):
+        node = cfg.get('model') if key == 'model' else (cfg.get('model') or {}).get('backbone')
+        if node is not None and not isinstance(node, dict):
+            raise InputError(f'{key} of {path} must be a dict, got {node!r}')
     if not cfg.get('default_scope'):
         # Pure-Python configs need none; the registries that strings are looked up in do.
         framework = getattr((cfg.get('model') or {}).get('type'), '__module__', '').partition('.')[0]

@@ -1,6 +1,7 @@
 """The options of ``tools/test.py``, each as the config's framework understands it."""
 
 import copy
+import os
 
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
@@ -35,6 +36,9 @@ def prepare_testing(cfg: Config,
     hooks = cfg.setdefault('custom_hooks', [])
     if not any(kind_of(hook) == 'StrictLoadHook' for hook in hooks):
         hooks.append(dict(type='StrictLoadHook'))
+    for option, folder in (('--show-dir', show_dir), ('--out', None if is_detection else out)):
+        if folder and os.path.isfile(folder):
+            raise InputError(f'{option} must be a folder, {folder!r} is a file')
     if show or show_dir:
         hook = cfg.get('default_hooks', {}).get('visualization')
         if hook is None:
