@@ -25,6 +25,7 @@ from PIL import Image
 from torch.utils.data import Dataset, Sampler
 
 from ..errors import InputError
+from ..io import DISK_FULL
 from .checks.schedule import counts_epochs, overlong, unsaved
 from .config.errors import config_errors
 from .kinds import kind_of, listed_parts
@@ -34,6 +35,7 @@ SAMPLES = 2  # the smallest and the largest, so that a batch of several sizes is
 ITERATIONS = 2  # what the first leaves undone, such as gradients that another process waits for, shows in the second
 LOOKED_AT = 50  # pictures, for the smallest and the largest among them
 FOLDER, TRACEBACK = '.rehearsal', 'rehearsal_error.txt'  # in the work dir
+_ONE_VALUE = 'more than 1 value per channel'  # PyTorch's words for a BatchNorm of one image and pixel
 _SINGLE_PROCESS = ('persistent_workers', 'prefetch_factor', 'multiprocessing_context', 'timeout', 'num_batch_per_epoch')
 _WRITTEN = ('output_dir', 'outfile_prefix', 'out_file_path', 'out_dir')  # where evaluators and hooks write
 
@@ -67,9 +69,11 @@ def rehearse(cfg: Config) -> None:
                 iterations = _iterations(cfg, len(runner.train_dataloader.dataset))
             finally:
                 close_runner(runner)
-    except InputError as error:
-        raise InputError(f'{error} (found by the rehearsal before training{_kept(error, work_dir)}; --no-rehearsal '
-                         'leaves it out)') from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            raise
+        raise InputError(f'{_told(error)} (found by the rehearsal before training{_kept(error, work_dir)}; '
+                         '--no-rehearsal leaves it out)') from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         if is_new:
@@ -209,10 +213,19 @@ def _without_a_trace() -> Iterator[None]:
         torch.use_deterministic_algorithms(is_deterministic)
 
 
-def _kept(error: InputError, work_dir: Path) -> str:
+def _told(error: Exception) -> str:
+    if isinstance(error, InputError):
+        return str(error)
+    hint = '; train_dataloader.drop_last=True leaves out a last batch of one image' * (_ONE_VALUE in str(error))
+    return f'{type(error).__name__}: {error}{hint}'
+
+
+def _kept(error: Exception, work_dir: Path) -> str:
     """Keeps the traceback of what ``error`` stands for; returns a clause on where it is, if it has one."""
-    if error.__cause__ is None:
+    cause = error.__cause__ if isinstance(error, InputError) else error
+    if cause is None:
         return ''
     path = work_dir / TRACEBACK
-    path.write_text(''.join(traceback.format_exception(error.__cause__)))
+    work_dir.mkdir(parents=True, exist_ok=True)
+    path.write_text(''.join(traceback.format_exception(cause)))
     return f'; the traceback is in {path}'

@@ -165,6 +165,19 @@ def test_by_epochs(segmentor):
     rehearse(segmentor)
 
 
+def test_a_last_batch_of_one_image(segmentor, ade):
+    """Four pictures in batches of three; the head pools to one pixel, where BatchNorm needs two images."""
+    segmentor.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=2, val_interval=1)
+    segmentor.train_dataloader.update(batch_size=3)
+    segmentor.train_dataloader.sampler = dict(type='DefaultSampler', shuffle=True)
+    segmentor.default_hooks.checkpoint.update(by_epoch=True, interval=1)
+    segmentor.param_scheduler = [dict(type='PolyLR', by_epoch=True, end=2)]
+    with pytest.raises(InputError, match='more than 1 value per channel'):
+        rehearse(segmentor)
+    segmentor.train_dataloader.drop_last = True
+    rehearse(segmentor)
+
+
 def test_the_smallest_and_the_largest(tmp_path):
 
     class Sizes:
