@@ -74,7 +74,9 @@ def _use_tta(cfg: Config, is_detection: bool) -> None:
     if is_detection:
         _leave_masks_out(cfg)
     dataset.pipeline = cfg.tta_pipeline
-    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    # Unpacked, a pure-Python config would hold classes, which OpenMMLab's MMEngine cannot write down.
+    model, cfg.model = cfg.model, copy.copy(cfg.tta_model)
+    cfg.model.module = model
 
 
 def _inner_dataset(cfg: Config) -> ConfigDict:
@@ -92,8 +94,9 @@ def _without_labels(steps: list) -> list:
         if isinstance(step, list):
             kept += [inner] if (inner := _without_labels(step)) else []
         elif kind_of(step) != 'LoadAnnotations':
-            has_groups = kind_of(step) == 'TestTimeAug'
-            kept.append(dict(step, transforms=_without_labels(step['transforms'])) if has_groups else step)
+            kept.append(copy.copy(step))
+            if kind_of(step) == 'TestTimeAug':
+                kept[-1]['transforms'] = _without_labels(step['transforms'])
     return kept
 
 

@@ -202,7 +202,8 @@ def _inferencer(cfg: Config, saved: Mapping, source: str, device: str | None) ->
 
 def _registered_name(step: dict) -> object:
     kind, name = step['type'], kind_of(step)
-    return name if not isinstance(kind, str) and TRANSFORMS.get(name) is kind else kind
+    with TRANSFORMS.switch_scope_and_registry(None) as registry:  # of the scope that is current
+        return name if not isinstance(kind, str) and registry.get(name) is kind else kind
 
 
 def _count_classes(model: nn.Module) -> int:
