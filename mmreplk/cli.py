@@ -1,13 +1,17 @@
 """What command lines share: options, and how a command ends, with a result or with one sentence and an exit code."""
 
+import errno
 import logging
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .errors import InputError
 from .io import DISK_FULL
+
+# A file where a folder is to be, the other way round, or one that is not the user's.
+_NO_PLACE = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def run(command: Callable[[], None], work_dir: Callable[[], str | None] | None = None) -> None:
@@ -19,7 +23,7 @@ def run(command: Callable[[], None], work_dir: Callable[[], str | None] | None =
             from.
 
     Raises:
-        SystemExit: With 2 for input that cannot be used, 1 for a full disk, 130 for Ctrl-C.
+        SystemExit: With 2 for input, or a place to write to, that cannot be used, 1 for a full disk, 130 for Ctrl-C.
     """
     try:
         command()
@@ -31,6 +35,8 @@ def run(command: Callable[[], None], work_dir: Callable[[], str | None] | None =
     except KeyboardInterrupt:
         _exit(130, ' '.join(['interrupted.', *_last_checkpoint(work_dir)]))
     except OSError as error:
+        if error.errno in _NO_PLACE and error.filename is not None:
+            _exit(2, f'error: {str(error.filename)!r} cannot be used: {error.strerror}')
         if error.errno not in DISK_FULL:
             raise
         _exit(1, ' '.join([f'error: the disk is full ({error}).', *_last_checkpoint(work_dir)]))
@@ -40,6 +46,21 @@ def add_trust_checkpoint(parser: ArgumentParser) -> None:
     """Adds ``--trust-checkpoint``, for :func:`read_checkpoint`."""
     parser.add_argument('--trust-checkpoint', action='store_true',
                         help='read checkpoints that can execute code of their sender')  # yapf: disable
+
+
+def device(name: str) -> str:
+    """Returns a device of PyTorch by its name, for ``--device``.
+
+    Raises:
+        ArgumentTypeError: If there is none of that name.
+    """
+    import torch  # which takes a second
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ArgumentTypeError(f'{name!r} is no device that can be used: {str(error).splitlines()[0]}') from error
+    return name
 
 
 def _keep_traceback(error: InputError) -> str | None:

@@ -35,11 +35,12 @@ BELOW = {
     'pictures': {*_ABOVE_NETWORKS, 'pictures'},
 }
 # Of the upper storey, in which everything may import what is below it.
-_MM_BASE = {'required', 'logs', 'trust', 'internals', 'processes', 'checkpoints', 'backbones'}
+_MM_BASE = {'required', 'kinds', 'logs', 'trust', 'internals', 'processes', 'checkpoints', 'backbones'}
 _MM_MIDDLE = {*_MM_BASE, 'data', 'checks', 'config', 'optim', 'building', 'runner', 'hooks'}
 MM = {
     'required': set(),
     'logs': set(),
+    'kinds': set(),
     'backbones': set(),
     'published_weights': set(),
     'mobilenet_v2': {'backbones'},
@@ -54,6 +55,7 @@ MM = {
     'optim': {'optim'},
     'building': {*_MM_BASE, 'config', 'building'},
     'runner': {*_MM_BASE, 'hooks'},
+    'rehearsal': {*_MM_BASE, 'checks', 'config', 'runner'},
     'hooks': {*_MM_BASE, 'data', 'checks', 'hooks'},
     'inference': {*_MM_MIDDLE, 'inference'},
     'benchmarks': {*_MM_MIDDLE, 'benchmarks'},

@@ -5,7 +5,7 @@ import sys
 import time
 
 from mmreplk import InputError
-from mmreplk.cli import add_trust_checkpoint, run
+from mmreplk.cli import add_trust_checkpoint, device, run
 from mmreplk.mm.config import add_cfg_options, load_config
 from mmreplk.mm.inference import Predictor, Windows, check_new, find_jobs, predict_files, prediction_type
 from mmreplk.mm.trust import decide_trust
@@ -25,7 +25,7 @@ def parse_args() -> argparse.Namespace:
                         help='predict in square windows of CROP pixels, STRIDE apart')
     parser.add_argument('--opacity', type=float, default=0.5, help='of predictions over pictures, 0 to 1')
     parser.add_argument('--score', type=float, default=0.3, help='least score of detections that are drawn')
-    parser.add_argument('--device', help='cpu, cuda:0, ...; else the best that there is')
+    parser.add_argument('--device', type=device, help='cpu, cuda:0, ...; else the best that there is')
     add_trust_checkpoint(parser)
     add_cfg_options(parser)
     return parser.parse_args()

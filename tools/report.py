@@ -10,7 +10,7 @@ import torch
 from mmengine.utils import track_iter_progress
 
 from mmreplk import InputError
-from mmreplk.cli import run
+from mmreplk.cli import device, run
 from mmreplk.mm.checks import check_data
 from mmreplk.mm.config import add_cfg_options, load_config
 from mmreplk.mm.reports import config_changes, find_examples, read_history, write_page
@@ -26,7 +26,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--checkpoint', help='default: the best of the run, or else the last')
     parser.add_argument('--no-examples', action='store_true', help='do not evaluate: curves and configuration only')
     parser.add_argument('--config', help='file that the config came from; default: of that name in configs/')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--device', type=device, default='cuda' if torch.cuda.is_available() else 'cpu')
     add_cfg_options(parser)
     return parser.parse_args()
 

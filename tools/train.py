@@ -6,6 +6,7 @@ import os
 from mmreplk.cli import add_trust_checkpoint, run
 from mmreplk.mm.checks import check_before_training
 from mmreplk.mm.config import add_cfg_options, add_launcher, config_errors, load_config, prepare_training
+from mmreplk.mm.rehearsal import rehearse
 from mmreplk.mm.runner import build_runner
 from mmreplk.mm.trust import decide_trust
 
@@ -19,6 +20,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help="scale the learning rate to auto_scale_lr's base batch size")
+    parser.add_argument('--no-rehearsal', action='store_true', help='do not train, validate and save on two samples '
+                        'first, which finds in seconds what would fail at the first validation')  # yapf: disable
     add_trust_checkpoint(parser)
     add_cfg_options(parser)
     add_launcher(parser)
@@ -32,6 +35,8 @@ def main(args: argparse.Namespace) -> None:
     decide_trust(cfg, args.trust_checkpoint)
     prepare_training(cfg, args.amp, args.auto_scale_lr, args.resume)
     check_before_training(cfg, args.trust_checkpoint)
+    if not args.no_rehearsal:
+        rehearse(cfg)
     with config_errors(cfg):
         build_runner(cfg).train()
 

@@ -33,7 +33,7 @@ def count_flops(model: nn.Module, shape: tuple[int, int]) -> dict:
     if len(shape) != 2 or not all(isinstance(size, int) and size > 0 for size in shape):
         raise InputError(f'shape must be height and width in pixels, got {shape!r}')
     counted = _Counted(model).eval()
-    image = torch.zeros(1, 3, *shape, device=next(model.parameters()).device)
+    image = torch.zeros(1, image_channels(model), *shape, device=next(model.parameters()).device)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         counted(image)
     by_module = {name: sum(counts.values()) // 2 for name, counts in counter.get_flop_counts().items()}
@@ -49,6 +49,12 @@ def count_flops(model: nn.Module, shape: tuple[int, int]) -> dict:
         params=sum(part['params'] for part in parts.values()),
         flops=counter.get_total_flops() // 2,
         parts=parts)
+
+
+def image_channels(model: nn.Module) -> int:
+    """Returns how many channels the images of a model have: of the first convolution of its backbone, or else three."""
+    modules = getattr(model, 'backbone', model).modules()
+    return next((module.in_channels for module in modules if isinstance(module, nn.Conv2d)), 3)
 
 
 class _Counted(nn.Module):

@@ -16,6 +16,7 @@ from ..networks.sources import find_backbone, unwrap
 from ..weights.files import read_checkpoint
 from .backbones import network_of
 from .config.load import FRAMEWORKS
+from .kinds import is_pretrained, kind_of, listed_parts
 
 
 class Backbone(NamedTuple):
@@ -80,14 +81,13 @@ def _scope(cfg: Config) -> str:
         return cfg.default_scope
     for scope in filter(importlib.util.find_spec, FRAMEWORKS):
         with MODELS.switch_scope_and_registry(scope) as registry:
-            if registry.get(cfg.model.get('type', '')) is not None:
+            if registry.get(kind_of(cfg.model)) is not None:
                 return scope
     return 'mmengine'
 
 
 def _without_pretrained(init_cfg: dict | list[dict] | None) -> dict | list[dict] | None:
-    inits = [init_cfg] if isinstance(init_cfg, dict) else init_cfg or []
-    return [init for init in inits if init.get('type') != 'Pretrained'] or None
+    return [init for init in listed_parts(init_cfg) if not is_pretrained(init)] or None
 
 
 def _load(module: nn.Module, path: str, trusted: bool) -> None:

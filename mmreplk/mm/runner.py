@@ -1,5 +1,7 @@
 """MMEngine's runner, also in several processes without GPUs."""
 
+import os
+
 import torch
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
@@ -8,6 +10,7 @@ from mmengine.runner import Runner
 from ..errors import InputError
 from .hooks import ResumeHook
 from .internals import built_loops, instances_by_name
+from .kinds import kind_of
 from .processes import join_processes
 
 SHARDING = ('FSDPStrategy', 'DeepSpeedStrategy', 'ColossalAIStrategy', 'MMFullyShardedDataParallel')
@@ -22,10 +25,13 @@ def build_runner(cfg: Config) -> Runner:
         InputError: If it would shard the parameters over the processes.
     """
     for key in ('strategy', 'model_wrapper_cfg'):
-        kind = (cfg.get(key) or {}).get('type')
+        kind = kind_of(cfg.get(key))
         if kind in SHARDING:
             raise InputError(f'{key} {kind!r} shards the parameters over the processes, where merging kernels and '
                              f'checking gradients need whole ones; train without {key}, by DistributedDataParallel')
+    if cfg.launcher == 'pytorch' and 'RANK' not in os.environ:
+        raise InputError("the launcher 'pytorch' is torchrun's, which has not started this process: use "
+                         'tools/dist_train.sh or tools/dist_test.sh')
     join_processes(cfg)
     if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
         # MMEngine would wrap the model for a GPU.

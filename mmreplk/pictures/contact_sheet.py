@@ -28,12 +28,16 @@ def contact_sheet(dataset: Sequence, predictions: str | Path, count: int = 6) ->
     Raises:
         InputError: If a prediction is missing or does not fit its image.
     """
+    if count < 1:
+        raise InputError(f'the number of rows must be positive, got {count}')
     rows = []
     for i in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int):
         info = dataset.get_data_info(int(i))
+        if not info.get('seg_map_path'):
+            raise InputError(f'{info["img_path"]} has no label map to draw beside its prediction')
         image, truth = read_image(info['img_path']), cv2.imread(info['seg_map_path'], cv2.IMREAD_UNCHANGED)
         if truth is None:
-            raise InputError(f'{info["seg_map_path"]} is missing or not a label map')
+            raise InputError(f'{info["seg_map_path"]!r} is missing or cannot be read as a label map')
         path = Path(predictions, Path(info['img_path']).stem + '.png')
         predicted = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         if predicted is None or predicted.shape != truth.shape:
@@ -78,6 +82,8 @@ def instance_sheet(dataset: Sequence, predictions: str | Path, count: int = 6, s
         InputError: If there are no masks, or a mask is of no image or of one of another size.
     """
     predicted = _read_masks(Path(predictions, 'predictions.segm.json'), score)
+    if count < 1:
+        raise InputError(f'the number of rows must be positive, got {count}')
     rows = []
     for i in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int):
         info = dataset.get_data_info(int(i))

@@ -21,13 +21,17 @@ class ImageFolder(Sequence):
         count: How many at most.
         preprocessor: MMEngine's data preprocessor of the model: normalization and the order of the channels.
         shape: Height and width that each is resized to, bicubically; None for its own.
+        channels: How many the network takes: three, or one of pictures in grey.
 
     Raises:
-        InputError: If there is no picture in the folder; when one is asked for, if it cannot be read, or has to be
-            padded to something else than ``shape``.
+        InputError: If there is no picture in the folder, or the network takes other channels; when one is asked for, if
+            it cannot be read, or has to be padded to something else than ``shape``.
     """
 
-    def __init__(self, folder: str, count: int, preprocessor: nn.Module, shape: tuple[int, int] | None = None):
+    def __init__(self, folder: str, count: int, preprocessor: nn.Module, shape: tuple[int, int] | None = None,
+                 channels: int = 3):
+        if channels not in (1, 3):
+            raise InputError(f'the network takes {channels} channels, and pictures are read with one or three')
         if count < 1 or (shape is not None and min(shape) < 1):
             raise InputError(f'the count of images, their height and width must be positive, got {count} and {shape}')
         found = sorted(path for path in Path(folder).rglob('*') if path.suffix.lower() in SUFFIXES)
@@ -37,18 +41,19 @@ class ImageFolder(Sequence):
         self.paths = [found[i] for i in chosen]
         self.preprocessor = preprocessor
         self.shape = shape
+        self.flag = cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_GRAYSCALE
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Tensor:
-        """Returns the image ``(1, 3, H, W)``, normalized, on the device of the preprocessor."""
-        image = cv2.imread(str(self.paths[index]), cv2.IMREAD_COLOR)
+        """Returns the image ``(1, C, H, W)``, normalized, on the device of the preprocessor."""
+        image = cv2.imread(str(self.paths[index]), self.flag)
         if image is None:
             raise InputError(f'{str(self.paths[index])!r} cannot be read as a picture')
         if self.shape is not None:
             image = cv2.resize(image, self.shape[::-1], interpolation=cv2.INTER_CUBIC)
-        pixels = torch.from_numpy(image.transpose(2, 0, 1).copy())
+        pixels = torch.from_numpy(np.atleast_3d(image).transpose(2, 0, 1).copy())
         prepared = self.preprocessor(dict(inputs=[pixels], data_samples=[]))['inputs']
         if self.shape is not None and prepared.shape[-2:] != self.shape:
             raise InputError(f"the config's data_preprocessor pads images of {self.shape} (height, width) to "

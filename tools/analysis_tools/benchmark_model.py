@@ -1,18 +1,19 @@
 """Times a network in training form, merged, folded, and with all kernels 3x3, in one run; training steps too.
 
 ``plain`` is the training form on torch.nn.Conv2d, against which ``ratio`` is taken. ``share`` is the part of the time
-that passes in the large-kernel layers.
+that passes in the large-kernel layers. With ``--json``, the same command goes on where it was interrupted.
 """
 
 import argparse
 import itertools
 
 import torch
+from mmengine.config import Config
 
-from mmreplk.benchmarks import environment
-from mmreplk.cli import run
-from mmreplk.io import markdown_table, write_json
-from mmreplk.mm.benchmarks.model import Setting, benchmark_model, benchmark_training
+from mmreplk.benchmarks import Kept, environment
+from mmreplk.cli import device, run
+from mmreplk.io import markdown_table
+from mmreplk.mm.benchmarks.model import PARTS, STEP, Setting, benchmark_model, benchmark_training
 from mmreplk.mm.config import add_cfg_options, load_config
 from mmreplk.mm.trust import decide_trust
 from mmreplk.weights import read_checkpoint
@@ -25,7 +26,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--size', type=int, nargs=2, default=(512, 512), metavar=('H', 'W'), help='pixels of an image')
     parser.add_argument('--batch', type=int, nargs='+', default=[1], help='images at a time')
     parser.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], default='float32')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--device', type=device, default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--channels-last', action='store_true', help='channels-last beside NCHW')
     parser.add_argument('--compile', action='store_true', help='torch.compile of the backbone beside eager')
     parser.add_argument('--train', action='store_true', help='training steps too, of batches of 2 images and more')
@@ -40,25 +41,28 @@ def main(args: argparse.Namespace) -> None:
     cfg = load_config(args.config, args.cfg_options)
     decide_trust(cfg)
     weights = read_checkpoint(args.checkpoint)['state_dict'] if args.checkpoint else None
-    report = dict(environment=environment(args.device), config=args.config, results=[])
+    head = dict(environment=environment(args.device), config=args.config, checkpoint=args.checkpoint,
+                options={key: repr(value) for key, value in (args.cfg_options or {}).items()}, rounds=args.rounds)
+    kept = Kept(args.json, head)
     columns = ('batch', 'layout', 'eager', 'part', 'form', 'median ms', '20 %', '80 %', 'images/s', 'ratio', 'share',
                'peak MiB')  # yapf: disable
     print(markdown_table(columns), end='')
     for batch, channels_last, compiled in itertools.product(
             args.batch, [False, True][:1 + args.channels_last], [False, True][:1 + args.compile]):
+        measured = dict(batch=batch, size=args.size, dtype=args.dtype, channels_last=channels_last, compiled=compiled)
         setting = Setting(tuple(args.size), batch, getattr(torch, args.dtype), args.device, channels_last, compiled,
                           args.rounds)  # yapf: disable
-        rows = [] if args.no_inference else benchmark_model(cfg, setting, weights)
-        if args.train and batch > 1:
-            rows += benchmark_training(cfg, setting)
-        plain = {row['part']: row['median_ms'] for row in rows if row['form'] == 'plain'}
-        for row in rows:
-            row.update(batch=batch, size=list(args.size), dtype=args.dtype, channels_last=channels_last,
-                       compiled=compiled, ratio=row['median_ms'] / plain[row['part']])
-            report['results'].append(row)
-            print_row(row)
-    if args.json:
-        write_json(report, args.json)
+        for part in (*([] if args.no_inference else PARTS), *([STEP] if args.train and batch > 1 else [])):
+            if not kept.measured(part=part, **measured):
+                kept.add(measure(part, cfg, setting, weights, measured))
+            for row in kept.measured(part=part, **measured):
+                print_row(row)
+
+
+def measure(part: str, cfg: Config, setting: Setting, weights: dict | None, measured: dict) -> list[dict]:
+    rows = benchmark_training(cfg, setting) if part == STEP else benchmark_model(cfg, setting, weights, [part])
+    plain = next(row['median_ms'] for row in rows if row['form'] == 'plain')
+    return [dict(row, ratio=row['median_ms'] / plain, **measured) for row in rows]
 
 
 def print_row(row: dict) -> None:

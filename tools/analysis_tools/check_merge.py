@@ -7,7 +7,8 @@ import torch
 from mmengine.utils import track_iter_progress
 
 from mmreplk.benchmarks import environment
-from mmreplk.cli import add_trust_checkpoint, run
+from mmreplk.benchmarks.flops import image_channels
+from mmreplk.cli import add_trust_checkpoint, device, run
 from mmreplk.io import write_json
 from mmreplk.mm.building import build_backbone
 from mmreplk.mm.config import add_cfg_options, load_config
@@ -24,7 +25,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--images', required=True, help='folder of pictures to compare on')
     parser.add_argument('--count', type=int, default=8, help='number of pictures at most, evenly chosen')
     parser.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'), help='resize pictures; else their own size')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--device', type=device, default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--out', default='work_dirs/merge', help='folder for the figures and their picture')
     add_trust_checkpoint(parser)
     add_cfg_options(parser)
@@ -35,7 +36,8 @@ def main(args: argparse.Namespace) -> None:
     allow_pickles(args.trust_checkpoint)
     module, preprocessor = build_backbone(load_config(args.config, args.cfg_options), args.checkpoint,
                                           args.trust_checkpoint)  # yapf: disable
-    images = ImageFolder(args.images, args.count, preprocessor.to(args.device), args.shape and tuple(args.shape))
+    images = ImageFolder(args.images, args.count, preprocessor.to(args.device), args.shape and tuple(args.shape),
+                         image_channels(module))
     differences = merge_differences(module.to(args.device), track_iter_progress(images))
     print('| | largest difference | in parts of the largest value |\n| --- | --- | --- |')
     for row in differences['layers']:

@@ -22,7 +22,7 @@ from mmengine.config import Config
 
 from mmreplk import InputError
 from mmreplk.benchmarks import environment
-from mmreplk.cli import run
+from mmreplk.cli import device, run
 from mmreplk.io import write_json
 from mmreplk.mm.benchmarks.comparison import comparison_table, measure_models, plot_comparison, with_budget
 from mmreplk.mm.config import add_cfg_options, load_config
@@ -40,7 +40,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seeds', type=int, default=1, help='how often each is trained, from seed 0 on')
     parser.add_argument('--shape', type=int, nargs=2, default=(512, 512), metavar=('H', 'W'),
                         help='image for FLOPs and latency')  # yapf: disable
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='for latency')
+    parser.add_argument('--device', type=device, default='cuda' if torch.cuda.is_available() else 'cpu',
+                        help='for latency')  # yapf: disable
     parser.add_argument('--out', default='work_dirs/compare', help='folder for runs, table and plot')
     add_cfg_options(parser)
     return parser.parse_args()

@@ -6,8 +6,11 @@ from pathlib import Path
 import cv2
 from mmengine.registry import DATASETS, init_default_scope
 
+from mmreplk import InputError
 from mmreplk.cli import run
-from mmreplk.mm.config import add_cfg_options, load_config
+from mmreplk.io import write_whole
+from mmreplk.mm.checks import check_data
+from mmreplk.mm.config import add_cfg_options, config_errors, load_config
 from mmreplk.mm.trust import decide_trust
 from mmreplk.pictures import contact_sheet, instance_sheet
 
@@ -27,9 +30,13 @@ def main(args: argparse.Namespace) -> None:
     decide_trust(cfg)
     init_default_scope(cfg.default_scope)
     draw = instance_sheet if cfg.default_scope == 'mmdet' else contact_sheet
-    sheet = draw(DATASETS.build(cfg.test_dataloader.dataset), args.predictions, args.count)
-    Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(args.out, sheet)
+    check_data(cfg, 'test_dataloader')
+    with config_errors(cfg):
+        dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    suffix = Path(args.out).suffix.lower()
+    if not cv2.haveImageWriter(f'x{suffix}'):
+        raise InputError(f'{args.out!r} must end as a picture that OpenCV writes, such as .png, got {suffix!r}')
+    write_whole(cv2.imencode(suffix, draw(dataset, args.predictions, args.count))[1].tobytes(), args.out)
 
 
 if __name__ == '__main__':

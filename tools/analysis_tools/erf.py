@@ -10,6 +10,7 @@ a checkpoint, weights are random as before training from scratch, and BatchNorm'
 import argparse
 import re
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -17,7 +18,8 @@ from mmengine.utils import track_iter_progress
 
 from mmreplk import InputError
 from mmreplk.benchmarks import environment
-from mmreplk.cli import add_trust_checkpoint, run
+from mmreplk.benchmarks.flops import image_channels
+from mmreplk.cli import add_trust_checkpoint, device, run
 from mmreplk.io import write_json
 from mmreplk.mm.building import build_backbone
 from mmreplk.mm.config import add_cfg_options, load_config
@@ -25,6 +27,8 @@ from mmreplk.mm.trust import allow_pickles
 from mmreplk.pictures import ImageFolder
 from mmreplk.pictures.figures import draw_erfs
 from mmreplk.pictures.receptive_field import area_ratios, contributions, estimate_statistics, scores
+
+FIGURES = ('.png', '.jpg', '.jpeg', '.svg', '.pdf')
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,7 +41,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--count', type=int, default=50, help='number of pictures at most, evenly chosen')
     parser.add_argument('--shape', type=int, nargs=2, default=(1024, 1024), metavar=('H', 'W'),
                         help='height and width that pictures are resized to')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--device', type=device, default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--seed', type=int, default=0, help='of random weights')
     parser.add_argument('--out', default='work_dirs/erf', help='folder for matrices, ratios and figure')
     parser.add_argument('--figure', help='the figure, .png, .jpg or .svg; else erf.png in --out')
@@ -50,6 +54,9 @@ def main(args: argparse.Namespace) -> None:
     allow_pickles(args.trust_checkpoint)
     models = named_models(args)
     out = Path(args.out)
+    figure = Path(args.figure or out / 'erf.png')
+    if figure.suffix.lower() not in FIGURES:
+        raise InputError(f'--figure must end in {", ".join(FIGURES)}, got {args.figure!r}')
     out.mkdir(parents=True, exist_ok=True)
     fields, rows = {}, []
     for name, (source, checkpoint) in models.items():
@@ -64,7 +71,6 @@ def main(args: argparse.Namespace) -> None:
                          area_ratio_without_logarithm=area_ratios(fields[name])))  # yapf: disable
         print(f'{name}: the area ratio is ' +
               ', '.join(f'{ratio:.1%} at t = {t:.0%}' for t, ratio in rows[-1]['area_ratio'].items()), flush=True)
-    figure = Path(args.figure or out / 'erf.png')
     figure.parent.mkdir(parents=True, exist_ok=True)
     draw_erfs(fields, figure)
     report = dict(environment=environment(args.device), images=args.images, count=args.count, seed=args.seed,
@@ -93,7 +99,7 @@ def measure(args: argparse.Namespace, config: str, checkpoint: str | None) -> np
     torch.manual_seed(args.seed)
     module, preprocessor = build_backbone(load_config(config, args.cfg_options), checkpoint, args.trust_checkpoint)
     module, preprocessor = module.to(args.device), preprocessor.to(args.device)
-    images = ImageFolder(args.images, args.count, preprocessor, tuple(args.shape))
+    images = ImageFolder(args.images, args.count, preprocessor, tuple(args.shape), image_channels(module))
     if checkpoint is None:
         estimate_statistics(module, track_iter_progress(images))
     return contributions(module, track_iter_progress(images))
@@ -102,7 +108,7 @@ def measure(args: argparse.Namespace, config: str, checkpoint: str | None) -> np
 def read_matrix(path: str) -> np.ndarray:
     try:
         matrix = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise InputError(f'{path!r} cannot be read as a matrix: {error}') from error
     if matrix.ndim != 2:
         raise InputError(f'{path!r} must be a matrix (H, W), its shape is {matrix.shape}')

@@ -39,10 +39,12 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     if os.path.exists(args.out) and not args.force:
         raise InputError(f'{args.out!r} exists; --force replaces it')
+    if args.opset < 1:
+        raise InputError(f'--opset must be positive, got {args.opset}')
     form = args.format or Path(args.out).suffix.removeprefix('.')
     cfg = load_config(args.config, args.cfg_options)
     decide_trust(cfg, args.trust_checkpoint)
-    batches = real_batches(args.images) if args.images else None
+    batches = real_batches(args.images, channels=cfg.model.backbone.get('in_channels', 3)) if args.images else None
     saved = read_checkpoint(args.checkpoint, args.trust_checkpoint)
     exported = export(cfg, saved, args.checkpoint, form, args.labels, args.opset, tuple(args.shape), batches,
                       args.tolerance)

@@ -1,13 +1,17 @@
-"""Evaluates exported segmentors in onnxruntime on the test data of their config, and times them in turns."""
+"""Evaluates exported segmentors in onnxruntime on the test data of their config, and times them in turns.
+
+With ``--json``, the same command goes on where it was interrupted.
+"""
 
 import argparse
 import os
 import statistics
 from importlib.metadata import version
 
-from mmreplk.benchmarks import environment
+from mmreplk import InputError
+from mmreplk.benchmarks import Kept, environment
 from mmreplk.cli import run
-from mmreplk.io import markdown_table, write_json
+from mmreplk.io import markdown_table
 from mmreplk.mm.checks import check_data
 from mmreplk.mm.config import add_cfg_options, load_config
 from mmreplk.mm.export.evaluation import evaluate, time_files
@@ -30,16 +34,22 @@ def main(args: argparse.Namespace) -> None:
     cfg = load_config(args.config, args.cfg_options, args.work_dir)
     decide_trust(cfg)
     check_data(cfg, 'test_dataloader')
-    rows = [dict(file=os.path.basename(path), mib=os.path.getsize(path) / 2**20, metrics=evaluate(cfg, path))
-            for path in args.onnx]  # yapf: disable
+    head = dict(environment=environment('cpu'), onnxruntime=version('onnxruntime'), config=args.config,
+                options={key: repr(value) for key, value in (args.cfg_options or {}).items()})  # yapf: disable
+    kept, rows = Kept(args.json, head), []
+    for path in args.onnx:
+        if not os.path.isfile(path):
+            raise InputError(f'{path!r} is no file')
+        file = dict(file=os.path.basename(path), mib=os.path.getsize(path) / 2**20, changed=os.path.getmtime(path))
+        if not kept.measured(**file):
+            kept.add([dict(file, metrics=evaluate(cfg, path))])
+        rows += kept.measured(**file)[:1]
     if args.shape:
-        for row, times in zip(rows, time_files(args.onnx, (1, 3, *args.shape), args.rounds), strict=True):
-            row['raw_ms'] = times
+        shape = (1, cfg.model.backbone.get('in_channels', 3), *args.shape)
+        for row, times in zip(rows, time_files(args.onnx, shape, args.rounds), strict=True):
+            row.update(shape=list(shape), raw_ms=times)
+        kept.add([])
     print_table(rows)
-    if args.json:
-        report = dict(environment=environment('cpu'), onnxruntime=version('onnxruntime'), config=args.config,
-                      shape=args.shape, results=rows)  # yapf: disable
-        write_json(report, args.json)
 
 
 def print_table(rows: list[dict]) -> None:

@@ -15,10 +15,9 @@ from typing import Any
 from growth import growth
 from mmengine.config import Config
 
-from mmreplk.benchmarks import environment
+from mmreplk.benchmarks import Kept, environment
 from mmreplk.benchmarks.measure import resident_mib
 from mmreplk.cli import run
-from mmreplk.io import write_json
 from mmreplk.mm.benchmarks.memory import (
     WORKS,
     build_segmentor,
@@ -49,49 +48,47 @@ def parse_args() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     sizes = [tuple(size) for size in args.size or [(512, 512)]]
-    report = dict(environment=environment('cpu'), results=[])
+    kept = Kept(args.json, dict(environment=environment('cpu')))
     measure = cycles if args.cycles else peaks
     for config in args.configs:
-        for row in measure(config, args, sizes):
-            report['results'].append(row)
-    if args.json:
-        write_json(report, args.json)
-    sys.exit(0 if all(row['is_within'] for row in report['results']) else 1)
+        measure(config, args, sizes, kept)
+    sys.exit(0 if all(row['is_within'] for row in kept.rows) else 1)
 
 
-def peaks(config: str, args: argparse.Namespace, sizes: list[tuple[int, int]]) -> list[dict]:
+def peaks(config: str, args: argparse.Namespace, sizes: list[tuple[int, int]], kept: Kept) -> None:
     """Measures every kind of work with one config."""
     cfg = load_config(config, args.cfg_options)
     cfg.model.test_cfg = dict(mode='whole')
-    rows = []
     window = in_a_process(measure_memory, cfg, 'evaluate', WINDOW)['extra'] if 'slide' in args.work else None
     for size in sizes:
         for work in args.work:
             batch = args.train_batch if work.startswith('train') else 1
+            if kept.measured(config=config, work=work, size=size, batch=batch):
+                continue
             cfg.model.test_cfg = dict(mode='slide', crop_size=WINDOW, stride=STRIDE) if work == 'slide' else \
                 dict(mode='whole')
             row = in_a_process(measure_memory, cfg, work, size, batch)
             bound = slide_bound_mib(size, cfg.model.decode_head.num_classes, window) if work == 'slide' else None
-            rows.append(dict(config=config, work=work, size=size, batch=batch, bound=bound,
-                             is_within=bound is None or row['extra'] <= bound, **row))  # yapf: disable
+            kept.add([dict(config=config, work=work, size=size, batch=batch, bound=bound,
+                           is_within=bound is None or row['extra'] <= bound, **row)])  # yapf: disable
             print(f'{config}, {work}, {size[0]}x{size[1]}, {batch} a batch: weights {row["weights"]:.0f} MiB, '
                   f'{row["extra"]:.0f} MiB more{"" if bound is None else f" of {bound:.0f} allowed"}; '
                   f'the whole process {row["peak"]:.0f} MiB', flush=True)  # yapf: disable
-    return rows
 
 
-def cycles(config: str, args: argparse.Namespace, sizes: list[tuple[int, int]]) -> list[dict]:
+def cycles(config: str, args: argparse.Namespace, sizes: list[tuple[int, int]], kept: Kept) -> None:
     """Counts what evaluating again and again with one config adds."""
-    results = []
     for size in sizes:
+        if kept.measured(config=config, size=size, cycles=args.cycles):
+            continue
         rows = in_a_process(evaluation_cycles, load_config(config, args.cfg_options), size, args.cycles)
         found = {name: growth([row['cycle'] for row in rows], [row[name] for row in rows], limit)
                  for name, limit in LIMITS.items()}  # yapf: disable
         print(f'{config}, {args.cycles} evaluations of {size[0]}x{size[1]}: ' + ', '.join(
             f'{name} {one.median:.0f} {one.growth:+.2f}' for name, one in found.items()), flush=True)  # yapf: disable
-        results.append(dict(config=config, size=size, rows=rows, is_within=all(one.is_flat for one in found.values()),
-                            growth={name: one._asdict() for name, one in found.items()}))  # yapf: disable
-    return results
+        kept.add([dict(config=config, size=size, cycles=args.cycles, rows=rows,
+                       is_within=all(one.is_flat for one in found.values()),
+                       growth={name: one._asdict() for name, one in found.items()})])  # yapf: disable
 
 
 def evaluation_cycles(cfg: Config, size: tuple[int, int], cycles: int, every: int = 10) -> list[dict[str, float]]:

@@ -23,6 +23,8 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
+    if not 0 <= args.eps < 1:
+        raise InputError(f'--eps must be from 0 to 1, got {args.eps}')
     saved = read_checkpoint(args.checkpoint, args.trust_checkpoint)
     if os.path.exists(args.out) and os.path.samefile(local_file(args.checkpoint), args.out):
         raise InputError(f'{args.out!r} is the checkpoint that is to be read, and is never overwritten')

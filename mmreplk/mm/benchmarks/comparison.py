@@ -11,7 +11,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from ...benchmarks.flops import count_flops
+from ...benchmarks.flops import count_flops, image_channels
 from ...benchmarks.measure import time_in_turns
 from ...errors import InputError
 from ...io import markdown_table
@@ -73,7 +73,6 @@ def measure_models(cfgs: Mapping[str, Config], shape: tuple[int, int],
         form, and ``latency_ms``: of all but a detector's heads, which take as long as there are objects, in the merged
         form that is evaluated; the median of turns.
     """
-    image = torch.randn(1, 3, *shape, device=device)
     figures, work = {}, {}
     with ExitStack() as stack, torch.no_grad():
         for name, cfg in cfgs.items():
@@ -82,6 +81,7 @@ def measure_models(cfgs: Mapping[str, Config], shape: tuple[int, int],
             counted = count_flops(model, shape)
             figures[name] = dict(params_m=counted['params'] / 1e6, gflops=counted['flops'] / 1e9)
             model = model.to(device)
+            image = torch.randn(1, image_channels(model), *shape, device=device)
             stack.enter_context(reparameterized(model))
             work[name] = functools.partial(model.extract_feat if cfg.default_scope == 'mmdet' else model, image)
         for name, times in time_in_turns(work, device).items():

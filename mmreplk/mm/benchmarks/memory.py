@@ -94,4 +94,6 @@ def labelled_batch(cfg: Config, size: tuple[int, int], batch: int) -> dict[str, 
         sample.set_metainfo(dict(img_shape=size, ori_shape=size, pad_shape=size, scale_factor=(1., 1.)))
         sample.gt_sem_seg = PixelData(data=torch.randint(cfg.model.decode_head.num_classes, (1, *size)))
         samples.append(sample)
-    return dict(inputs=[torch.randint(256, (3, *size), dtype=torch.uint8) for _ in samples], data_samples=samples)
+    channels = cfg.model.backbone.get('in_channels', 3)
+    images = [torch.randint(256, (channels, *size), dtype=torch.uint8) for _ in samples]
+    return dict(inputs=images, data_samples=samples)

@@ -4,7 +4,7 @@ import copy
 import functools
 import importlib
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from time import perf_counter
@@ -16,6 +16,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
+from ...benchmarks.flops import image_channels
 from ...benchmarks.measure import peak_mib, time_in_turns
 from ...errors import InputError
 from ...layers import LargeKernelConv2d, MergeableConv
@@ -23,6 +24,7 @@ from ...merging import reparameterized
 from ..backbones import build_empty, network_of
 from .memory import labelled_batch
 
+PARTS, STEP = ('backbone', 'model'), 'training step'
 FORMS = ('plain', 'training', 'merged', 'folded', 'folded 3x3')
 TRAINED_FORMS = ('plain', 'training', 'training 3x3')
 
@@ -48,7 +50,8 @@ class Setting(NamedTuple):
     rounds: int = 5
 
 
-def benchmark_model(cfg: Config, setting: Setting, weights: dict[str, torch.Tensor] | None = None) -> list[dict]:
+def benchmark_model(cfg: Config, setting: Setting, weights: dict[str, torch.Tensor] | None = None,
+                    parts: Sequence[str] = PARTS) -> list[dict]:
     """Times inference of the forms of a network in turns, all in one run: its backbone alone, and whole.
 
     The forms: ``plain``, the training form on ``nn.Conv2d``; ``training``, the same on our convolution; ``merged``;
@@ -58,19 +61,23 @@ def benchmark_model(cfg: Config, setting: Setting, weights: dict[str, torch.Tens
         cfg: Config of a segmentor or detector with a large-kernel network.
         setting: How they are run.
         weights: State dict of the model; None for fresh weights. The 3x3 network has fresh ones always.
+        parts: What is timed: the backbone, the model, or each after the other.
 
     Returns:
-        For the backbone and for the model, for each form, a row with median, 20th and 80th percentile in
+        For each part, for each form, a row with median, 20th and 80th percentile in
         milliseconds, images per second, peak extra memory in MiB (None where it cannot be known), the share of
         the time spent in the large-kernel layers (None if compiled) and all raw times.
 
     Raises:
-        InputError: If its backbone is no large-kernel network.
+        InputError: If its backbone is no large-kernel network, or a number of the setting is too small.
     """
-    size, batch, dtype, device, channels_last, compiled, _ = setting
+    size, batch, dtype, device, channels_last, compiled, rounds = setting
+    if min(*size, batch) < 1 or rounds < 2:
+        raise InputError(f'size and batch must be positive, and rounds at least 2, got {tuple(size)}, {batch} and '
+                         f'{rounds}')
     init_default_scope(cfg.default_scope)
     rows = []
-    for part in ('backbone', 'model'):
+    for part in parts:
         with ExitStack() as stack, torch.no_grad():
             work = {}
             for form in FORMS:
@@ -81,7 +88,7 @@ def benchmark_model(cfg: Config, setting: Setting, weights: dict[str, torch.Tens
                     stack.enter_context(reparameterized(model, fuse_bn=form != 'merged'))
                 if compiled:
                     (model if part == 'backbone' else model.backbone).compile()
-                images = torch.randint(256, (batch, 3, *size), dtype=torch.uint8, device=device)
+                images = torch.randint(256, (batch, image_channels(model), *size), dtype=torch.uint8, device=device)
                 if part == 'backbone':
                     images = (images / 255).to(dtype)
                     images = images.to(memory_format=torch.channels_last) if channels_last else images
@@ -122,7 +129,7 @@ def benchmark_training(cfg: Config, setting: Setting) -> list[dict]:
         if setting.compiled:
             model.backbone.compile()
         work[form] = _step(model, cfg, labelled_batch(cfg, setting.size, setting.batch), setting)
-    return _measure('training step', work, setting, with_share=False)
+    return _measure(STEP, work, setting, with_share=False)
 
 
 def _build(cfg: Config, form: str, weights: dict | None, setting: Setting) -> nn.Module:

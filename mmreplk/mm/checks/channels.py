@@ -1,9 +1,13 @@
 """Whether the parts of a config fit each other."""
 
+from collections.abc import Iterator
+
+import torch
 from mmengine.config import Config
 
 from ...errors import InputError
 from ..backbones import build_empty, network_of
+from ..kinds import kind_of
 
 
 def check_channels(cfg: Config) -> None:
@@ -45,3 +49,27 @@ def _check_reader(path: str, part: dict, handed: list[int]) -> None:
     if (given if isinstance(given, int) else list(given)) != (wanted[0] if isinstance(index, int) else wanted):
         raise InputError(f'{path}.in_channels must be {wanted[0] if isinstance(index, int) else wanted}, which the '
                          f'backbone hands to it with in_index={index!r}, got {given!r}')
+
+
+def misfits(cfg: Config) -> Iterator[str]:
+    """Yields sentences on sizes that fit in the end, at a price.
+
+    A segmentor's crops that are padded in every batch, and a detector's images of many sizes under a cuDNN that tries
+    all algorithms out anew for each.
+    """
+    benchmarks = (cfg.get('env_cfg') or {}).get('cudnn_benchmark')
+    if benchmarks and cfg.get('default_scope') == 'mmdet' and torch.cuda.is_available():
+        yield ('env_cfg.cudnn_benchmark is True, and a detector sees images of many sizes: cuDNN tries its algorithms '
+               'out for each of them. Set env_cfg.cudnn_benchmark=False')
+    model = cfg.get('model') or {}
+    size = (model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}).get('size')
+    dataset = (cfg.get('train_dataloader') or {}).get('dataset') or {}
+    while not dataset.get('pipeline') and isinstance(dataset.get('dataset'), dict):
+        dataset = dataset['dataset']
+    crops = [step.get('crop_size') for step in dataset.get('pipeline') or [] if kind_of(step) == 'RandomCrop']
+    if not size or not crops or not isinstance(size, (list, tuple)):
+        return
+    crop = crops[-1] if isinstance(crops[-1], (list, tuple)) else (crops[-1], crops[-1])
+    if tuple(crop) != tuple(size):
+        yield (f'train_dataloader crops to {tuple(crop)}, and model.data_preprocessor.size is {tuple(size)}: every '
+               'batch is padded to the larger of the two')

@@ -12,14 +12,15 @@ LISTED = 3  # how many things of a kind a problem names
 _LARGEST = 1e9  # of any number; also refuses infinities and NaN, which Python's JSON has
 
 
-def read_coco(path: str | Path) -> dict:
+def read_coco(path: str | Path, labelled: bool = True) -> dict:
     """Reads an annotation file, and refuses what MMDetection or pycocotools would stumble over or take for another.
 
     Args:
         path: The ``.json`` file.
+        labelled: Whether it must have annotations, as a test split's has not.
 
     Returns:
-        Its contents.
+        Its contents, with an empty list of annotations if it has none.
 
     Raises:
         InputError: If it is not of COCO's format, numbers are none, identifiers are not unique, or masks are not of the
@@ -32,6 +33,8 @@ def read_coco(path: str | Path) -> dict:
     except (ValueError, RecursionError) as error:
         raise InputError(f'{path} is not JSON: {error}') from error
     _require(path, isinstance(labels, dict), 'is not of COCO\'s format: it holds no object')
+    if not labelled:
+        labels.setdefault('annotations', [])
     for kind in ('images', 'annotations', 'categories'):
         entries = labels.get(kind)
         _require(path, isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries),
@@ -89,6 +92,9 @@ def left_out(labels: dict, classes: Sequence[str]) -> Iterator[str]:
         polygons = annotation.get('segmentation')
         if isinstance(polygons, list) and any(len(polygon) < 6 or len(polygon) % 2 for polygon in polygons):
             short.append(annotation['id'])
+    used = {a['category_id'] for a in labels['annotations']}
+    yield from listed('classes of the config have no annotation',
+                      [name for i, name in named.items() if name in classes and i not in used] if used else [])
     yield from listed('annotations have boxes that are empty or reach out of their image', outside)
     yield from listed('annotations have polygons of less than three points, or half a point', short)
 

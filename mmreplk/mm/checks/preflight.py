@@ -15,13 +15,18 @@ from ...networks.fitting import fit_weights
 from ...networks.sources import find_backbone
 from ...weights import local_file, read_checkpoint
 from ..backbones import build_empty, network_of
+from ..kinds import is_pretrained, kind_of, listed_parts, only_writes
 from ..trust import refuse_pickled_data
-from .channels import check_channels
-from .coco_file import left_out, missing_classes, read_coco
+from .channels import check_channels, misfits
+from .coco_file import left_out, listed, missing_classes, read_coco
+from .dataset import leaf_datasets
+from .schedule import check_schedule, unsaved
 from .values import check_values, is_count
 
 _WITHOUT = ('Or name another file with --cfg-options model.backbone.init_cfg.checkpoint=FILE, or train from scratch '
             'with --cfg-options model.backbone.init_cfg=None')
+# What to do with a test split; what is written, and where, ends the sentence.
+_SUBMIT = 'predictions to be submitted are written with test_evaluator.format_only=True test_evaluator.'
 
 
 def check_before_training(cfg: Config, trusted: bool = False) -> None:
@@ -38,12 +43,13 @@ def check_before_training(cfg: Config, trusted: bool = False) -> None:
     """
     refuse_pickled_data(cfg, trusted)
     _check_config(cfg, 'train_dataloader', 'val_dataloader')
+    for sentence in (*misfits(cfg), *unsaved(cfg)) if os.environ.get('RANK', '0') == '0' else ():
+        print_log(sentence, logger='current', level=logging.WARNING)
     for node in _dicts(cfg.model):
-        inits = node.get('init_cfg') or []
-        for init in [inits] if not isinstance(inits, (list, tuple)) else inits:
+        for init in listed_parts(node.get('init_cfg') or None):
             if not isinstance(init, dict):
-                raise InputError(f'init_cfg must be a dict or a list of dicts, got {inits!r}')
-            if init.get('type') == 'Pretrained':
+                raise InputError(f'init_cfg must be a dict or a list of dicts, got {node["init_cfg"]!r}')
+            if is_pretrained(init):
                 _check_weights(_here(init['checkpoint'], _WITHOUT), node, init.get('prefix'), trusted)
     if cfg.get('load_from'):
         _check_load_from(cfg, trusted)
@@ -61,15 +67,28 @@ def check_before_testing(cfg: Config, trusted: bool = False) -> None:
     """
     refuse_pickled_data(cfg, trusted)
     _check_config(cfg, 'test_dataloader')
+    _check_labels(cfg)
     _check_load_from(cfg, trusted)
 
 
 def _check_config(cfg: Config, *dataloaders: str) -> None:
     check_values(cfg)
+    check_schedule(cfg)
     _check_backbone(cfg)
     check_channels(cfg)
     check_data(cfg, *dataloaders)
     _check_annotations(cfg, *dataloaders)
+
+
+def _check_labels(cfg: Config) -> None:
+    """Raises InputError if a segmentor's test data name no label maps, and the evaluator looks for them."""
+    if cfg.get('default_scope') != 'mmseg' or only_writes(cfg.get('test_evaluator')):
+        return
+    for dataset in leaf_datasets((cfg.get('test_dataloader') or {}).get('dataset', {})):
+        prefixes = dataset.get('data_prefix')
+        if isinstance(prefixes, dict) and prefixes.get('img_path') and not prefixes.get('seg_map_path'):
+            raise InputError(f'the data of {kind_of(dataset)} for test_dataloader have no label maps '
+                             f'(data_prefix.seg_map_path) to evaluate with: {_SUBMIT}output_dir=...')
 
 
 def _check_backbone(cfg: Config) -> None:
@@ -82,7 +101,7 @@ def _check_backbone(cfg: Config) -> None:
 def check_data(cfg: Config, *dataloaders: str) -> None:
     """Raises InputError if a file or folder that one of these dataloaders names is missing, or such a folder empty."""
     for name in dataloaders:
-        for dataset in _leaf_datasets((cfg.get(name) or {}).get('dataset', {})):
+        for dataset in leaf_datasets((cfg.get(name) or {}).get('dataset', {})):
             root = dataset.get('data_root') or ''
             prefixes = dataset.get('data_prefix') or {}
             for key, part in prefixes.items():
@@ -93,30 +112,67 @@ def check_data(cfg: Config, *dataloaders: str) -> None:
                 if not os.path.exists(path):
                     hint = cfg.get('data_hint', 'Put it there, or say with --cfg-options '
                                    f'{name}.dataset.data_root=... where it is.')
-                    raise InputError(f'the data of {dataset.get("type")} for {name} is missing: {path!r} does not '
+                    raise InputError(f'the data of {kind_of(dataset)} for {name} is missing: {path!r} does not '
                                      f'exist. {hint}')
                 if os.path.isdir(path) and next(os.scandir(path), None) is None:
-                    raise InputError(f'the data of {dataset.get("type")} for {name} is missing: {path!r} is empty')
+                    raise InputError(f'the data of {kind_of(dataset)} for {name} is missing: {path!r} is empty')
 
 
 def _check_annotations(cfg: Config, *dataloaders: str) -> None:
-    """Reads the annotation files of COCO datasets, in one process: what they hold is the same in all."""
+    """Reads the annotation files of COCO datasets and evaluators, in one process: what they hold is the same in all."""
     if os.environ.get('RANK', '0') != '0':
         return
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     for name in dataloaders:
-        for dataset in _leaf_datasets((cfg.get(name) or {}).get('dataset', {})):
-            if dataset.get('type') == 'CocoDataset' and dataset.get('ann_file'):
-                path = os.path.join(dataset.get('data_root') or '', dataset.ann_file)
-                classes = (dataset.get('metainfo') or {}).get('classes')
-                classes = classes or DATASETS.get('CocoDataset').METAINFO['classes']
-                if not isinstance(classes, (list, tuple)):
-                    raise InputError(f'{name}.dataset.metainfo.classes must be a list of names, got {classes!r}')
-                labels = read_coco(path)
-                for sentence in missing_classes(labels, classes):
-                    raise InputError(f'{path} cannot be used: {sentence}')
-                for sentence in left_out(labels, classes):
-                    print_log(f'{path}: {sentence}', logger='current', level=logging.WARNING)
+        listed_images: set[tuple] | None = set()
+        for dataset in leaf_datasets((cfg.get(name) or {}).get('dataset', {})):
+            kind = dataset.get('type')
+            kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+            if not _reads_coco(dataset, kind) or not dataset.get('ann_file'):
+                listed_images = None
+                continue
+            path = os.path.join(dataset.get('data_root') or '', dataset.ann_file)
+            classes = (dataset.get('metainfo') or {}).get('classes') or kind.METAINFO['classes']
+            if not isinstance(classes, (list, tuple)):
+                raise InputError(f'{name}.dataset.metainfo.classes must be a list of names, got {classes!r}')
+            evaluator = name.replace('dataloader', 'evaluator')
+            labels = read_coco(path, labelled=name != 'test_dataloader')
+            if name == 'test_dataloader' and not labels['annotations'] and not only_writes(cfg.get(evaluator)):
+                raise InputError(f'{path} has no annotations to evaluate with: {_SUBMIT}outfile_prefix=...')
+            for sentence in missing_classes(labels, classes):
+                raise InputError(f'{path} cannot be used: {sentence}')
+            for sentence in left_out(labels, classes):
+                print_log(f'{path}: {sentence}', logger='current', level=logging.WARNING)
+            if listed_images is not None:
+                listed_images |= _images_of(labels)
+        _check_evaluators(cfg, name.replace('dataloader', 'evaluator'), listed_images)
+
+
+def _check_evaluators(cfg: Config, name: str, images: set[tuple] | None) -> None:
+    """Compares the annotation files of COCO evaluators with the images, by id and file name, that are predicted."""
+    for evaluator in listed_parts(cfg.get(name)):
+        path = evaluator.get('ann_file') if kind_of(evaluator) == 'CocoMetric' else None
+        if not path:
+            continue
+        if not os.path.isfile(path):
+            raise InputError(f'{name}.ann_file {path!r} does not exist')
+        labels = read_coco(path, labelled=not only_writes(evaluator))
+        for sentence in listed('annotations lack iscrowd (0 or 1), which evaluation reads',
+                               [a['id'] for a in labels['annotations'] if 'iscrowd' not in a]):  # yapf: disable
+            raise InputError(f'{name}.ann_file {path} cannot be used: {sentence}')
+        others = sorted(file for _, file in (images or set()) - _images_of(labels))
+        for sentence in listed('images of the dataset, by id and file name, are not in it', others):
+            raise InputError(f'{name}.ann_file {path} is of other images: {sentence}')
+
+
+def _images_of(labels: dict) -> set[tuple]:
+    return {(image['id'], image['file_name']) for image in labels['images']}
+
+
+def _reads_coco(dataset: dict, kind: type | None) -> bool:
+    """Says whether a dataset, of a class if that is known, reads its file as MMDetection's ``CocoDataset`` does."""
+    reads = getattr(getattr(kind, 'load_data_list', None), '__qualname__', '')
+    return reads == 'CocoDataset.load_data_list' or (kind is None and kind_of(dataset) == 'CocoDataset')
 
 
 def _check_load_from(cfg: Config, trusted: bool) -> None:
@@ -176,13 +232,6 @@ def _below(prefix: str, saved: dict, path: Path) -> dict:
     return inside
 
 
-def _leaf_datasets(dataset: dict) -> Iterator[dict]:
-    """Yields the datasets inside wrappers such as ``RepeatDataset`` and ``ConcatDataset``."""
-    inner = dataset.get('datasets') or ([dataset['dataset']] if 'dataset' in dataset else [])
-    if not inner and dataset:
-        yield dataset
-    for child in inner:
-        yield from _leaf_datasets(child)
 
 
 def _dicts(node: object) -> Iterator[dict]:

@@ -15,6 +15,7 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop
 from ...errors import InputError
 from ..checks.values import nodes
 from ..internals import is_training, part_built_in, registry_that_lacks_it, step_of_runner
+from ..kinds import kind_of
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _ANY = 'the config', None  # where the part is not known
@@ -141,7 +142,7 @@ def _likeness(node: object, part: object) -> int:
     """Returns how much of ``part`` a node has, 0 if it is something else."""
     if not isinstance(node, dict) or not isinstance(part, dict):
         return int(type(node) is type(part) and node == part)
-    if node.get('type') != part.get('type'):
+    if kind_of(node) != kind_of(part):
         return 0
     # Attributes of an object may be tensors, which equal nothing.
     return sum(key in part and type(part[key]) is type(value) and part[key] == value for key, value in node.items())
@@ -162,7 +163,7 @@ def _shown(part: object) -> str:
     if not isinstance(part, dict):
         return f'. It is {_cut(repr(part))}'
     short = [f'{key}={value!r}' for key, value in part.items() if key != 'type' and len(repr(value)) <= _SHORT]
-    what = str(part.get('type', '')) + (f' with {_cut(", ".join(short))}' if short else '')
+    what = kind_of(part) + (f' with {_cut(", ".join(short))}' if short else '')
     return f'. It is {what.strip()}' if what else ''
 
 

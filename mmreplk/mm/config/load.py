@@ -2,16 +2,17 @@
 
 import difflib
 import importlib.util
-import inspect
+import logging
 import os
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
-from mmengine.runner import Runner
 
 from ...errors import InputError
+from ..kinds import kind_of
+from .unread import READ, hooks_of_bases, replaced_hooks, unread_names, unread_options
 
 FRAMEWORKS = dict(mmseg='MMSegmentation', mmdet='MMDetection')
 
@@ -40,13 +41,34 @@ def load_config(path: str, overrides: dict | None = None, work_dir: str | None =
     except Exception as error:  # a config is a program: anything can go wrong in it
         raise InputError(f'config {path!r} cannot be read: {type(error).__name__}: {error}') from error
     _refuse_misspelt(path, cfg, overrides or {})
+    for sentence in unread_options(cfg, overrides or {}):
+        raise InputError(f'--cfg-options {sentence}')
+    hooks = [*hooks_of_bases(path), *(cfg.get('custom_hooks') or [])]
+    new = {key.partition('.')[0] for key in overrides or ()} - {*cfg, *READ}
+    said = [*unread_names(path),
+            *(f'{name!r} of --cfg-options is a new name, which only code of yours can read' for name in sorted(new))]
     try:
         cfg.merge_from_dict(overrides or {})
     except (KeyError, TypeError, IndexError) as error:
         raise InputError(f'--cfg-options do not fit {path}: {error}') from error
+    for key in ('model', 'model.backbone'):
+        node = cfg.get('model') if key == 'model' else (cfg.get('model') or {}).get('backbone')
+        if node is not None and not isinstance(node, dict):
+            raise InputError(f'{key} of {path} must be a dict, got {node!r}')
+    if not cfg.get('default_scope'):
+        # Pure-Python configs need none; the registries that strings are looked up in do.
+        framework = getattr((cfg.get('model') or {}).get('type'), '__module__', '').partition('.')[0]
+        if framework in FRAMEWORKS:
+            cfg.default_scope = framework
     framework = cfg.get('default_scope')
     if framework in FRAMEWORKS and importlib.util.find_spec(framework) is None:
         raise InputError(f'{path} is for {FRAMEWORKS[framework]}, and {framework} is not installed: see requirements/')
+    gone = replaced_hooks(cfg, hooks)
+    if gone:
+        said.append(f'custom_hooks of {path} replace those of its base: {", ".join(gone)} will not run. To add to '
+                    'them, write custom_hooks = [*_base_.custom_hooks, ...]')
+    for sentence in said if os.environ.get('RANK', '0') == '0' else ():
+        print_log(sentence, logger='current', level=logging.WARNING)
     cfg.launcher = launcher
     cfg.work_dir = work_dir or cfg.get('work_dir') or f'./work_dirs/{Path(path).stem}'
     has_gpu = torch.cuda.is_available()
@@ -60,7 +82,7 @@ def load_config(path: str, overrides: dict | None = None, work_dir: str | None =
 
 def _refuse_misspelt(path: str, cfg: Config, overrides: dict) -> None:
     """Refuses a new name that is nearly one that is there: MMEngine would add it, and nobody read it."""
-    known = {*cfg, *inspect.signature(Runner).parameters}
+    known = {*cfg, *READ}
     for name in {key.partition('.')[0] for key in overrides} - known:
         for meant in difflib.get_close_matches(name, known, 1, .8):
             raise InputError(f'--cfg-options do not fit {path}: it has no {name!r}; is {meant!r} meant?')
@@ -69,7 +91,7 @@ def _refuse_misspelt(path: str, cfg: Config, overrides: dict) -> None:
 def _replace_sync_bn(node: object) -> int:
     """Replaces SyncBN by BN below ``node``; returns in how many places."""
     if isinstance(node, dict):
-        here = node.get('type') == 'SyncBN'
+        here = kind_of(node) in ('SyncBN', 'SyncBatchNorm')
         if here:
             node['type'] = 'BN'
         return here + sum(map(_replace_sync_bn, node.values()))

@@ -1,11 +1,13 @@
 """The options of ``tools/test.py``, each as the config's framework understands it."""
 
 import copy
+import os
 
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
 from ...errors import InputError
+from ..kinds import kind_of, listed_parts, only_writes
 
 
 def prepare_testing(cfg: Config,
@@ -33,8 +35,11 @@ def prepare_testing(cfg: Config,
     is_detection = cfg.get('default_scope') == 'mmdet'
     cfg.load_from, cfg.resume = checkpoint, False
     hooks = cfg.setdefault('custom_hooks', [])
-    if not any(hook['type'] == 'StrictLoadHook' for hook in hooks):
+    if not any(kind_of(hook) == 'StrictLoadHook' for hook in hooks):
         hooks.append(dict(type='StrictLoadHook'))
+    for option, folder in (('--show-dir', show_dir), ('--out', None if is_detection else out)):
+        if folder and os.path.isfile(folder):
+            raise InputError(f'{option} must be a folder, {folder!r} is a file')
     if show or show_dir:
         hook = cfg.get('default_hooks', {}).get('visualization')
         if hook is None:
@@ -46,14 +51,16 @@ def prepare_testing(cfg: Config,
             cfg.visualizer.save_dir = show_dir
     if tta:
         _use_tta(cfg, is_detection)
+    if only_writes(cfg.get('test_evaluator')):
+        # A test split has no labels to load.
+        dataset = _inner_dataset(cfg)
+        dataset.pipeline = _without_labels(dataset.pipeline)
     if out:
         _keep_predictions(cfg, out, is_detection)
 
 
 def _use_tta(cfg: Config, is_detection: bool) -> None:
-    dataset = cfg.test_dataloader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
+    dataset = _inner_dataset(cfg)
     if 'tta_pipeline' not in cfg and is_detection:
         # MMDetection's own default: the test pipeline, once as it is and once flipped.
         pack = copy.deepcopy(dataset.pipeline[-1])
@@ -68,7 +75,30 @@ def _use_tta(cfg: Config, is_detection: bool) -> None:
     if is_detection:
         _leave_masks_out(cfg)
     dataset.pipeline = cfg.tta_pipeline
-    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    # Unpacked, a pure-Python config would hold classes, which OpenMMLab's MMEngine cannot write down.
+    model, cfg.model = cfg.model, copy.copy(cfg.tta_model)
+    cfg.model.module = model
+
+
+def _inner_dataset(cfg: Config) -> ConfigDict:
+    """Returns the test dataset inside any wrappers."""
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    return dataset
+
+
+def _without_labels(steps: list) -> list:
+    """Returns a pipeline, or the groups of steps of test-time augmentation, without what loads labels."""
+    kept = []
+    for step in steps:
+        if isinstance(step, list):
+            kept += [inner] if (inner := _without_labels(step)) else []
+        elif kind_of(step) != 'LoadAnnotations':
+            kept.append(copy.copy(step))
+            if kind_of(step) == 'TestTimeAug':
+                kept[-1]['transforms'] = _without_labels(step['transforms'])
+    return kept
 
 
 def _leave_masks_out(cfg: Config) -> None:
@@ -77,8 +107,8 @@ def _leave_masks_out(cfg: Config) -> None:
     if not roi_head.get('mask_head'):
         return
     roi_head.update(mask_head=None, mask_roi_extractor=None)
-    for evaluator in cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]:
-        if evaluator['type'] == 'CocoMetric':
+    for evaluator in listed_parts(cfg.test_evaluator):
+        if kind_of(evaluator) == 'CocoMetric':
             evaluator.metric = 'bbox'
     print_log('--tta: masks are left out, since MMDetection merges only boxes over several views.', logger='current')
 
@@ -87,11 +117,11 @@ def _keep_predictions(cfg: Config, out: str, is_detection: bool) -> None:
     if not is_detection:
         cfg.test_evaluator.update(output_dir=out, keep_results=True)
         return
-    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
+    evaluators = listed_parts(cfg.test_evaluator)
     if out.endswith(('.pkl', '.pickle')):
         cfg.test_evaluator = [*evaluators, dict(type='DumpDetResults', out_file_path=out)]
         return
-    writers = [evaluator for evaluator in evaluators if evaluator['type'] == 'CocoMetric']
+    writers = [evaluator for evaluator in evaluators if kind_of(evaluator) == 'CocoMetric']
     if not writers:
         raise InputError(f'--out {out!r}: only CocoMetric writes a folder; name a .pkl file for another evaluator')
     writers[0].outfile_prefix = f'{out}/predictions'

@@ -5,6 +5,7 @@ from mmengine.config import Config
 
 from ...errors import InputError
 from ..checkpoints import find_resumable
+from ..kinds import kind_of
 from ..processes import decided_by_first, join_processes
 
 
@@ -22,7 +23,7 @@ def prepare_training(cfg: Config, amp: bool = False, auto_scale_lr: bool = False
         InputError: If the config forbids one, or there are checkpoints to resume from but none is whole.
     """
     if amp:
-        wrapper = cfg.optim_wrapper.get('type', 'OptimWrapper')
+        wrapper = kind_of(cfg.optim_wrapper) or 'OptimWrapper'
         if wrapper not in ('OptimWrapper', 'AmpOptimWrapper', 'CPUAmpOptimWrapper'):
             raise InputError(f"--amp needs the optimizer wrapper 'OptimWrapper', the config has {wrapper!r}")
         cfg.optim_wrapper.type = 'AmpOptimWrapper' if torch.cuda.is_available() else 'CPUAmpOptimWrapper'

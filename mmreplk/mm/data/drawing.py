@@ -25,10 +25,13 @@ def draw_once(root: Path, kind: str, recipe: dict, draw: Callable[[Path], None])
         ``root``.
 
     Raises:
-        InputError: If ``root`` holds something else, which is left as it is, or ``size`` is too small.
+        InputError: If ``root`` holds something else, which is left as it is, or a number is too small.
     """
     if recipe['size'] < LEAST_SIZE:
         raise InputError(f'size must be at least {LEAST_SIZE} pixels, got {recipe["size"]}')
+    for name, least in (('num_train', 1), ('num_val', 1), ('seed', 0)):
+        if recipe.get(name, least) < least:
+            raise InputError(f'{name} must be at least {least}, got {recipe[name]}')
     stamp, text = f'{kind.lower().replace(" ", "_")}.json', json.dumps(recipe)
     if (root / stamp).is_file() and (root / stamp).read_text() == text:
         return root

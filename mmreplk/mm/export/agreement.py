@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import cv2
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -60,23 +61,27 @@ def expected_outputs(model: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
     return (logits[:, :, :images.shape[2], :images.shape[3]], )
 
 
-def real_batches(folder: str | Path, count: int = 4) -> list[Tensor]:
+def real_batches(folder: str | Path, count: int = 4, channels: int = 3) -> list[Tensor]:
     """Returns the first pictures of a folder as batches: each as it is, and two of another size at a time.
 
     Args:
         folder: Where the pictures are, also in folders in it.
         count: How many pictures at most.
+        channels: How many the network takes: three, or one of pictures in grey.
 
     Returns:
-        Pixels ``(N, 3, H, W)`` from 0 to 255, blue first as OpenCV decodes them, in float32.
+        Pixels ``(N, C, H, W)`` from 0 to 255, blue first as OpenCV decodes them, in float32.
 
     Raises:
-        InputError: If there is no picture there, or one cannot be read.
+        InputError: If there is no picture there, one cannot be read, or the network takes other channels.
     """
     paths = sorted(path for path in Path(folder).rglob('*') if path.suffix.lower() in SUFFIXES)[:count]
     if not paths:
         raise InputError(f'there is no picture ({", ".join(SUFFIXES)}) in {str(folder)!r}')
-    alone = [_read(path) for path in paths]
+    if channels not in (1, 3):
+        raise InputError(f'the network takes {channels} channels, and pictures are read with one or three: compare on '
+                         'noise, without pictures')
+    alone = [_read(path, channels) for path in paths]
     smaller = alone[0][:, :, 3:, 5:]
     return [*alone, torch.cat([smaller, smaller.flip(3)])]
 
@@ -89,9 +94,11 @@ def random_batches(shape: tuple[int, int, int]) -> list[Tensor]:
     return [torch.randint(256, size, generator=generator).float() for size in sizes]
 
 
-def _read(path: Path) -> Tensor:
+def _read(path: Path, channels: int) -> Tensor:
     image = read_image(path)
+    if channels == 1:
+        image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     scale = LARGEST_SIDE / max(image.shape[:2])
     if scale < 1:
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    return torch.from_numpy(image.transpose(2, 0, 1)).float()[None]
+    return torch.from_numpy(np.atleast_3d(image).transpose(2, 0, 1)).float()[None]

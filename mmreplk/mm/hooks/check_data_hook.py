@@ -8,7 +8,7 @@ from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import IterableDataset
 
-from ..checks.dataset import without_images
+from ..checks.dataset import classes_seen, without_images
 from ..checks.samples import CheckedDataset
 from ..data.loaders import with_data
 from ..internals import replace_data
@@ -46,7 +46,7 @@ def _check(runner: Runner, loop: BaseLoop, num_classes: int | None = None) -> No
     if isinstance(loader.dataset, (CheckedDataset, IterableDataset)):
         return
     if is_main_process():
-        for sentence in without_images(loader.dataset):
+        for sentence in (*without_images(loader.dataset), *classes_seen(loader.dataset)):
             runner.logger.warning(f'CheckDataHook: {sentence}')
     replace_data(loop, with_data(loader, CheckedDataset(loader.dataset, num_classes)))
 

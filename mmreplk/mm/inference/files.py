@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ...errors import InputError
-from ...io import read_image, write_whole
+from ...io import write_whole
 from .classes import Classes
+from .loading import shown
 from .media import VIDEO_SUFFIXES, VideoReader, VideoWriter
 from .overlays import blend, legend_sheet
 from .predictor import Prediction, Predictor
@@ -149,7 +150,7 @@ class _Writer:
         images = []
         for job in jobs:
             try:
-                images.append((job, read_image(job.source)))
+                images.append((job, self.predictor.read(job.source)))
             except InputError as error:
                 self._fail(job, error)
         predictions = _each(self.predictor, [image for _, image in images])
@@ -178,7 +179,7 @@ class _Writer:
             self._fail(job, error, 0)
 
     def _overlay(self, image: np.ndarray, prediction: Prediction) -> np.ndarray:
-        return blend(image, prediction.layer(self.predictor.classes), self.opacity)
+        return blend(shown(image), prediction.layer(self.predictor.classes), self.opacity)
 
     def _fail(self, job: Job, error: InputError, steps: int = 1) -> None:
         name = repr(str(job.source))

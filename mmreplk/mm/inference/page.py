@@ -3,6 +3,7 @@
 import base64
 import html
 import os
+import socket
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -70,12 +71,19 @@ def serve(predictor: Predictor,
         The address of the page.
 
     Raises:
-        InputError: If Gradio is not installed, a limit is not positive, an example is no picture, or the port is taken.
+        InputError: If Gradio is not installed, a limit is not positive, an example is no picture, or host or
+            port is none or taken.
     """
     limits = limits or Limits()
-    if min(limits) <= 0:
+    if not all(limit > 0 for limit in limits):  # nor NaN
         raise InputError(f'the largest file and picture must be positive, got {limits.megabytes:g} MB and '
                          f'{limits.megapixels:g} megapixels')
+    if port is not None and not 0 < port < 2**16:
+        raise InputError(f'the port must be from 1 to 65535, got {port}')
+    try:
+        socket.getaddrinfo(host, port)  # Gradio would ask again for each of a hundred ports
+    except OSError as error:
+        raise InputError(f'{host!r} is no address to listen on: {error.strerror}') from error
     with tempfile.TemporaryDirectory(prefix='mmreplk-') as folder, _environment(
             GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED='False', HF_HUB_DISABLE_TELEMETRY='1'):
         try:

@@ -10,18 +10,21 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.infer import BaseInferencer
-from mmengine.registry import init_default_scope
+from mmengine.registry import TRANSFORMS, init_default_scope
 from torch import nn
 
+from ...benchmarks.flops import image_channels
 from ...errors import InputError
 from ...merging import reparameterize
 from ...weights.conversion import load_whole
 from ...weights.files import read_checkpoint
 from ..building import adapt_backbone
 from ..config.errors import config_errors
+from ..kinds import kind_of
 from . import sliding_detection, sliding_segmentation
 from .classes import known_classes, test_dataset_config
 from .detections import Detections
+from .loading import PictureLoader
 from .segmentation import Segmentation
 from .windows import Windows
 
@@ -52,6 +55,7 @@ class Predictor:
         model: The model, in evaluation mode.
         classes: What it tells apart.
         merged: How many of its large kernels were merged and BatchNorms folded.
+        read: Reads a file as the test pipeline does.
     """
 
     def __init__(self,
@@ -73,13 +77,14 @@ class Predictor:
         self.model = self._inferencer.model
         self.classes = known_classes(cfg, saved, _count_classes(self.model))
         self.merged = reparameterize(self.model)
+        self.read = PictureLoader(test_dataset_config(cfg)['pipeline'], image_channels(self.model))
         self.windows = windows or _configured_windows(self.model)
 
     def __call__(self, images: Sequence[np.ndarray]) -> list[Prediction]:
         """Predicts images.
 
         Args:
-            images: Each BGR ``(H, W, 3)``, uint8, as OpenCV reads it.
+            images: Each BGR ``(H, W, 3)``, uint8, as OpenCV reads it, or as :attr:`read` returns it.
 
         Returns:
             A :class:`Segmentation` or :class:`Detections` for each.
@@ -87,6 +92,7 @@ class Predictor:
         Raises:
             InputError: If the model cannot take an image, because it is too small for example.
         """
+        images = [self.read.adapted(image) for image in images]
         if self.prediction is Segmentation:
             predict = self._segment_whole if self.windows is None else self._segment_in_windows
             return list(predict(images))
@@ -187,9 +193,17 @@ def _inferencer(cfg: Config, saved: Mapping, source: str, device: str | None) ->
             return pseudo_collate  # as always, but without a warning that the framework has no registry of functions
 
     init_default_scope(cfg.default_scope)
-    cfg.test_dataloader = dict(dataset=dict(pipeline=test_dataset_config(cfg)['pipeline']))
+    # The inferencers look for the steps that load by their names, where pure-Python configs have classes.
+    pipeline = [dict(step, type=_registered_name(step)) for step in test_dataset_config(cfg)['pipeline']]
+    cfg.test_dataloader = dict(dataset=dict(pipeline=pipeline))
     cfg.visualizer = dict(type='SegLocalVisualizer' if cfg.default_scope == 'mmseg' else 'DetLocalVisualizer')
     return LoadedInferencer(cfg, device=device, scope=cfg.default_scope)
+
+
+def _registered_name(step: dict) -> object:
+    kind, name = step['type'], kind_of(step)
+    with TRANSFORMS.switch_scope_and_registry(None) as registry:  # of the scope that is current
+        return name if not isinstance(kind, str) and registry.get(name) is kind else kind
 
 
 def _count_classes(model: nn.Module) -> int:
@@ -199,4 +213,8 @@ def _count_classes(model: nn.Module) -> int:
 
 def _configured_windows(model: nn.Module) -> Windows | None:
     test_cfg = getattr(model, 'test_cfg', None) or {}
-    return Windows.of(test_cfg['crop_size'], test_cfg['stride']) if test_cfg.get('mode') == 'slide' else None
+    if test_cfg.get('mode') != 'slide':
+        return None
+    if not test_cfg.get('crop_size') or not test_cfg.get('stride'):
+        raise InputError(f"model.test_cfg with mode='slide' needs crop_size and stride, it has {dict(test_cfg)}")
+    return Windows.of(test_cfg['crop_size'], test_cfg['stride'])

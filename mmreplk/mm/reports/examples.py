@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -14,6 +13,7 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from torch.utils.data import Dataset
 
 from ...errors import InputError
+from ...io import read_image
 from ...merging import reparameterized
 from ...pictures.contact_sheet import instance_row, label_row
 from ...weights.conversion import load_whole
@@ -101,7 +101,7 @@ class _Segmentation:
 
     def draw(self, index: int, sample: object) -> np.ndarray:
         maps = [label.data[0].numpy().astype(np.uint8) for label in (sample.gt_sem_seg, sample.pred_sem_seg)]
-        return label_row(cv2.imread(sample.img_path), *maps, self.dataset.metainfo['palette'])
+        return label_row(read_image(sample.img_path), *maps, self.dataset.metainfo['palette'])
 
 
 def _iou(counts: torch.Tensor) -> torch.Tensor:
@@ -170,4 +170,4 @@ class _Detection:
             shapes = [instance['mask'] for instance in true], list(found.masks.numpy())
         else:
             shapes = [np.array(instance['bbox']) for instance in true], list(found.bboxes.numpy())
-        return instance_row(cv2.imread(sample.img_path), *shapes)
+        return instance_row(read_image(sample.img_path), *shapes)

@@ -91,6 +91,7 @@ def test_what_mmdetection_leaves_out_is_said(tmp_path, labels, values, words):
 
 def test_classes_that_would_get_the_number_of_others(labels):
     labels['categories'].append(dict(id=2, name='other'))
+    labels['annotations'][0]['category_id'] = 2
     assert list(left_out(labels, ['other', 'shape'])) == [
         "MMDetection numbers the classes as the file lists them, not as the config does: ['shape', 'other']"
     ]

@@ -5,8 +5,8 @@ import cv2
 import numpy as np
 import pytest
 
-from mmreplk.mm.checks import check_coco
-from mmreplk.mm.checks.dataset import without_images
+from mmreplk.mm.checks import check_coco, check_segmentation, check_split
+from mmreplk.mm.checks.dataset import classes_seen, without_images
 from mmreplk.mm.data import make_mini_ade20k, make_mini_coco
 from tests.tools.conftest import TINY, tool
 
@@ -91,4 +91,111 @@ def test_what_is_wrong_with_annotations_is_said(tmp_path):
         '1 annotations are of images that the file does not list: 2',
         '1 annotations are of categories that the file does not list: 3',
         '1 annotations have boxes that are empty or reach out of their image: 1'
+    ]
+
+
+class Masks:
+    """Label maps of three classes with their images, as MMSegmentation lists them."""
+    data_prefix, reduce_zero_label = {}, False
+
+    def __init__(self, folder, maps, classes=('ground', 'wall', 'sky'), label_map=None):
+        self.metainfo, self.label_map, self.paths = dict(classes=classes), label_map, []
+        for i, labels in enumerate(maps):
+            labels = np.asarray(labels, np.uint8)
+            cv2.imwrite(str(folder / f'{i}.png'), labels)
+            cv2.imwrite(str(folder / f'{i}.jpg'), np.zeros((*labels.shape, 3), np.uint8))
+            self.paths.append(folder / f'{i}')
+
+    def __len__(self):
+        return len(self.paths)
+
+    def get_data_info(self, i):
+        return dict(img_path=f'{self.paths[i]}.jpg', seg_map_path=f'{self.paths[i]}.png', label_map=self.label_map,
+                    reduce_zero_label=self.reduce_zero_label)  # yapf: disable
+
+
+@pytest.mark.parametrize(('labels', 'reduced', 'words'), [
+    ([[0, 255], [0, 0]], False, "the only class is 'ground' (0); the files hold 0 75.0%, 255 25.0%. 255 is ignored: "
+     'masks of 0 and 255 must be made masks of 0 and 1'),
+    ([[0, 1], [1, 1]], True, "the only class is 'ground' (0); the files hold 1 75.0%, 0 25.0%. 255 is ignored, and so "
+     'is 0, by reduce_zero_label'),
+    ([[255, 255], [255, 255]], False, 'the only class is none; the files hold 255 100.0%. 255 is ignored'),
+    ([[1, 1], [2, 2]], False, '1 of 3 classes are in none of 2 label maps: ground; are labels counted from 1? They '
+     'are to be counted from 0. The pixels are wall 50.0%, sky 50.0%'),
+    ([[0, 1], [1, 1]], False, '1 of 3 classes are in none of 2 label maps: sky. The pixels are wall 75.0%, ground 25'),
+])  # yapf: disable
+def test_masks_that_mean_something_else(tmp_path, labels, reduced, words):
+    dataset = Masks(tmp_path, [labels, labels])
+    dataset.reduce_zero_label = reduced
+    said = list(classes_seen(dataset))
+    assert len(said) == 1 and words in said[0]
+    assert list(classes_seen(SimpleNamespace(datasets=[SimpleNamespace(dataset=dataset)]))) == said
+
+
+def test_masks_that_are_right(tmp_path):
+    assert not list(classes_seen(Masks(tmp_path, [[[0, 1], [2, 255]]])))
+    some = Masks(tmp_path, [[[0, 1]], [[0, 1]], [[2, 0]]])
+    assert not list(classes_seen(some, 2)), 'a class that is in few files may be in others'
+    assert not list(classes_seen([1, 2])) and not list(classes_seen(Masks(tmp_path, [], ())))
+
+
+def test_a_subset_of_the_classes(tmp_path):
+    """As MMSegmentation maps the labels of the others to the one that is ignored."""
+    dataset = Masks(tmp_path, [[[0, 1], [2, 255]]], classes=('sky', 'wall'), label_map={0: 255, 1: 1, 2: 0})
+    assert not list(check_segmentation(dataset)) and not list(classes_seen(dataset))
+    cv2.imwrite(f'{dataset.paths[0]}.png', np.array([[0, 3], [2, 255]], np.uint8))
+    assert list(check_segmentation(dataset)) == [
+        f'1 label maps hold labels other than 0 to 2 and 255: {dataset.paths[0]}.png has [3]'
+    ]
+
+
+def test_images_that_are_huge_or_without_labels(tmp_path, monkeypatch):
+    dataset = Masks(tmp_path, [[[0, 1], [2, 255]]])
+    monkeypatch.setattr('PIL.Image.MAX_IMAGE_PIXELS', 1)
+    assert list(check_segmentation(dataset)) == [
+        f'2 files cannot be read as pictures: {dataset.paths[0]}.jpg, {dataset.paths[0]}.png'
+    ]
+    monkeypatch.undo()
+    dataset.get_data_info = lambda i: dict(img_path=f'{dataset.paths[i]}.jpg')
+    assert not list(check_segmentation(dataset)) and not list(classes_seen(dataset))
+
+
+def test_datasets_in_wrappers_and_without_labels(tmp_path):
+    pytest.importorskip('mmseg')
+    from mmengine.registry import init_default_scope
+    init_default_scope('mmseg')
+    root = make_mini_ade20k(tmp_path / 'ade', num_train=3, num_val=2, size=64)
+
+    def part(split, **prefix):
+        return dict(type='ADE20KDataset', data_root=str(root), data_prefix=dict(img_path=f'images/{split}', **prefix),
+                    pipeline=[])  # yapf: disable
+
+    labelled = part('training', seg_map_path='annotations/training')
+    wrapped = dict(type='RepeatDataset', times=5, dataset=dict(
+        type='ConcatDataset', datasets=[labelled, part('validation', seg_map_path='annotations/validation')]))
+    count, problems, notes = check_split(wrapped)
+    assert (count, problems) == (5, []) and all('classes are in none of' in note for note in notes)
+    assert check_split(part('validation')) == (2, [], ['there are no label maps'])
+
+
+def test_annotations_of_a_test_split(tmp_path):
+    pytest.importorskip('mmdet')
+    from mmengine.registry import init_default_scope
+    init_default_scope('mmdet')
+    root = make_mini_coco(tmp_path / 'coco', num_train=3, num_val=1, size=64)
+    path = root / 'annotations/instances_train.json'
+    labels = json.loads(path.read_text())
+    del labels['annotations']
+    path.write_text(json.dumps(labels))
+    dataset = dict(type='CocoDataset', data_root=str(root), ann_file='annotations/instances_train.json',
+                   data_prefix=dict(img='train/'), metainfo=dict(classes=('shape', )), pipeline=[])  # yapf: disable
+    assert check_split(dataset) == (3, [], [f'{path} has no annotations'])
+
+
+def test_classes_without_an_annotation(tmp_path):
+    root = make_mini_coco(tmp_path / 'coco', num_train=3, num_val=1, size=64)
+    labels = json.loads((root / 'annotations/instances_train.json').read_text())
+    labels['categories'].append(dict(id=2, name='person'))
+    assert list(check_coco(labels, root / 'train', ['shape', 'person'])) == [
+        '1 classes of the config have no annotation: person'
     ]

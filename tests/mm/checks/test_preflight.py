@@ -10,6 +10,7 @@ import torch
 from mmreplk import InputError, RepLKNet
 from mmreplk.mm.checks import check_before_testing, check_before_training
 from mmreplk.mm.config import load_config
+from mmreplk.mm.data import make_mini_coco
 from mmreplk.weights import PUBLISHED
 
 ROOT = Path(__file__).parents[3]
@@ -238,6 +239,31 @@ def test_annotations_in_cocos_format(cfg, tmp_path, monkeypatch):
         check_before_training(cfg)
     monkeypatch.setenv('RANK', '1')
     check_before_training(cfg)
+
+
+def test_evaluators_are_of_the_images_that_are_predicted(tmp_path):
+    pytest.importorskip('mmdet')
+    root = make_mini_coco(tmp_path / 'coco', num_train=3, num_val=2, size=64)
+    options = {f'{name}_dataloader.dataset.data_root': f'{root}/' for name in ('train', 'val', 'test')}
+    files = {name: root / f'annotations/instances_{name}.json' for name in ('train', 'val')}
+
+    def check(path):
+        evaluators = {f'{name}_evaluator.ann_file': str(path) for name in ('val', 'test')}
+        check_before_training(load_config(str(ROOT / 'configs/cascade_mask_rcnn_replknet_tiny_minicoco.py'),
+                                          options | evaluators))  # yapf: disable
+
+    check(files['val'])
+    labels = json.loads(files['val'].read_text())
+    other = tmp_path / 'other.json'
+    other.write_text(json.dumps(dict(labels, images=labels['images'][:1])))
+    with pytest.raises(ValueError, match='other.json is of other images: 1 images of .* not in it: 000002.jpg'):
+        check(other)
+    del labels['annotations'][0]['iscrowd']
+    other.write_text(json.dumps(labels))
+    with pytest.raises(ValueError, match='val_evaluator.ann_file .*1 annotations lack iscrowd .*: 1$'):
+        check(other)
+    with pytest.raises(ValueError, match="val_evaluator.ann_file .*none.json' does not exist"):
+        check(tmp_path / 'none.json')
 
 
 def test_missing_checkpoints(cfg):

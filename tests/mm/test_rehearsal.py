@@ -1,0 +1,194 @@
+"""A rehearsal finds what would fail at the first validation, and leaves no trace in the run."""
+
+import random
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from mmreplk import InputError
+from mmreplk.mm.config import load_config
+from mmreplk.mm.data import make_mini_ade20k, make_mini_coco
+from mmreplk.mm.rehearsal import ExtremeSampler, rehearse
+from mmreplk.mm.runner import build_runner, close_runner
+from mmreplk.weights import read_checkpoint
+from tests.conftest import assert_same_bits
+
+ROOT = Path(__file__).parents[2]
+ARCH = dict(large_kernel_sizes=[7, 5, 5, 3], layers=[1, 1, 1, 1], channels=[4, 8, 8, 8], small_kernel=None)
+
+
+@pytest.fixture(scope='module')
+def ade(tmp_path_factory):
+    return make_mini_ade20k(tmp_path_factory.mktemp('data') / 'ade', num_train=4, num_val=3, size=64)
+
+
+@pytest.fixture(scope='module')
+def coco(tmp_path_factory):
+    return make_mini_coco(tmp_path_factory.mktemp('data') / 'coco', num_train=4, num_val=3, size=64)
+
+
+def short_config(name, root, work_dir, **options):
+    """A small config with a network that is smaller still, two iterations long."""
+    cfg = load_config(str(ROOT / f'configs/{name}.py'), work_dir=str(work_dir))
+    for split in ('train', 'val', 'test'):
+        cfg[f'{split}_dataloader'].dataset.data_root = f'{root}/'
+    cfg.train_dataloader.update(batch_size=2)
+    cfg.train_cfg.update(max_iters=2, val_interval=2)
+    cfg.default_hooks.checkpoint.interval = 2
+    cfg.default_hooks.logger.interval = 1
+    cfg.model.backbone.arch = ARCH
+    (cfg.model.get('neck') or cfg.model.decode_head).in_channels = list(ARCH['channels'])
+    cfg.merge_from_dict(options)
+    return cfg
+
+
+@pytest.fixture
+def segmentor(ade, tmp_path):
+    pytest.importorskip('mmseg')
+    return short_config('upernet_replknet_tiny_miniade20k', ade, tmp_path / 'run')
+
+
+@pytest.fixture
+def detector(coco, tmp_path):
+    pytest.importorskip('mmdet')
+    cfg = short_config('cascade_mask_rcnn_replknet_tiny_minicoco', coco, tmp_path / 'run')
+    for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
+        evaluator.ann_file = f'{coco}/annotations/instances_val.json'
+    return cfg
+
+
+def train(cfg):
+    """Trains; returns the weights of the last checkpoint, what the log says without times, and the files' names."""
+    runner = build_runner(cfg)
+    runner.train()
+    close_runner(runner)
+    folder = Path(cfg.work_dir)
+    log = re.sub(r'\d+[-/]\d+.*? - |(time|memory|peak_rss|data_time|eta): \S+|\d{8}_\d{6}', '',
+                 next(folder.glob('*/*.log')).read_text()).replace(str(folder), '')  # yapf: disable
+    files = sorted(re.sub(r'\d{8}_\d{6}', '', str(path.relative_to(folder))) for path in folder.rglob('*'))
+    weights = read_checkpoint(folder / 'iter_2.pth')
+    return weights, log.split('Config:')[1], files
+
+
+@pytest.mark.parametrize('hooks', ['all', 'without ExactResumeHook'])
+def test_a_run_is_the_same_to_the_bit_with_and_without_it(segmentor, tmp_path, hooks):
+    if hooks != 'all':
+        segmentor.custom_hooks = [hook for hook in segmentor.custom_hooks if hook.type != 'ExactResumeHook']
+    runs = []
+    for name in ('with', 'without'):
+        random.seed(5), np.random.seed(5), torch.manual_seed(5)
+        segmentor.work_dir = str(tmp_path / name)
+        if name == 'with':
+            rehearse(segmentor)
+            assert not Path(segmentor.work_dir).exists()
+        runs.append(train(segmentor))
+    (saved, log, files), (expected, expected_log, expected_files) = runs
+    assert files == expected_files and log == expected_log
+    assert_same_bits(saved['state_dict'], expected['state_dict'])
+    assert saved['message_hub']['log_scalars'].keys() == expected['message_hub']['log_scalars'].keys()
+
+
+def test_it_says_how_long_it_took_and_nothing_else(segmentor, capfd, monkeypatch):
+    said = []
+    monkeypatch.setattr('mmreplk.mm.rehearsal.print_log', lambda message, **_: said.append(message))
+    rehearse(segmentor)
+    assert len(said) == 1 and re.fullmatch(r'Rehearsed on 2 samples: .*, saving, in [\d.]+ s\.', said[0])
+    assert ''.join(capfd.readouterr()) == ''
+
+
+def test_it_can_be_switched_off(segmentor):
+    segmentor.val_dataloader.dataset.data_root = '/nowhere'
+    with pytest.raises(InputError, match='found by the rehearsal before training'):
+        rehearse(segmentor)
+    segmentor.rehearsal = False
+    rehearse(segmentor)
+
+
+@pytest.mark.parametrize(('options', 'words'), [
+    ({'default_hooks.checkpoint.save_best': 'coco/bbox_mAP'}, 'coco/bbox_mAP'),
+    ({'model.test_cfg': dict(mode='slide', crop_size=(64, 64))}, 'stride'),
+    ({'custom_hooks': [dict(type='EarlyStoppingHook', monitor='accuracy', strict=True)]}, 'accuracy'),
+    ({'val_evaluator.iou_metrics': ['mAP']}, 'mAP'),
+    ({'val_dataloader.dataset.pipeline': [dict(type='LoadImageFromFile'), dict(type='PackSegInputs')]}, 'gt_sem_seg'),
+])  # yapf: disable
+def test_what_only_a_validation_would_find(segmentor, options, words):
+    segmentor.merge_from_dict(options)
+    work_dir = Path(segmentor.work_dir)
+    with pytest.raises(InputError, match=f'{words}(.|\n)*found by the rehearsal') as caught:
+        rehearse(segmentor)
+    assert {path.name for path in work_dir.rglob('*')} <= {'rehearsal_error.txt'}
+    if 'traceback is in' in str(caught.value):
+        assert 'Traceback' in (work_dir / 'rehearsal_error.txt').read_text()
+
+
+def test_images_of_several_sizes_in_a_batch_of_validation(segmentor, ade, tmp_path):
+    root = tmp_path / 'sizes'
+    make_mini_ade20k(root, num_train=2, num_val=4, size=64)
+    for kind, suffix in (('images', 'jpg'), ('annotations', 'png')):
+        path = next((root / kind / 'validation').glob(f'*3.{suffix}'))
+        cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path), -1), (96, 64), interpolation=cv2.INTER_NEAREST))
+    segmentor.val_dataloader.dataset.data_root = str(root)
+    rehearse(segmentor)
+    segmentor.val_dataloader.batch_size = 2
+    with pytest.raises(InputError, match='size'):
+        rehearse(segmentor)
+
+
+@pytest.mark.parametrize(('change', 'words'), [
+    (lambda cfg: cfg.val_evaluator.update(metric=['bbox', 'proposals']), 'proposals'),
+    (lambda cfg: cfg.model.roi_head.update(mask_head=None, mask_roi_extractor=None), 'segm'),
+])
+def test_what_only_the_evaluation_of_detectors_would_find(detector, change, words):
+    rehearse(detector)
+    change(detector)
+    with pytest.raises(InputError, match=f'{words}(.|\n)*found by the rehearsal'):
+        rehearse(detector)
+
+
+def test_it_writes_nowhere_else(detector, tmp_path):
+    detector.val_evaluator.outfile_prefix = str(tmp_path / 'results')
+    detector.default_hooks.checkpoint.out_dir = str(tmp_path / 'elsewhere')
+    rehearse(detector)
+    assert not list(tmp_path.glob('results*')) and not (tmp_path / 'elsewhere').exists()
+
+
+def test_by_epochs(segmentor):
+    segmentor.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=2, val_interval=1)
+    segmentor.train_dataloader.sampler = dict(type='DefaultSampler', shuffle=True)
+    segmentor.default_hooks.checkpoint.update(by_epoch=True, interval=1)
+    segmentor.log_processor.by_epoch = True
+    segmentor.param_scheduler = [dict(type='PolyLR', by_epoch=True, end=2)]
+    rehearse(segmentor)
+
+
+def test_a_last_batch_of_one_image(segmentor, ade):
+    """Four pictures in batches of three; the head pools to one pixel, where BatchNorm needs two images."""
+    segmentor.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=2, val_interval=1)
+    segmentor.train_dataloader.update(batch_size=3)
+    segmentor.train_dataloader.sampler = dict(type='DefaultSampler', shuffle=True)
+    segmentor.default_hooks.checkpoint.update(by_epoch=True, interval=1)
+    segmentor.param_scheduler = [dict(type='PolyLR', by_epoch=True, end=2)]
+    with pytest.raises(InputError, match='more than 1 value per channel'):
+        rehearse(segmentor)
+    segmentor.train_dataloader.drop_last = True
+    rehearse(segmentor)
+
+
+def test_the_smallest_and_the_largest(tmp_path):
+
+    class Sizes:
+
+        def __len__(self):
+            return 200
+
+        def get_data_info(self, index):
+            return dict(width=10 + (index == 199), height=10 - (index == 0))
+
+    assert list(ExtremeSampler(Sizes(), repeats=2)) == [0, 199, 0, 199]
+    assert list(ExtremeSampler([1])) == [0, 0]
+    with pytest.raises(InputError, match='has no sample'):
+        ExtremeSampler([])

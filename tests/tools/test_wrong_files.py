@@ -1,0 +1,248 @@
+"""Every tool on a directory of files that are not what it expects, through every option of its --help."""
+
+import argparse
+import logging
+import os
+import runpy
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import MODELS, init_default_scope
+
+from mmreplk.mm.config import load_config
+from mmreplk.mm.data import make_mini_ade20k
+from tests.tools.conftest import ROOT
+
+CONFIG = """
+_base_ = '{base}'
+model = dict(
+    backbone=dict(arch=dict(
+        _delete_=True, large_kernel_sizes=[7, 5, 5, 3], layers=[1, 1, 1, 1], channels=[4, 8, 8, 8], small_kernel=3)),
+    decode_head=dict(in_channels=[4, 8, 8, 8], channels=8))
+data = '{data}'
+train_dataloader = dict(dataset=dict(data_root=data), batch_size=2, num_workers=0, persistent_workers=False)
+val_dataloader = dict(dataset=dict(data_root=data), num_workers=0, persistent_workers=False)
+test_dataloader = dict(dataset=dict(data_root=data), num_workers=0, persistent_workers=False)
+train_cfg = dict(max_iters=1, val_interval=1)
+default_hooks = dict(checkpoint=dict(interval=1))
+"""
+# Of each tool, command lines that together have every argument and option once. GOOD.py, GOOD.pth and DATA are right,
+# JUNK is a folder of files that are not what their names say, FILE a file where a folder would be, and FOLDER the other
+# way round.
+IMAGES = '--images JUNK'
+COMMANDS = {
+    'train.py': [
+        'JUNK/x.py', 'JUNK/x.json', 'FOLDER', 'GOOD.py --work-dir FILE', 'GOOD.py --resume JUNK/x.pth',
+        'GOOD.py --resume JUNK', 'GOOD.py --work-dir JUNK/run --resume', 'GOOD.py --launcher slurm --local-rank 7',
+        'GOOD.py --launcher pytorch', 'GOOD.py --amp --cfg-options optim_wrapper.type=JUNK/x.pth',
+        'GOOD.py --auto-scale-lr --cfg-options auto_scale_lr=FILE', 'GOOD.py --no-rehearsal --work-dir FILE/x',
+        'GOOD.py --trust-checkpoint --cfg-options load_from=JUNK/x.pth', 'GOOD.py --cfg-options data_root=JUNK',
+        'GOOD.py --cfg-options train_dataloader.dataset.data_root=JUNK',
+    ],
+    'test.py': [
+        'JUNK/x.py GOOD.pth', 'GOOD.py JUNK/x.pth', 'GOOD.py JUNK', 'GOOD.py GOOD.pth --work-dir FILE',
+        'GOOD.py GOOD.pth --out FILE --work-dir OUT', 'GOOD.py JUNK/x.pth --show --wait-time -1',
+        'GOOD.py GOOD.pth --show-dir FILE --work-dir OUT', 'GOOD.py JUNK/empty.pth --tta',
+        'GOOD.py JUNK/x.pth --trust-checkpoint', 'GOOD.py GOOD.pth --launcher mpi --local-rank 3 --work-dir OUT',
+        'GOOD.py GOOD.pth --cfg-options test_dataloader.dataset.data_root=JUNK',
+    ],
+    'infer.py': [
+        'JUNK GOOD.py GOOD.pth --out OUT/1', 'JUNK/none.jpg GOOD.py GOOD.pth --out OUT/2',
+        'JUNK JUNK/x.py GOOD.pth --out OUT/3',
+        'JUNK GOOD.py JUNK/x.pth --out OUT/4', 'JUNK/x.jpg GOOD.py GOOD.pth --out FILE',
+        'JUNK GOOD.py GOOD.pth --out JUNK --force', 'JUNK GOOD.py GOOD.pth --out JUNK --skip-existing',
+        'JUNK GOOD.py GOOD.pth --out OUT/5 --batch-size 0', 'JUNK GOOD.py GOOD.pth --out OUT/6 --slide 0 -5',
+        'JUNK GOOD.py GOOD.pth --out OUT/7 --opacity 7', 'JUNK GOOD.py GOOD.pth --out OUT/8 --score nan',
+        'JUNK GOOD.py GOOD.pth --out OUT/9 --device JUNK', 'JUNK GOOD.py JUNK/x.pth --out OUT/10 --trust-checkpoint',
+        'JUNK GOOD.py GOOD.pth --out OUT/11 --cfg-options test_dataloader=FILE',
+    ],
+    'report.py': [
+        'JUNK', 'FILE', 'JUNK/none', 'JUNK --out FOLDER', 'JUNK --checkpoint JUNK/x.pth', 'JUNK --no-examples',
+        'JUNK --config JUNK/x.py', 'JUNK --device JUNK', 'JUNK --cfg-options x=FILE',
+    ],
+    'serve.py': [
+        'JUNK/x.py GOOD.pth', 'GOOD.py JUNK/x.pth', 'GOOD.py GOOD.pth --examples FILE',
+        'GOOD.py GOOD.pth --examples JUNK',
+        'GOOD.py GOOD.pth --max-megabytes -1', 'GOOD.py GOOD.pth --max-megapixels nan', 'GOOD.py GOOD.pth --host JUNK',
+        'GOOD.py GOOD.pth --port 99999', 'GOOD.py JUNK/x.pth --title JUNK', 'GOOD.py GOOD.pth --slide 5 9',
+        'GOOD.py JUNK/x.pth --score 7', 'GOOD.py GOOD.pth --device JUNK', 'GOOD.py JUNK/x.pth --trust-checkpoint',
+        'GOOD.py GOOD.pth --cfg-options model.test_cfg.mode=slide',
+    ],
+    'analysis_tools/benchmark_model.py': [
+        'JUNK/x.py', 'GOOD.py JUNK/x.pth', 'GOOD.py --size 0 -1', 'GOOD.py --batch 0', 'GOOD.py --device JUNK',
+        'GOOD.py --dtype float16 --channels-last --compile --train --size -3 4', 'GOOD.py --rounds 0',
+        'GOOD.py --json JUNK/list.json', 'GOOD.py --json FOLDER', 'GOOD.py --json FILE/x.json',
+        'GOOD.py --cfg-options model.backbone=FILE',
+    ],
+    'analysis_tools/check_dataset.py': [
+        'JUNK/x.py', 'GOOD.py --sample -1', 'GOOD.py --cfg-options train_dataloader.dataset.data_root=JUNK',
+        'GOOD.py --cfg-options train_dataloader.dataset.data_prefix.img_path=.',
+    ],
+    'analysis_tools/check_merge.py': [
+        f'JUNK/x.py GOOD.pth {IMAGES}', f'GOOD.py JUNK/x.pth {IMAGES}', f'GOOD.py GOOD.pth {IMAGES}',
+        'GOOD.py GOOD.pth --images FILE', 'GOOD.py GOOD.pth --images FOLDER', f'GOOD.py GOOD.pth {IMAGES} --count 0',
+        f'GOOD.py GOOD.pth {IMAGES} --shape -1 5', f'GOOD.py GOOD.pth {IMAGES} --device JUNK',
+        'GOOD.py GOOD.pth --images DATA --out FILE --shape 64 64 --count 1',
+        f'GOOD.py JUNK/x.pth {IMAGES} --trust-checkpoint', f'GOOD.py GOOD.pth {IMAGES} --cfg-options model=FILE',
+    ],
+    'analysis_tools/compare.py': [
+        'JUNK/x.py', 'GOOD.py --checkpoints JUNK/x.pth --out OUT', 'GOOD.py --costs-only --out FILE',
+        'GOOD.py --iters 0 --out OUT', 'GOOD.py --seeds 0', 'GOOD.py --costs-only --shape 0 -1 --out OUT',
+        'GOOD.py --costs-only --device JUNK --out OUT', 'GOOD.py --cfg-options train_cfg=FILE --out OUT',
+    ],
+    'analysis_tools/contact_sheet.py': [
+        'JUNK/x.py JUNK OUT/x.png', 'GOOD.py JUNK OUT/x.png', 'GOOD.py FILE OUT/x.png', 'GOOD.py MAPS FOLDER',
+        'GOOD.py MAPS OUT/x.txt', 'GOOD.py MAPS FILE/x.png', 'GOOD.py MAPS OUT/x.png --count 0',
+        'GOOD.py MAPS OUT/x.png --cfg-options test_dataloader.dataset.data_root=JUNK',
+    ],
+    'analysis_tools/erf.py': [
+        f'JUNK/x.py {IMAGES}', f'GOOD.py JUNK/x.pth {IMAGES}', '--model a JUNK/x.npy', '--model a',
+        'GOOD.py --images FILE',
+        f'GOOD.py {IMAGES} --count -1', f'GOOD.py {IMAGES} --shape 0 0', f'GOOD.py {IMAGES} --device JUNK',
+        f'GOOD.py {IMAGES} --seed -5', f'GOOD.py {IMAGES} --out FILE', '--model a MATRIX.npy --figure FOLDER --out OUT',
+        '--model a MATRIX.npy --figure OUT/x.txt --out OUT', f'GOOD.py JUNK/x.pth {IMAGES} --trust-checkpoint',
+        f'GOOD.py {IMAGES} --cfg-options model.backbone=FILE',
+    ],
+    'analysis_tools/get_flops.py': [
+        'JUNK/x.py', 'GOOD.py --shape 0 -1', 'GOOD.py --shape 5 5', 'GOOD.py --merged --json FOLDER --shape 64 64',
+        'GOOD.py --json FILE/x --shape 64 64', 'GOOD.py --cfg-options model=FILE',
+    ],
+    'analysis_tools/show_filters.py': [
+        'JUNK/x.py', 'GOOD.py JUNK/x.pth', 'GOOD.py --out FILE', 'GOOD.py JUNK --format svg',
+        'GOOD.py JUNK/x.pth --trust-checkpoint', 'GOOD.py --cfg-options model.backbone.arch=FILE',
+    ],
+    'dataset_converters/make_mini_dataset.py': [
+        'coco JUNK', 'ade20k FILE', 'ade20k OUT/a --num-train -1', 'coco OUT/b --num-val -1', 'coco OUT/c --size 3',
+        'ade20k OUT/d --seed -1 --num-train 1 --num-val 1',
+    ],
+    'deployment/export.py': [
+        'JUNK/x.py GOOD.pth --out OUT/x.pt2', 'GOOD.py JUNK/x.pth --out OUT/x.pt2', 'GOOD.py GOOD.pth --out OUT/x.txt',
+        'GOOD.py GOOD.pth --out FOLDER --force', 'GOOD.py GOOD.pth --out FILE',
+        'GOOD.py JUNK/x.pth --out OUT/x --format onnx',
+        'GOOD.py GOOD.pth --out OUT/x.onnx --images FILE', f'GOOD.py GOOD.pth --out OUT/x.onnx {IMAGES}',
+        'GOOD.py GOOD.pth --out OUT/x.onnx --shape 0 -1 --labels', 'GOOD.py GOOD.pth --out OUT/x.onnx --opset -4',
+        'GOOD.py GOOD.pth --out OUT/x.onnx --tolerance nan', 'GOOD.py JUNK/x.pth --out OUT/x.pt2 --trust-checkpoint',
+        'GOOD.py GOOD.pth --out OUT/x.onnx --cfg-options model=FILE',
+    ],
+    'deployment/quantize.py': [
+        'JUNK/x.py JUNK/x.onnx OUT/q.onnx', 'GOOD.py JUNK/x.onnx OUT/q.onnx', 'GOOD.py FOLDER OUT/q.onnx',
+        'GOOD.py JUNK/x.onnx FOLDER --force', 'GOOD.py JUNK/x.onnx FILE', 'GOOD.py JUNK/x.onnx OUT/q.onnx --images 0',
+        'GOOD.py JUNK/none.onnx OUT/q.onnx --method entropy --float FILE',
+        'GOOD.py JUNK/x.onnx OUT/q.onnx --cfg-options train_dataloader.dataset.data_root=JUNK',
+    ],
+    'deployment/test_onnx.py': [
+        'JUNK/x.py JUNK/x.onnx', 'GOOD.py JUNK/x.onnx --work-dir OUT', 'GOOD.py JUNK/none.onnx',
+        'GOOD.py FOLDER --work-dir OUT',
+        'GOOD.py JUNK/x.onnx --work-dir FILE', 'GOOD.py JUNK/x.onnx --work-dir OUT --shape 0 -1 --rounds 0',
+        'GOOD.py JUNK/x.onnx --json JUNK/list.json',
+        'GOOD.py JUNK/x.onnx --cfg-options test_dataloader.dataset.data_root=JUNK',
+    ],
+    'model_converters/convert_checkpoint.py': [
+        'JUNK/x.pth', 'JUNK', 'GOOD.pth FOLDER --force', 'GOOD.pth FILE', 'JUNK/list.json OUT/x.pth --trust-checkpoint',
+        'JUNK/empty.pth',
+    ],
+    'model_converters/reparameterize.py': [
+        'JUNK/x.pth OUT/x.pth', 'GOOD.pth FOLDER --force', 'GOOD.pth FILE', 'GOOD.pth OUT/y.pth --ema',
+        'GOOD.pth OUT/z.pth --eps nan', 'GOOD.pth OUT/z.pth --eps -1',
+        'JUNK/x.jpg OUT/x.pth --fuse-bn --trust-checkpoint',
+    ],
+}  # yapf: disable
+ELSEWHERE = {'demo.py', 'analysis_tools/benchmark_op.py'}  # takes no file; tests/tools/test_benchmark_op.py
+
+
+@pytest.fixture(scope='module')
+def places(tmp_path_factory):
+    """What the words in capitals stand for."""
+    pytest.importorskip('mmseg')
+    root = tmp_path_factory.mktemp('wrong')
+    data = make_mini_ade20k(root / 'data', num_train=2, num_val=1, size=64)
+    base = ROOT / 'configs/upernet_replknet_tiny_miniade20k.py'
+    (root / 'GOOD.py').write_text(CONFIG.format(base=base, data=data))
+    cfg = load_config(str(root / 'GOOD.py'))
+    init_default_scope(cfg.default_scope)
+    torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), root / 'GOOD.pth')
+    np.save(root / 'MATRIX.npy', np.random.default_rng(0).random((32, 32)))
+    junk = root / 'JUNK'
+    (junk / 'run').mkdir(parents=True)
+    for suffix in ('py', 'pth', 'jpg', 'png', 'json', 'npy', 'onnx', 'pkl', 'mp4', 'txt', 'log'):
+        (junk / f'x.{suffix}').write_bytes(b'PK\x03\x04 neither this = nor (that')
+    (junk / 'list.json').write_text('[1, 2]')
+    (junk / 'empty.pth').touch()
+    (junk / 'run/iter_1.pth').write_text('no checkpoint')
+    (junk / 'run/last_checkpoint').write_text(str(junk / 'x.pth'))
+    (root / 'FILE').write_text('text')
+    (root / 'FOLDER').mkdir()
+    maps = root / 'MAPS'
+    maps.mkdir()
+    for path in (data / 'annotations/validation').iterdir():
+        (maps / path.name).write_bytes(path.read_bytes())
+    names = ('GOOD.py', 'GOOD.pth', 'MATRIX.npy', 'JUNK', 'FILE', 'FOLDER', 'MAPS', 'OUT')
+    return {name: root / name for name in names} | dict(DATA=data)
+
+
+def interrupted_in_a_tool(wait):
+    """Returns what lets threads wait, but not a tool for its Ctrl-C."""
+
+    def instead(event, timeout=None):
+        if sys._getframe(1).f_code.co_filename.endswith('tools/serve.py'):
+            raise KeyboardInterrupt
+        return wait(event, timeout)
+
+    return instead
+
+
+def spoken(command, places):
+    words = []
+    for word in command.split():
+        key, equals, value = word.rpartition('=')
+        for name, path in places.items():
+            if value.startswith(name):
+                word = f'{key}{equals}{path}{value.removeprefix(name)}'
+        words.append(word)
+    return words
+
+
+@pytest.mark.parametrize(('tool', 'command'), [(tool, command) for tool in COMMANDS for command in COMMANDS[tool]])
+def test_it_ends_with_a_sentence(places, tool, command, monkeypatch, capfd, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(logging, 'raiseExceptions', False)  # of handlers that write to what pytest has closed
+    before = dict(os.environ)
+    monkeypatch.setattr(sys, 'argv', [tool, *spoken(command, places)])
+    monkeypatch.setattr('threading.Event.wait', interrupted_in_a_tool(threading.Event.wait))
+    try:
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')
+    finally:
+        for name in set(os.environ) - set(before):
+            del os.environ[name]
+    said = capfd.readouterr().err
+    assert end.value.code == 2 and 'error: ' in said and 'Traceback' not in said, (end.value.code, said)
+
+
+def options_of(tool, monkeypatch):
+    found = []
+
+    def parse(parser, *_, **__):
+        found.extend(action for action in parser._actions if action.dest != 'help')
+        raise SystemExit
+
+    monkeypatch.setattr(argparse.ArgumentParser, 'parse_args', parse)
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')
+    return found
+
+
+@pytest.mark.parametrize('tool', COMMANDS)
+def test_every_option_is_tried(tool, monkeypatch):
+    words = {word for command in COMMANDS[tool] for word in command.split()}
+    for action in options_of(tool, monkeypatch):
+        assert not action.option_strings or words & {*action.option_strings}, action.option_strings
+
+
+def test_every_tool_is_tried():
+    tools = {path.relative_to(ROOT / 'tools').as_posix() for path in Path(ROOT, 'tools').rglob('*.py')}
+    assert {tool for tool in tools if not tool.startswith('dev/')} == {*COMMANDS, *ELSEWHERE}
