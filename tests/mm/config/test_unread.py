@@ -85,5 +85,5 @@ def test_hooks_that_a_list_replaces(child, said):
 
 def test_hooks_that_a_list_adds_to(child, said):
     cfg = load_config(child("custom_hooks = [*_base_.custom_hooks, dict(type='EMAHook')]"))
-    assert said() == [] and len(cfg.custom_hooks) == 8
+    assert said() == [] and len(cfg.custom_hooks) == 9
     assert load_config(str(TINY), {'custom_hooks.0.type': 'ReparamHook'}) and said() == []
