@@ -1,5 +1,6 @@
 """The processes of a run, before MMEngine's runner has started them."""
 
+import os
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -8,6 +9,8 @@ from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, init_dist, is_distributed, is_main_process
 from mmengine.utils.dl_utils import set_multi_processing
 
+from ..errors import InputError
+
 T = TypeVar('T')
 
 
@@ -15,9 +18,15 @@ def join_processes(cfg: Config) -> None:
     """Makes this process one of the group that ``cfg.launcher`` has started, as the runner would do later.
 
     Without GPUs, where the runner would choose one for each process, they talk by gloo.
+
+    Raises:
+        InputError: If the launcher is torchrun's and this process is none of its.
     """
     if cfg.get('launcher', 'none') == 'none' or is_distributed():
         return
+    if cfg.launcher == 'pytorch' and 'RANK' not in os.environ:
+        raise InputError("the launcher 'pytorch' is torchrun's, which has not started this process: use "
+                         'tools/dist_train.sh or tools/dist_test.sh')
     if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
         torch.distributed.init_process_group('gloo')
         return

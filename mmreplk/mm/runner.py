@@ -1,6 +1,5 @@
 """MMEngine's runner, also in several processes without GPUs."""
 
-import os
 
 import torch
 from mmengine.config import Config
@@ -29,9 +28,6 @@ def build_runner(cfg: Config) -> Runner:
         if kind in SHARDING:
             raise InputError(f'{key} {kind!r} shards the parameters over the processes, where merging kernels and '
                              f'checking gradients need whole ones; train without {key}, by DistributedDataParallel')
-    if cfg.launcher == 'pytorch' and 'RANK' not in os.environ:
-        raise InputError("the launcher 'pytorch' is torchrun's, which has not started this process: use "
-                         'tools/dist_train.sh or tools/dist_test.sh')
     join_processes(cfg)
     if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
         # MMEngine would wrap the model for a GPU.
