@@ -163,8 +163,8 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 from mmreplk.layers import LargeKernelConv2d
-from mmreplk.ops import cpu
-cpu.SMALLEST_WORK = {False: 0, True: 0}
+from mmreplk.ops.cpu import costs
+costs.OVERHEAD = {False: -1e9, True: -1e9}
 rank, store = int(sys.argv[1]), sys.argv[2]
 distributed.init_process_group('gloo', f'file://{store}', rank=rank, world_size=2)
 torch.manual_seed(0)
