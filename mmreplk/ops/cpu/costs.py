@@ -49,8 +49,8 @@ LOW_PRECISION = (torch.bfloat16, torch.float16)
 OVERHEAD = {False: 0.07, True: 0.28}
 # What of PyTorch's time ours may take at most to be preferred: predictions miss by so much.
 MARGIN = 0.85
-# Milliseconds that PyTorch's im2col takes for a product, for what oneDNN's forward does not take.
-IM2COL = {torch.float32: 4.7e-7, torch.bfloat16: 3e-7}
+# Milliseconds that PyTorch's im2col, for what oneDNN's forward does not take, needs for a map and for a product.
+IM2COL = {torch.float32: (3e-4, 4.7e-7), torch.bfloat16: (3e-4, 3e-7)}
 # The name of what this processor's prices are kept under.
 PROCESSOR = 'AMX' if facts.HAS_AMX else facts.INSTRUCTIONS
 
@@ -127,7 +127,7 @@ def work(what: str, problem: Problem, way: Way) -> tuple[float, ...]:
 
 
 def is_slow_in_pytorch(problem: Problem, is_training: bool) -> bool:
-    """Whether what PyTorch does in the dtype and format given is worth replacing, the three passes if ``is_training``."""
+    """Whether what PyTorch does in the dtype and format given, all three passes if ``is_training``, takes longer."""
     own, theirs = cost('convolve', problem, cheapest('convolve', problem)), _cost_of_pytorchs_forward(problem)
     if is_training:
         problem = problem._replace(channels_last=problem.wants_channels_last)
@@ -141,7 +141,8 @@ def is_slow_in_pytorch(problem: Problem, is_training: bool) -> bool:
 
 def _cost_of_pytorchs_forward(problem: Problem) -> float:
     if problem.kw > facts.WIDEST_FORWARD and not problem.wants_channels_last:
-        return IM2COL[problem.dtype] * math.prod(problem[:6])
+        per_map, per_product = IM2COL[problem.dtype]
+        return per_map * problem.n * problem.c + per_product * math.prod(problem[:6])
     return cost('convolve', problem, Way('forward', problem.wants_channels_last, problem.dtype))
 
 

@@ -75,8 +75,8 @@ def _cost(way: str, problem: Problem, dilation: Pair) -> float:
         problem = problem._replace(kh=min(extent[0], 2 * h - 1), kw=min(extent[1], 2 * w - 1))
         return costs.cost('grad_weight', problem, costs.cheapest('grad_weight', problem))
     rows, columns = -(-h // dy), -(-w // dx)
-    phases = Problem(n * dy * dx, c, rows, columns, min(kh, 2 * rows - 1), min(kw, 2 * columns - 1), problem.dtype, True,
-                     False)
+    kh, kw = min(kh, 2 * rows - 1), min(kw, 2 * columns - 1)
+    phases = Problem(n * dy * dx, c, rows, columns, kh, kw, problem.dtype, True, False)
     own = costs.cost('grad_weight', phases, costs.cheapest('grad_weight', phases))
     laid_out = 0 if problem.channels_last else costs.laying_out(pixels, problem.dtype)
     return own + 2 * (TAKING_APART * dy * dx * rows * columns * n * c + laid_out)

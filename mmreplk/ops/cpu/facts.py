@@ -20,8 +20,8 @@ _capabilities = getattr(torch.cpu, 'get_capabilities', dict)()
 # Whether oneDNN has instructions for bfloat16; it takes it without them too, but slower than float32.
 HAS_BFLOAT16 = IS_SUPPORTED and torch.bfloat16 not in SLOW_DTYPES and _capabilities.get('avx512_bf16', False)
 HAS_AMX = HAS_BFLOAT16 and _capabilities.get('amx_bf16', False)
-# The widest kernel, dilation included, that oneDNN's forward takes on contiguous tensors, of any height: beyond, it falls
-# back to im2col.
+# The widest kernel, dilation included, that oneDNN's forward takes on contiguous tensors, of any height; wider ones
+# fall back to im2col.
 WIDEST_FORWARD = {'AVX2': 9, 'AVX512': 13}.get(INSTRUCTIONS, math.inf)
 # The largest for which PyTorch's weight gradient is right: in 2.13 that of 51x1 or 51x3 and longer ones is wrong by
 # tens of per cent on maps higher than the kernel.
@@ -36,8 +36,8 @@ CHANNEL_BLOCK = 16
 def may_never_return(x: Tensor, weight: Tensor, dtype: torch.dtype) -> bool:
     """Whether PyTorch's convolution in ``dtype`` may not: in bfloat16, with channels-last strides of one of the two.
 
-    That is for filters wider than WIDEST_FORWARD and up to CHANNEL_BLOCK channels, as (1, 3, 11, 36) with 9x23 in PyTorch
-    2.13.
+    That is for filters wider than WIDEST_FORWARD and up to CHANNEL_BLOCK channels, as (1, 3, 11, 36) with 9x23, but not
+    with 23x9, in PyTorch 2.13.
     """
     return (dtype == torch.bfloat16 and x.shape[1] <= CHANNEL_BLOCK and weight.shape[3] > WIDEST_FORWARD and
             (is_channels_last(x) or is_channels_last(weight)))
