@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import memory_format
-from . import costs, facts, left_to_pytorch, undilated
+from . import costs, facts, left_to_pytorch, onednn, undilated
 from .costs import Problem
 
 Pair = tuple[int, int]
@@ -20,10 +20,12 @@ Pair = tuple[int, int]
 # put together.
 LARGEST_SPARSE = 3
 # Milliseconds that PyTorch's gradient of the filter takes, for a call, a pixel and a product of a tap, by whether it is
-# computed channels-last, for which the map must not be smaller than the kernel; and what taking apart a pixel does.
-# Measured as those of prices.py.
+# computed channels-last, for which the map must not be smaller than the kernel. Measured as those of prices.py.
 PYTORCH = {False: (0.04, 4e-7, 5.2e-7), True: (0.04, 3.4e-6, 1.5e-7)}
-TAKING_APART = 2e-7
+# How many times longer than predicted the undilated gradient takes, of phases and of a filter with a tap at each pixel:
+# what it works on was not in the cache. And what a pixel takes that has to change its format for it.
+UNCACHED = {'phases': 1.9, 'dense': 1.3}
+CHANGING = 1.5e-6
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: Pair, flip: bool, channels_last: bool) -> Tensor:
@@ -44,10 +46,16 @@ def grad_weight(x: Tensor, grad_output: Tensor, kernel_size: Pair, dilation: Pai
     way = cheapest_grad_weight(problem, dilation)
     if way == 'pytorch':
         return left_to_pytorch.grad_weight(x, grad_output, kernel_size, (1, 1), padding, dilation)
-    if way == 'dense':
-        extent = tuple(2 * p + 1 for p in padding)
-        return undilated.grad_weight(x, grad_output, extent)[:, :, ::dilation[0], ::dilation[1]]
-    return undilated.grad_weight(_phases(x, dilation), _phases(grad_output, dilation), kernel_size)
+    n, _, h, w = x.shape
+    channels = facts.CHANNEL_BLOCK * max(torch.get_num_threads(), onednn.SCRATCH // (n * h * w * facts.CHANNEL_BLOCK))
+    grads = []
+    for part, grad in zip(x.split(channels, 1), grad_output.split(channels, 1), strict=True):
+        if way == 'dense':
+            extent = tuple(2 * p + 1 for p in padding)
+            grads.append(undilated.grad_weight(part, grad, extent)[:, :, ::dilation[0], ::dilation[1]])
+        else:
+            grads.append(undilated.grad_weight(_phases(part, dilation), _phases(grad, dilation), kernel_size))
+    return torch.cat(grads)
 
 
 @functools.lru_cache(1024)
@@ -72,14 +80,13 @@ def _cost(way: str, problem: Problem, dilation: Pair) -> float:
         laid_out = 2 * costs.laying_out(pixels, problem.dtype) if problem.channels_last and not in_channels_last else 0
         return call + pixel * pixels + product * pixels * kh * kw + laid_out
     if way == 'dense':
-        problem = problem._replace(kh=min(extent[0], 2 * h - 1), kw=min(extent[1], 2 * w - 1))
-        return costs.cost('grad_weight', problem, costs.cheapest('grad_weight', problem))
-    rows, columns = -(-h // dy), -(-w // dx)
-    kh, kw = min(kh, 2 * rows - 1), min(kw, 2 * columns - 1)
-    phases = Problem(n * dy * dx, c, rows, columns, kh, kw, problem.dtype, True, False)
-    own = costs.cost('grad_weight', phases, costs.cheapest('grad_weight', phases))
-    laid_out = 0 if problem.channels_last else costs.laying_out(pixels, problem.dtype)
-    return own + 2 * (TAKING_APART * dy * dx * rows * columns * n * c + laid_out)
+        same = problem._replace(kh=min(extent[0], 2 * h - 1), kw=min(extent[1], 2 * w - 1))
+    else:
+        rows, columns = -(-h // dy), -(-w // dx)
+        same = Problem(n * dy * dx, c, rows, columns, min(kh, 2 * rows - 1), min(kw, 2 * columns - 1),
+                            problem.dtype, True, False)  # yapf: disable
+    own = costs.cost('grad_weight', same, costs.cheapest('grad_weight', same))
+    return UNCACHED[way] * own + 2 * CHANGING * pixels * (problem.channels_last == (way == 'dense'))
 
 
 def _phases(x: Tensor, dilation: Pair) -> Tensor:

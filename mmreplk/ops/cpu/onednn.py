@@ -15,8 +15,8 @@ from torch import Tensor
 from .. import memory_format
 from . import facts
 
-# Padded input pixels that the weight gradient takes at a time: 2 MiB, which stay in the cache, and for which memory is used
-# again: larger parts get new pages at each call, which cost up to twice as much as the work.
+# Padded input pixels that the weight gradient takes at a time: 2 MiB, which stay in the cache and whose memory is used
+# again: larger parts get new pages at each call, which cost more than the work.
 SCRATCH = 2**19
 
 
