@@ -24,8 +24,8 @@ LARGEST_SPARSE = 3
 PYTORCH = {False: (0.04, 4e-7, 5.2e-7), True: (0.04, 3.4e-6, 1.5e-7)}
 # How many times longer than predicted the undilated gradient takes, of phases and of a filter with a tap at each pixel:
 # what it works on was not in the cache. And what a pixel takes that has to change its format for it.
-UNCACHED = {'phases': 1.9, 'dense': 1.3}
-CHANGING = 1.5e-6
+UNCACHED = {'phases': 2.2, 'dense': 1.3}
+CHANGING = {'phases': 3e-6, 'dense': 1.5e-6}
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: Pair, flip: bool, channels_last: bool) -> Tensor:
@@ -83,10 +83,10 @@ def _cost(way: str, problem: Problem, dilation: Pair) -> float:
         same = problem._replace(kh=min(extent[0], 2 * h - 1), kw=min(extent[1], 2 * w - 1))
     else:
         rows, columns = -(-h // dy), -(-w // dx)
-        same = Problem(n * dy * dx, c, rows, columns, min(kh, 2 * rows - 1), min(kw, 2 * columns - 1),
-                            problem.dtype, True, False)  # yapf: disable
+        kh, kw = min(kh, 2 * rows - 1), min(kw, 2 * columns - 1)
+        same = Problem(n * dy * dx, c, rows, columns, kh, kw, problem.dtype, True, False)
     own = costs.cost('grad_weight', same, costs.cheapest('grad_weight', same))
-    return UNCACHED[way] * own + 2 * CHANGING * pixels * (problem.channels_last == (way == 'dense'))
+    return UNCACHED[way] * own + 2 * CHANGING[way] * pixels * (problem.channels_last == (way == 'dense'))
 
 
 def _phases(x: Tensor, dilation: Pair) -> Tensor:
