@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..ops import depthwise_conv2d, memory_format
+from ..ops import cpu, depthwise_conv2d, memory_format
 from ..ops.cpu import costs, facts, undilated
 from ..ops.cpu.costs import Problem
 from .measure import time_in_turns
@@ -50,7 +50,7 @@ def measure(problem: Problem, device: str, rounds: int) -> Row:
     row = dict(key(problem), ms={})
     for what in PASSES:
         work = {'mmreplk': _pass(what, depthwise_conv2d, x, weight, grad)}
-        is_slow = max(kh, kw) >= (5 if what == 'grad_weight' else facts.LARGEST_FORWARD + 1)
+        is_slow = kw >= (cpu.NARROWEST_GRAD_WEIGHT if what == 'grad_weight' else facts.WIDEST_FORWARD + 1)
         if device != 'cpu' or not is_slow or n * c * h * w * kh * kw < LIMIT_OF_PYTORCH:
             work['torch'] = _pass(what, _torch, x, weight, grad)
         if device == 'cpu' and max(kh, kw) > 1:

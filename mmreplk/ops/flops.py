@@ -9,7 +9,7 @@ import math
 import torch
 from torch.utils.flop_counter import register_flop_formula
 
-from . import functional  # noqa: F401, defines the operators
+from . import custom_ops  # noqa: F401, defines the operators
 
 _operators = torch.ops.mmreplk
 

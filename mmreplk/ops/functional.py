@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..required import TRITON_PROBLEM
-from . import cpu, gpu, memory_format
+from . import cpu, custom_ops, gpu, memory_format
 from .cpu import facts
 
 # What autocast lowers; it leaves float64 alone.
@@ -60,21 +60,17 @@ def depthwise_conv2d(
     """
     # A small map takes no longer than some hundred attribute lookups: operands are looked at only in case of error.
     try:
-        groups, channels_per_group, kh, kw = weight.shape
-        if torch.jit.is_tracing():
-            (channels_per_group, kh, kw), backend = _as_integers((channels_per_group, kh, kw)), backend or 'torch'
-        if x.ndim != 4 or channels_per_group != 1 or x.device != weight.device:
-            raise ValueError
-        if stride == 1 and padding == 'same' and dilation == 1 and kh % 2 and kw % 2:
-            geometry = Geometry((1, 1), (kh // 2, kw // 2), (1, 1), True)
+        key = _key(x, weight, stride, padding, dilation, backend)
+        if key is None:
+            geometry, backend = _planned(x, weight, stride, padding, dilation, backend)
         else:
-            geometry = _geometry((kh, kw), stride, padding, dilation)
-        if backend is None:
-            backend = _choose_backend(x, weight, (kh, kw), geometry)
-        elif (reason := _why_not(backend, x, geometry)) is not None:
-            raise ValueError(f'backend {backend!r} cannot compute this: {reason}')
+            if key not in _PLANS:
+                if len(_PLANS) >= MOST_PLANS:
+                    _PLANS.clear()
+                _PLANS[key] = _planned(x, weight, stride, padding, dilation, backend)
+            geometry, backend = _PLANS[key]
         if backend == 'torch':
-            out = F.conv2d(x, weight, bias, *geometry[:3], groups)
+            out = F.conv2d(x, weight, bias, geometry.stride, geometry.padding, geometry.dilation, weight.shape[0])
             return out.relu() if activation is not None and _is_relu(activation) else out
         return _fast(x, weight, bias, geometry, activation)
     except (AttributeError, RuntimeError, TypeError, ValueError):
@@ -111,6 +107,39 @@ class Geometry(NamedTuple):
     padding: str | tuple[int, int]
     dilation: tuple[int, int]
     is_same: bool
+
+
+# What was planned for eager calls, by all that it depends on: planning takes as long as convolving a small map.
+_PLANS: dict[tuple, tuple[Geometry, str]] = {}
+MOST_PLANS = 4096
+
+
+def _key(x: Tensor, weight: Tensor, *options: object) -> tuple | None:
+    """Returns what a plan depends on; None where sizes may be symbols, an exporter looks on or options have no hash."""
+    is_plain = type(x) is Tensor and type(weight) in (Tensor, torch.nn.Parameter)
+    if not is_plain or torch.compiler.is_compiling() or torch.jit.is_tracing() or list in map(type, options):
+        return None
+    return (x.shape, x.stride(), x.device, _compute_dtype(x), x.dtype, weight.shape, weight.stride(), weight.device,
+            weight.requires_grad and torch.is_grad_enabled(), torch.get_num_threads(), options)
+
+
+def _planned(x: Tensor, weight: Tensor, stride: int | tuple[int, int], padding: str | int | tuple[int, int],
+             dilation: int | tuple[int, int], backend: str | None) -> tuple[Geometry, str]:
+    """Returns the geometry and what is to compute."""
+    _, channels_per_group, kh, kw = weight.shape
+    if torch.jit.is_tracing():
+        (channels_per_group, kh, kw), backend = _as_integers((channels_per_group, kh, kw)), backend or 'torch'
+    if x.ndim != 4 or channels_per_group != 1 or x.device != weight.device:
+        raise ValueError
+    if stride == 1 and padding == 'same' and dilation == 1 and kh % 2 and kw % 2:
+        geometry = Geometry((1, 1), (kh // 2, kw // 2), (1, 1), True)
+    else:
+        geometry = _geometry((kh, kw), stride, padding, dilation)
+    if backend is None:
+        backend = _choose_backend(x, weight, (kh, kw), geometry)
+    elif (reason := _why_not(backend, x, geometry)) is not None:
+        raise ValueError(f'backend {backend!r} cannot compute this: {reason}')
+    return geometry, backend
 
 
 @torch.compiler.assume_constant_result
@@ -193,7 +222,7 @@ def _fast(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, ac
         total = [d * (k - 1) for k, d in zip(weight.shape[2:], dilation, strict=True)]
         x, padding = F.pad(x, (0, total[1] % 2, 0, total[0] % 2)), tuple(t // 2 for t in total)
     channels_last = memory_format.is_channels_last(x) or memory_format.is_channels_last(weight)
-    return _depthwise_conv2d(x, weight, bias, relu, stride, padding, dilation, channels_last)
+    return custom_ops.depthwise_conv2d(x, weight, bias, relu, stride, padding, dilation, channels_last)
 
 
 @functools.cache
@@ -268,90 +297,3 @@ def _pair(name: str, value: int | tuple[int, int], least: int) -> tuple[int, int
         allowed = "'same', " if name == 'padding' else ''
         raise ValueError(f'{name} must be {allowed}an integer >= {least} or a pair of them, got {value!r}')
     return tuple(pair)
-
-
-# The fast path as one operator, so that autograd, torch.compile and opcheck see it whole. ``channels_last`` says which
-# memory format every pass returns, exactly: what is asked cannot be told from the strides of axes of size one.
-
-
-@torch.library.custom_op('mmreplk::depthwise_conv2d', mutates_args=(), device_types='cpu')
-def _depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool, stride: Sequence[int],
-                      padding: Sequence[int], dilation: Sequence[int], channels_last: bool) -> Tensor:
-    out = cpu.forward(x, weight, bias, *map(tuple, (stride, padding, dilation)), channels_last)
-    return out.relu_() if relu else out
-
-
-@torch.library.custom_op('mmreplk::depthwise_conv2d_grad_input', mutates_args=(), device_types='cpu')
-def _grad_input(grad_output: Tensor, weight: Tensor, size: Sequence[int], stride: Sequence[int],
-                padding: Sequence[int], dilation: Sequence[int], channels_last: bool) -> Tensor:
-    return cpu.grad_input(grad_output, weight, *map(tuple, (size, stride, padding, dilation)), channels_last)
-
-
-@torch.library.custom_op('mmreplk::depthwise_conv2d_grad_weight', mutates_args=(), device_types='cpu')
-def _grad_weight(x: Tensor, grad_output: Tensor, kernel_size: Sequence[int], stride: Sequence[int],
-                 padding: Sequence[int], dilation: Sequence[int], channels_last: bool) -> Tensor:
-    return cpu.grad_weight(x, grad_output, *map(tuple, (kernel_size, stride, padding, dilation)), channels_last)
-
-
-# Triton launches on the current device, which need not be that of the tensors. Its kernels take and return contiguous
-# tensors.
-
-
-@_depthwise_conv2d.register_kernel('cuda')
-def _(x, weight, bias, relu, stride, padding, dilation, channels_last) -> Tensor:
-    from . import triton
-    with torch.cuda.device_of(x):
-        return memory_format.laid_out(triton.forward(x, weight, bias, relu, dilation=tuple(dilation)), channels_last)
-
-
-@_grad_input.register_kernel('cuda')
-def _(grad_output, weight, size, stride, padding, dilation, channels_last) -> Tensor:
-    from . import triton
-    with torch.cuda.device_of(grad_output):
-        return memory_format.laid_out(triton.grad_input(grad_output, weight, tuple(dilation)), channels_last)
-
-
-@_grad_weight.register_kernel('cuda')
-def _(x, grad_output, kernel_size, stride, padding, dilation, channels_last) -> Tensor:
-    from . import triton
-    with torch.cuda.device_of(x):
-        grad = triton.grad_weight(x, grad_output, tuple(kernel_size), tuple(dilation))
-        return memory_format.laid_out(grad, channels_last)
-
-
-@_depthwise_conv2d.register_fake
-def _(x, weight, bias, relu, stride, padding, dilation, channels_last) -> Tensor:
-    size = [(length + 2 * p - d * (k - 1) - 1) // s + 1
-            for length, k, s, p, d in zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)]
-    return memory_format.empty(x, (*x.shape[:2], *size), channels_last)
-
-
-@_grad_input.register_fake
-def _(grad_output, weight, size, stride, padding, dilation, channels_last) -> Tensor:
-    return memory_format.empty(grad_output, (*grad_output.shape[:2], *size), channels_last)
-
-
-@_grad_weight.register_fake
-def _(x, grad_output, kernel_size, stride, padding, dilation, channels_last) -> Tensor:
-    return memory_format.empty(x, (x.shape[1], 1, *kernel_size), channels_last)
-
-
-def _setup_context(ctx, inputs, output: Tensor) -> None:
-    x, weight, _, relu, *ctx.geometry = inputs
-    ctx.save_for_backward(x, weight, output if relu else None)
-
-
-def _backward(ctx, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-    x, weight, rectified = ctx.saved_tensors
-    if rectified is not None:
-        grad_output = grad_output.masked_fill(rectified <= 0, 0)
-    needs_x, needs_weight, needs_bias, *_ = ctx.needs_input_grad
-    return (
-        _grad_input(grad_output, weight, x.shape[2:], *ctx.geometry) if needs_x else None,
-        _grad_weight(x, grad_output, weight.shape[2:], *ctx.geometry) if needs_weight else None,
-        grad_output.sum((0, 2, 3)) if needs_bias else None,
-        *[None] * 5,
-    )
-
-
-_depthwise_conv2d.register_autograd(_backward, setup_context=_setup_context)

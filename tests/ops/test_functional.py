@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from mmreplk import ops
 from mmreplk.ops import cpu, depthwise_conv2d, functional, reference
-from mmreplk.ops.cpu import facts
+from mmreplk.ops.cpu import costs, facts
 
 from .operands import SHAPES, TOLERANCE, assert_close, make
 
@@ -96,17 +96,73 @@ def test_the_fast_path_is_taken():
 
 
 @pytest.mark.parametrize(('size', 'trains', 'least'), [(31, False, 4e5), (31, True, 1.3e6), (5, True, 1.3e6)])
-def test_small_maps_are_left_to_pytorch(monkeypatch, size, trains, least):
+def test_small_maps_are_left_to_pytorch_where_sizes_may_be_symbols(monkeypatch, size, trains, least):
+    monkeypatch.setattr(torch.compiler, 'is_compiling', lambda: True)
     monkeypatch.setattr(cpu, 'SMALLEST_WORK', {False: 4e5, True: 1.3e6})
-    monkeypatch.setattr(facts, 'LARGEST_FORWARD', 13)
+    monkeypatch.setattr(facts, 'WIDEST_FORWARD', 13)
     channels = math.ceil(least / size**2 / 100) - 1
     for c, expected in ((channels, 'torch'), (channels + 1, 'cpu')):
         x, weight = torch.empty(1, c, 10, 10), torch.empty(c, 1, size, size, requires_grad=trains)
         assert chosen(x, weight) == expected
 
 
+@pytest.mark.parametrize('trains', [False, True])
+@pytest.mark.parametrize('kernel_size', [(31, 31), (5, 49), (1, 21)], ids=str)
+def test_small_maps_are_left_to_pytorch(monkeypatch, on_avx512, kernel_size, trains):
+    def chosen_for(channels, size):
+        weight = torch.empty(channels, 1, *kernel_size, requires_grad=trains)
+        return chosen(torch.empty(1, channels, size, size), weight)
+
+    assert chosen_for(2, 7) == 'torch' and chosen_for(256, 28) == 'cpu'
+
+
+def test_tall_kernels_of_few_columns_are_left_to_pytorch(on_avx512):
+    """oneDNN's forward is limited in columns only, and of the gradients PyTorch computes up to three fast."""
+    def chosen_for(kh, kw, trains=False):
+        return chosen(torch.empty(1, 124, 56, 56), torch.empty(124, 1, kh, kw, requires_grad=trains))
+
+    assert chosen_for(51, 5) == chosen_for(21, 1) == chosen_for(21, 1, trains=True) == 'torch'
+    assert chosen_for(5, 51) == chosen_for(1, 21) == chosen_for(1, 21, trains=True) == 'cpu'
+    assert chosen_for(51, 5, trains=True) == 'cpu'
+
+
+@pytest.fixture
+def on_avx512(monkeypatch):
+    """What is predicted of a processor with AVX-512, calls included, wherever the test runs."""
+    monkeypatch.setattr(facts, 'WIDEST_FORWARD', 13)
+    monkeypatch.setattr(facts, 'HAS_FOURIER', True)
+    monkeypatch.setattr(cpu, 'IS_SUPPORTED', True)
+    monkeypatch.setattr(costs, 'PROCESSOR', 'AVX512')
+    monkeypatch.setattr(costs, 'OVERHEAD', {False: 0.07, True: 0.28})
+    costs.cheapest.cache_clear()
+    yield
+    costs.cheapest.cache_clear()
+
+
+def test_what_was_chosen_is_kept_by_all_that_it_depends_on(monkeypatch):
+    asked, choose = [], functional._choose_backend
+    monkeypatch.setattr(functional, '_choose_backend', lambda *args: asked.append(args) or choose(*args))
+    monkeypatch.setattr(functional, 'MOST_PLANS', 8)
+    x, weight, _ = make((2, 3, 12, 12, 5, 5))
+    frozen, last = weight.detach(), x.detach().to(memory_format=torch.channels_last)
+    calls = [lambda: depthwise_conv2d(x, weight), lambda: depthwise_conv2d(x, frozen),
+             lambda: depthwise_conv2d(last, weight), lambda: depthwise_conv2d(x[:1], weight),
+             lambda: depthwise_conv2d(x, weight, padding=2), lambda: depthwise_conv2d(x, weight, padding=(2, 2)),
+             lambda: depthwise_conv2d(x.double(), weight.double()),
+             torch.no_grad()(lambda: depthwise_conv2d(x, weight)),
+             torch.autocast('cpu', torch.bfloat16)(lambda: depthwise_conv2d(x, weight))]  # yapf: disable
+    for call in 2 * calls:
+        call()
+    assert len(asked) == len(functional._PLANS) == len(calls) - 1, 'without gradients a filter is as if frozen'
+    depthwise_conv2d(x, weight, padding=[2, 2])
+    depthwise_conv2d(x, weight, dilation=2)
+    assert len(asked) == len(calls) + 1 and len(functional._PLANS) == 1, 'full, and started anew'
+    with pytest.raises(ValueError, match='stride must be'):
+        depthwise_conv2d(x, weight, stride=0)
+
+
 def test_small_maps_are_not_left_to_pytorch_where_it_is_wrong(monkeypatch):
-    monkeypatch.setattr(cpu, 'SMALLEST_WORK', {False: 4e5, True: 1.3e6})
+    monkeypatch.setattr(costs, 'OVERHEAD', {False: math.inf, True: math.inf})
     for shape, dtype in (((1, 4, 70, 3, 51, 1), torch.float32), ((1, 4, 70, 3, 63, 3), torch.float32),
                          ((2, 3, 20, 17, 31, 31), torch.float16), ((1, 1, 16, 24, 45, 13), torch.float32)):
         (n, _, h, w, kh, kw), (x, weight, _) = shape, make(shape, dtype)
@@ -168,7 +224,7 @@ def test_backends_agree():
 
 def test_what_pytorch_computes_slowly_on_a_cpu_takes_the_fast_path(monkeypatch):
     monkeypatch.setattr(facts, 'IS_SUPPORTED', True)
-    monkeypatch.setattr(cpu, 'SMALLEST_WORK', {False: math.inf, True: math.inf})
+    monkeypatch.setattr(costs, 'OVERHEAD', {False: math.inf, True: math.inf})
     monkeypatch.setattr(facts, 'SLOW_DTYPES', {torch.float16})
 
     def chosen_for(dtype, **options):
@@ -187,9 +243,9 @@ def test_what_pytorch_computes_slowly_on_a_cpu_takes_the_fast_path(monkeypatch):
 @pytest.mark.parametrize('lays_out', ['x', 'weight'])
 def test_what_pytorch_may_never_return_from_takes_the_fast_path(monkeypatch, lays_out):
     monkeypatch.setattr(facts, 'IS_SUPPORTED', True)
-    monkeypatch.setattr(facts, 'LARGEST_FORWARD', 13)
+    monkeypatch.setattr(facts, 'WIDEST_FORWARD', 13)
     monkeypatch.setattr(facts, 'SLOW_DTYPES', set())
-    monkeypatch.setattr(cpu, 'SMALLEST_WORK', {False: math.inf, True: math.inf})
+    monkeypatch.setattr(costs, 'OVERHEAD', {False: math.inf, True: math.inf})
 
     def chosen_for(dtype, size, layout, channels=5):
         x, weight = torch.randn(1, channels, 20, 32, dtype=dtype), torch.randn(channels, 1, size, size, dtype=dtype)
@@ -210,7 +266,7 @@ def test_what_pytorch_may_never_return_from_takes_the_fast_path(monkeypatch, lay
 def test_what_pytorch_gets_wrong_takes_the_fast_path(monkeypatch):
     monkeypatch.setattr(facts, 'IS_SUPPORTED', True)
     monkeypatch.setattr(facts, 'SLOW_DTYPES', set())
-    monkeypatch.setattr(cpu, 'SMALLEST_WORK', {False: math.inf, True: math.inf})
+    monkeypatch.setattr(costs, 'OVERHEAD', {False: math.inf, True: math.inf})
     x, weight = torch.randn(1, 5, 27, 30).bfloat16(), torch.randn(5, 1, 4, 4).bfloat16().requires_grad_()
     options = dict(dilation=4, padding=6)
     last = x.to(memory_format=torch.channels_last)

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmreplk.ops import depthwise_conv2d, memory_format
-from mmreplk.ops.cpu import costs, facts, undilated
+from mmreplk.ops.cpu import costs, dilated, facts, undilated
 
 # Relative to the largest value of the reference, or to what a sum of that many normal products is expected to be. Where
 # PyTorch computes, it adds products in turn, and the rounding of more than 1000 grows by the root of their number.
@@ -101,7 +101,11 @@ def test_any_problem_agrees_with_float64(problem):
     def any_way(what, problem):
         return rng.choice(costs.convolving_ways(problem) if what == 'convolve' else costs.grad_weight_ways(problem))
 
-    with mock.patch.object(costs, 'cheapest', any_way):
+    def any_dilated_way(problem, dilation):
+        return rng.choice(['pytorch', 'phases', 'dense'])
+
+    with (mock.patch.object(costs, 'cheapest', any_way),
+          mock.patch.object(dilated, 'cheapest_grad_weight', any_dilated_way)):
         out = depthwise_conv2d(*inputs, activation=problem['activation'], **problem['options'])
         expected = reference(*doubles, *[None] * (3 - len(doubles)), kernel, **problem['options'])
         assert out.dtype == dtype
@@ -131,7 +135,7 @@ def test_any_problem_agrees_with_float64(problem):
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
 def test_every_way_is_among_those_that_are_tried(dtype):
     problem = costs.Problem(1, 64, 20, 20, 31, 29, dtype, False, False)
-    kernels = {way.kernel for way in costs.convolving_ways(problem._replace(kh=7, kw=7))}
-    assert kernels == {'forward', 'transposed', 'fourier'}
+    kernels = {way.kernel for way in costs.convolving_ways(problem._replace(kh=7, kw=9))}
+    assert kernels == {'forward', 'transposed', 'turned', 'fourier'}
     assert {way.kernel for way in costs.grad_weight_ways(problem)} >= {'transposed', 'turned', 'fourier'}
     assert undilated.convolve_by and len(costs.convolving_ways(problem)) >= 4

@@ -47,7 +47,8 @@ def measure(problem: Problem) -> Row:
         for way in costs.grad_weight_ways(problem._replace(dtype=dtype)):
             is_quick = way.kernel != 'pytorch' or n * c * h * w * kh * kw < SLOW_PRODUCTS
             if is_quick and way.dtype == dtype:
-                work[f'grad_weight {way}'] = _bind(undilated.grad_weight_by, way, own, grad.to(dtype), (kh, kw))
+                maps = (memory_format.laid_out(t.to(dtype), way.channels_last) for t in (x, grad))
+                work[f'grad_weight {way}'] = _bind(undilated.grad_weight_by, way, *maps, (kh, kw))
         work[f'lay out {str(dtype).removeprefix("torch.")}'] = _bind(memory_format.convert, own, True)
     work['cast'] = _bind(x.to, torch.bfloat16)
     with torch.no_grad():

@@ -23,10 +23,10 @@ from . import costs, dilated, facts, left_to_pytorch, undilated
 Pair = tuple[int, int]
 IS_SUPPORTED = facts.IS_SUPPORTED
 # N * C * H * W * KH * KW from which on what is gained outweighs what calling an operator of our own costs, by whether
-# gradients are wanted.
+# gradients are wanted, where that is not predicted from costs.
 SMALLEST_WORK = {False: 4e5, True: 1.3e6}
-# The smallest extent whose weight gradient is faster by a way of ours than in PyTorch.
-SMALLEST_GRAD_WEIGHT = 5
+# The narrowest kernel whose weight gradient is faster by a way of ours than in PyTorch.
+NARROWEST_GRAD_WEIGHT = 5
 
 
 def gains(x: Tensor, weight: Tensor, dtype: torch.dtype, dilation: Pair, is_same: bool, is_training: bool) -> bool:
@@ -40,13 +40,19 @@ def gains(x: Tensor, weight: Tensor, dtype: torch.dtype, dilation: Pair, is_same
     if facts.is_wrong(x, weight, dtype, dilation, is_training):
         return dtype != torch.float64
     kh, kw = weight.shape[2:]
-    if not is_same or x.numel() * kh * kw < SMALLEST_WORK[is_training]:
+    if not is_same:
         return False
-    if is_training and (max(kh, kw) >= SMALLEST_GRAD_WEIGHT or dilation != (1, 1)):
+    has_prices = dilation == (1, 1) and dtype in (torch.float32, torch.bfloat16)
+    if has_prices and not torch.compiler.is_compiling():  # compiled, sizes may be symbols
+        x_last = memory_format.is_channels_last(x)
+        wants_channels_last = x_last or memory_format.is_channels_last(weight)
+        return costs.is_slow_in_pytorch(costs.Problem(*x.shape, kh, kw, dtype, x_last, wants_channels_last),
+                                        is_training)
+    if x.numel() * kh * kw < SMALLEST_WORK[is_training]:
+        return False
+    if is_training and (kw >= NARROWEST_GRAD_WEIGHT or dilation != (1, 1)):
         return True
-    if dilation != (1, 1):
-        return max(dilation[0] * (kh - 1), dilation[1] * (kw - 1)) >= facts.LARGEST_FORWARD
-    return costs.is_slow_in_pytorch(x, weight, dtype)
+    return dilation[1] * (kw - 1) >= facts.WIDEST_FORWARD
 
 
 # The custom operators run below autograd's and autocast's dispatch but see autocast's switch, which is a thread's.

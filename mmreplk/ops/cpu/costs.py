@@ -6,10 +6,10 @@ not, but for conversions, which have one.
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from .. import memory_format
 from . import facts, fourier
@@ -45,8 +45,12 @@ class Way(NamedTuple):
 
 FOURIER = Way('fourier', False, torch.float32)
 LOW_PRECISION = (torch.bfloat16, torch.float16)
-# Milliseconds that calling a custom operator takes longer than calling PyTorch's.
-OVERHEAD = 0.07
+# Milliseconds that calling custom operators takes longer than calling PyTorch's, by whether gradients are wanted.
+OVERHEAD = {False: 0.07, True: 0.28}
+# What of PyTorch's time ours may take at most to be preferred: predictions miss by so much.
+MARGIN = 0.85
+# Milliseconds that PyTorch's im2col, for what oneDNN's forward does not take, needs for a map and for a product.
+IM2COL = {torch.float32: (3e-4, 4.7e-7), torch.bfloat16: (3e-4, 3e-7)}
 # The name of what this processor's prices are kept under.
 PROCESSOR = 'AMX' if facts.HAS_AMX else facts.INSTRUCTIONS
 
@@ -58,9 +62,11 @@ def convolving_ways(problem: Problem) -> list[Way]:
     ways = [Way(kernel, channels_last, dtype)
             for dtype in ([torch.bfloat16, torch.float32] if in_bfloat16 else [torch.float32])
             for kernel in ('forward', 'transposed') for channels_last in (False, True)]  # yapf: disable
-    if size > facts.LARGEST_FORWARD:
+    if problem.kw > facts.WIDEST_FORWARD:
         returns = {torch.float32, torch.bfloat16} if problem.c > facts.CHANNEL_BLOCK else {torch.float32}
         ways = [way for way in ways if way.kernel != 'forward' or (way.channels_last and way.dtype in returns)]
+    if problem.kh < problem.kw and problem.kh <= facts.WIDEST_FORWARD:
+        ways += [Way('turned', way.channels_last, way.dtype) for way in ways if way.kernel == 'transposed']
     return ways + [FOURIER] * (facts.HAS_FOURIER and size > 5)
 
 
@@ -72,6 +78,8 @@ def grad_weight_ways(problem: Problem) -> list[Way]:
         ways.append(Way('turned', False, torch.float32))
     if size <= facts.LARGEST_SOUND and problem.dtype not in facts.SLOW_DTYPES:
         ways.append(Way('pytorch', False, problem.dtype))
+        if problem.dtype == torch.float32 and size > 1:
+            ways.append(Way('pytorch', True, torch.float32))
     return ways + [FOURIER] * (facts.HAS_FOURIER and size > 5)
 
 
@@ -104,7 +112,9 @@ def work(what: str, problem: Problem, way: Way) -> tuple[float, ...]:
     if what == 'grad_weight':
         padded, few = (h + kh - 1) * (w + kw - 1), kw <= 3 and kh <= h  # what PyTorch has a compiled kernel for
         if way.kernel == 'pytorch':
-            return 1e4, maps * h * w, maps * rows * w * kw * few, maps * rows * w * kw * (not few), n * maps * kh * kw
+            products, is_wide = maps * rows * w * kw, kw > facts.WIDEST_FORWARD
+            parts = 1e4, maps * h * w, products * few, products * (not few), n * maps * kh * kw
+            return (*parts, products * is_wide, products * c * (not few)) if way.channels_last else parts
         return 1e4, maps * h * w, maps * padded, maps * h * w * kh * kw, maps * kh * kw * h, maps * kh * h
     image = h * w * c * way.dtype.itemsize
     is_alone, is_large, is_huge = c <= facts.CHANNEL_BLOCK, image > CACHE, n * image > ARENA
@@ -116,23 +126,24 @@ def work(what: str, problem: Problem, way: Way) -> tuple[float, ...]:
             maps * h * w * is_huge)
 
 
-@functools.lru_cache(1024)
-def is_slow(problem: Problem) -> bool:
-    """Whether what PyTorch does, a forward in the dtype and format given, is worth replacing."""
-    theirs = Way('forward', problem.wants_channels_last, problem.dtype)
-    own, theirs = cost('convolve', problem, cheapest('convolve', problem)), cost('convolve', problem, theirs)
-    return own < 0.8 * theirs and theirs - own > OVERHEAD * torch.get_num_threads()
+def is_slow_in_pytorch(problem: Problem, is_training: bool) -> bool:
+    """Whether what PyTorch does in the dtype and format given, all three passes if ``is_training``, takes longer."""
+    own, theirs = cost('convolve', problem, cheapest('convolve', problem)), _cost_of_pytorchs_forward(problem)
+    if is_training:
+        problem = problem._replace(channels_last=problem.wants_channels_last)
+        in_channels_last = problem.channels_last and problem.dtype == torch.float32
+        own += (cost('convolve', problem, cheapest('convolve', problem)) +
+                cost('grad_weight', problem, cheapest('grad_weight', problem)))
+        theirs += (cost('convolve', problem, Way('transposed', problem.channels_last, problem.dtype)) +
+                   cost('grad_weight', problem, Way('pytorch', in_channels_last, problem.dtype)))
+    return own + OVERHEAD[is_training] * torch.get_num_threads() < MARGIN * theirs
 
 
-def is_slow_in_pytorch(x: Tensor, weight: Tensor, dtype: torch.dtype) -> bool:
-    """Whether PyTorch's forward is: on contiguous tensors from the size on that oneDNN does not take."""
-    is_large = max(weight.shape[2:]) > facts.LARGEST_FORWARD
-    if torch.compiler.is_compiling() or dtype not in (torch.float32, torch.bfloat16):  # compiled, sizes may be symbols
-        return is_large
-    x_last, weight_last = memory_format.is_channels_last(x), memory_format.is_channels_last(weight)
-    if is_large and not x_last and not weight_last:
-        return True
-    return is_slow(Problem(*x.shape, *weight.shape[2:], dtype, x_last, x_last or weight_last))
+def _cost_of_pytorchs_forward(problem: Problem) -> float:
+    if problem.kw > facts.WIDEST_FORWARD and not problem.wants_channels_last:
+        per_map, per_product = IM2COL[problem.dtype]
+        return per_map * problem.n * problem.c + per_product * math.prod(problem[:6])
+    return cost('convolve', problem, Way('forward', problem.wants_channels_last, problem.dtype))
 
 
 @functools.cache
@@ -146,12 +157,17 @@ def _price(name: str, parts: tuple[float, ...]) -> float:
     return float('inf') if prices is None else sum(price * part for price, part in zip(prices, parts, strict=True))
 
 
+def laying_out(pixels: int, dtype: torch.dtype) -> float:
+    """Returns the cost of converting a map from one memory format to the other."""
+    threads = torch.get_num_threads() if torch.get_num_threads() <= memory_format.MOST_THREADS else 1
+    return threads * _price(f'lay out {"bfloat16" if dtype in LOW_PRECISION else "float32"}', (1e4, pixels))
+
+
 def _converting(pixels: int, dtype: torch.dtype, way: Way, channels_last: bool) -> float:
     """Returns the cost of converting a map between its own format and dtype and those of a way."""
     total = 0.0
     if channels_last != way.channels_last:
-        threads = torch.get_num_threads() if torch.get_num_threads() <= memory_format.MOST_THREADS else 1
-        total += threads * _price(f'lay out {"bfloat16" if dtype in LOW_PRECISION else "float32"}', (1e4, pixels))
+        total += laying_out(pixels, dtype)
     if dtype != way.dtype:
         total += _price('cast', (1e4, pixels))
     return total

@@ -20,8 +20,9 @@ _capabilities = getattr(torch.cpu, 'get_capabilities', dict)()
 # Whether oneDNN has instructions for bfloat16; it takes it without them too, but slower than float32.
 HAS_BFLOAT16 = IS_SUPPORTED and torch.bfloat16 not in SLOW_DTYPES and _capabilities.get('avx512_bf16', False)
 HAS_AMX = HAS_BFLOAT16 and _capabilities.get('amx_bf16', False)
-# The largest kernel extent, dilation included, that oneDNN's forward takes; beyond, it falls back to im2col.
-LARGEST_FORWARD = {'AVX2': 9, 'AVX512': 13}.get(INSTRUCTIONS, math.inf)
+# The widest kernel, dilation included, that oneDNN's forward takes on contiguous tensors, of any height; wider ones
+# fall back to im2col.
+WIDEST_FORWARD = {'AVX2': 9, 'AVX512': 13}.get(INSTRUCTIONS, math.inf)
 # The largest for which PyTorch's weight gradient is right: in 2.13 that of 51x1 or 51x3 and longer ones is wrong by
 # tens of per cent on maps higher than the kernel.
 LARGEST_SOUND = 49
@@ -35,10 +36,10 @@ CHANNEL_BLOCK = 16
 def may_never_return(x: Tensor, weight: Tensor, dtype: torch.dtype) -> bool:
     """Whether PyTorch's convolution in ``dtype`` may not: in bfloat16, with channels-last strides of one of the two.
 
-    That is for filters larger than LARGEST_FORWARD and up to CHANNEL_BLOCK channels, as (1, 3, 11, 36) with 9x23 in
-    PyTorch 2.13.
+    That is for filters wider than WIDEST_FORWARD and up to CHANNEL_BLOCK channels, as (1, 3, 11, 36) with 9x23, but not
+    with 23x9, in PyTorch 2.13.
     """
-    return (dtype == torch.bfloat16 and x.shape[1] <= CHANNEL_BLOCK and max(weight.shape[2:]) > LARGEST_FORWARD and
+    return (dtype == torch.bfloat16 and x.shape[1] <= CHANNEL_BLOCK and weight.shape[3] > WIDEST_FORWARD and
             (is_channels_last(x) or is_channels_last(weight)))
 
 
@@ -48,7 +49,8 @@ def is_wrong(x: Tensor, weight: Tensor, dtype: torch.dtype, dilation: tuple[int,
     The weight gradient of a dilated kernel in bfloat16 on channels-last tensors is garbage in PyTorch 2.13, as that of
     (1, 5, 27, 30) with 4x4 at dilation 4.
     """
-    if max(weight.shape[2:]) > (LARGEST_SOUND_ALONE if weight.shape[0] == 1 else LARGEST_SOUND):
+    size = max(weight.shape[2:])
+    if weight.shape[0] == 1 and size > LARGEST_SOUND_ALONE:
         return True
-    return (dtype == torch.bfloat16 and is_training and max(dilation) > 1 and
-            (is_channels_last(x) or is_channels_last(weight)))
+    return is_training and (size > LARGEST_SOUND or (dtype == torch.bfloat16 and max(dilation) > 1 and
+                                                     (is_channels_last(x) or is_channels_last(weight))))

@@ -69,7 +69,7 @@ def _in_sound_dtype(*tensors: Tensor) -> list[Tensor]:
 
 def _prepared(x: Tensor, weight: Tensor, channels_last: bool) -> list[Tensor]:
     tensors = _in_sound_dtype(x, weight)
-    never_returns = tensors[0].dtype == torch.bfloat16 and max(weight.shape[2:]) > facts.LARGEST_FORWARD and (
+    never_returns = tensors[0].dtype == torch.bfloat16 and weight.shape[3] > facts.WIDEST_FORWARD and (
         x.shape[1] <= facts.CHANNEL_BLOCK)
     return [memory_format.laid_out(t, channels_last and not never_returns) for t in tensors]
 

@@ -15,8 +15,9 @@ from torch import Tensor
 from .. import memory_format
 from . import facts
 
-# Padded input pixels that the weight gradient takes at a time: 8 MiB, which stay in the cache.
-SCRATCH = 2**21
+# Padded input pixels that the weight gradient takes at a time: 2 MiB, which stay in the cache and whose memory is used
+# again: larger parts get new pages at each call, which cost more than the work.
+SCRATCH = 2**19
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, flip: bool, transposed: bool,

@@ -28,8 +28,18 @@ _AVX512: Prices = {
         (4.9e-6, 5.7e-7, 6e-9, 1.5e-9, 1.2e-8, 6e-8, 4.2e-7, 2e-8, 3e-9, 5.4e-9, 1.5e-9, 4.2e-11, 0),
     'convolve transposed contiguous float32':
         (4.7e-6, 3.5e-7, 1e-7, 1.4e-9, 1.7e-8, 1.6e-9, 5.6e-8, 3.2e-9, 5.8e-9, 1.4e-8, 1.2e-8, 1.7e-10, 2e-6),
+    'convolve turned channels_last bfloat16':
+        (4.1e-6, 2.4e-7, 7e-9, 9.9e-9, 7.6e-10, 2.5e-8, 7.9e-7, 4.6e-11, 3.3e-8, 0, 1.6e-10, 1.6e-9, 0),
+    'convolve turned channels_last float32':
+        (3.5e-6, 5.4e-7, 4.4e-9, 5.3e-10, 8.8e-9, 1.5e-7, 7.3e-7, 1.6e-11, 4e-8, 0, 2.6e-10, 7.1e-9, 0),
+    'convolve turned contiguous bfloat16':
+        (5.7e-6, 1.2e-6, 8.9e-9, 6.8e-10, 1.2e-8, 3.6e-8, 8.6e-7, 1.6e-9, 2.6e-10, 0, 1.5e-10, 2.2e-10, 0),
+    'convolve turned contiguous float32':
+        (5.6e-6, 1.2e-6, 2.3e-7, 4.4e-10, 1.1e-8, 4.2e-9, 6.3e-7, 3.5e-11, 4.8e-11, 0, 7.8e-10, 1.3e-10, 0),
     'grad_weight fourier contiguous float32':
         (3.6e-6, 4.2e-6, 2.1e-6, 8.8e-9),
+    'grad_weight pytorch channels_last float32':
+        (4.3e-6, 2.4e-7, 1.3e-8, 1.1e-7, 3.1e-7, 4e-7, 1.4e-9),
     'grad_weight pytorch contiguous bfloat16':
         (3.5e-6, 6.2e-7, 1.2e-8, 6.5e-7, 8.3e-7),
     'grad_weight pytorch contiguous float32':
@@ -57,8 +67,14 @@ _AVX2: Prices = {
         (3.2e-6, 2.7e-7, 4e-7, 3e-10, 2.6e-8, 1.7e-7, 2e-8, 5.5e-11, 3.2e-9, 1.2e-8, 1.5e-8, 5e-9, 8.2e-8),
     'convolve transposed contiguous float32':
         (5.1e-6, 6.1e-7, 2.9e-8, 6e-10, 2.4e-8, 5.9e-8, 9e-8, 1.8e-10, 3.5e-9, 9.7e-9, 9.4e-9, 6.1e-11, 5.9e-7),
+    'convolve turned channels_last float32':
+        (3.6e-6, 3e-7, 1.6e-8, 1.8e-9, 3.2e-8, 9.6e-8, 7.6e-7, 2.7e-11, 0, 0, 1.4e-10, 9.4e-9, 0),
+    'convolve turned contiguous float32':
+        (5.8e-6, 1.1e-6, 3e-7, 2.7e-9, 1.5e-8, 5.3e-8, 6.1e-7, 5.8e-11, 0, 0, 1.4e-10, 2.9e-10, 0),
     'grad_weight fourier contiguous float32':
         (3.4e-6, 4.7e-6, 2.2e-6, 1.5e-8),
+    'grad_weight pytorch channels_last float32':
+        (4.2e-6, 2.3e-7, 2.3e-8, 1.4e-7, 1.8e-6, 4.5e-7, 4.6e-10),
     'grad_weight pytorch contiguous float32':
         (3.7e-6, 7.5e-7, 1.1e-8, 6e-7, 1.4e-6),
     'grad_weight transposed contiguous float32':

@@ -34,6 +34,9 @@ def convolve_by(way: Way, x: Tensor, weight: Tensor, bias: Tensor | None, flip: 
     weight, bias = weight.to(way.dtype), None if bias is None else bias.to(way.dtype)
     if way.kernel == 'fourier':
         out = fourier.convolve(x, weight, bias, flip)
+    elif way.kernel == 'turned':  # Rows for columns: oneDNN is faster with a tall filter than with a wide one.
+        x, weight = memory_format.convert(x.mT, way.channels_last), weight.mT
+        out = onednn.convolve(x, weight, bias, flip, False, way.channels_last).mT
     else:
         out = onednn.convolve(x, weight, bias, flip, way.kernel == 'transposed', way.channels_last)
     return memory_format.convert(out.to(dtype), channels_last)
@@ -53,6 +56,7 @@ def grad_weight_by(way: Way, x: Tensor, grad_output: Tensor, kernel_size: tuple[
     """Does the same in one of :func:`mmreplk.ops.cpu.costs.grad_weight_ways`."""
     if way.kernel == 'pytorch':
         padding = kernel_size[0] // 2, kernel_size[1] // 2
+        x, grad_output = (memory_format.convert(t, way.channels_last) for t in (x, grad_output))
         return left_to_pytorch.grad_weight(x, grad_output, kernel_size, (1, 1), padding, (1, 1))
     dtype, (x, grad_output) = x.dtype, (memory_format.convert(t, False).to(way.dtype) for t in (x, grad_output))
     if way.kernel == 'fourier':
