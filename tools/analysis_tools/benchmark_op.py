@@ -13,6 +13,7 @@ input ``(N, C, H, W)`` and filter ``(C, 1, K, K)`` that can be imported, such as
 
 import argparse
 import importlib
+import itertools
 import os
 import re
 from pathlib import Path
@@ -20,7 +21,7 @@ from pathlib import Path
 import torch
 
 from mmreplk import InputError
-from mmreplk.benchmarks import environment, grid, runtimes, tables
+from mmreplk.benchmarks import Kept, environment, grid, runtimes, tables
 from mmreplk.benchmarks.operator import PRECISIONS, Case, Rival, benchmark, rivals_on, roofs
 from mmreplk.cli import run
 from mmreplk.io import markdown_table, write_json
@@ -86,14 +87,13 @@ def main(args: argparse.Namespace) -> None:
 
 
 def compare_with_runtimes(args: argparse.Namespace) -> None:
-    report = dict(environment=environment('cpu') | runtimes.versions(), results=[])
-    for precision in args.precision or ['float32', 'bfloat16']:
-        for batch in args.batch or [1, 8]:
-            for network, c, h, kh, kw in runtimes.STAGES:
-                case = runtimes.Case(network, batch, c, h, kh, kw)
-                report['results'] += runtimes.compare(case, PRECISIONS[precision].dtype, args.rounds)
-                save(report, args.runtimes)
-    print(tables.runtimes_table(report))
+    kept = Kept(args.runtimes, dict(environment=environment('cpu') | runtimes.versions()))
+    precisions, batches = args.precision or ['float32', 'bfloat16'], args.batch or [1, 8]
+    for precision, batch, (network, *sizes) in itertools.product(precisions, batches, runtimes.STAGES):
+        case = runtimes.Case(network, batch, *sizes)
+        if not kept.measured(dtype=precision, **case._asdict()):
+            kept.add(runtimes.compare(case, PRECISIONS[precision].dtype, args.rounds))
+    print(tables.runtimes_table(dict(results=kept.rows)))
 
 
 def save(report: dict, path: str | None) -> None:
