@@ -12,6 +12,8 @@ from mmengine.utils.dl_utils import set_multi_processing
 from ..errors import InputError
 
 T = TypeVar('T')
+# What each launcher tells the processes that it starts, by a variable of the environment.
+_MARKS = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_LOCAL_RANK')
 
 
 def join_processes(cfg: Config) -> None:
@@ -20,13 +22,14 @@ def join_processes(cfg: Config) -> None:
     Without GPUs, where the runner would choose one for each process, they talk by gloo.
 
     Raises:
-        InputError: If the launcher is torchrun's and this process is none of its.
+        InputError: If the launcher has not started this process.
     """
     if cfg.get('launcher', 'none') == 'none' or is_distributed():
         return
-    if cfg.launcher == 'pytorch' and 'RANK' not in os.environ:
-        raise InputError("the launcher 'pytorch' is torchrun's, which has not started this process: use "
-                         'tools/dist_train.sh or tools/dist_test.sh')
+    mark = _MARKS.get(cfg.launcher)
+    if mark is not None and mark not in os.environ:
+        raise InputError(f'this process was not started by the launcher {cfg.launcher!r}, which sets {mark}: use '
+                         'tools/dist_train.sh, tools/dist_test.sh or tools/slurm_train.sh')
     if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
         torch.distributed.init_process_group('gloo')
         return

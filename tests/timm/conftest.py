@@ -28,7 +28,7 @@ def _import_torchvision() -> None:
         import torchvision  # noqa: F401
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='module')
 def timm():
     if str(_FOLDER) not in sys.path:
         sys.path.append(str(_FOLDER))
@@ -38,4 +38,6 @@ def timm():
     import timm
 
     import mmreplk.timm  # noqa: F401
-    return timm
+    yield timm
+    # Processes that other tests start are to find no torchvision.
+    sys.path[:] = [path for path in sys.path if path != str(_FOLDER)]

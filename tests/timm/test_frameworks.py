@@ -3,6 +3,7 @@
 import importlib
 
 import torch
+from mmengine.registry import DefaultScope
 
 
 def test_segmentation_models_pytorch(timm):
@@ -19,7 +20,8 @@ def test_timm_backbone_of_mmsegmentation(timm, monkeypatch):
     module = importlib.import_module('mmseg.models.backbones.timm_backbone')
     monkeypatch.setattr(module, 'timm', timm)  # where another test imported it, it has looked in vain
     registry = importlib.import_module('mmseg.registry').MODELS
-    backbone = registry.build(
-        dict(type='TIMMBackbone', model_name='unireplknet_a', pretrained=False, out_indices=(1, 3)))
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        backbone = registry.build(
+            dict(type='TIMMBackbone', model_name='unireplknet_a', pretrained=False, out_indices=(1, 3)))
     outs = backbone(torch.randn(1, 3, 64, 64))
     assert [out.shape[1] for out in outs] == [80, 320]

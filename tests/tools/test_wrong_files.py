@@ -76,7 +76,7 @@ COMMANDS = {
         'JUNK/x.py', 'GOOD.py JUNK/x.pth', 'GOOD.py --size 0 -1', 'GOOD.py --batch 0', 'GOOD.py --device JUNK',
         'GOOD.py --dtype float16 --channels-last --compile --train --size -3 4', 'GOOD.py --rounds 0',
         'GOOD.py --json JUNK/list.json', 'GOOD.py --json FOLDER', 'GOOD.py --json FILE/x.json',
-        'GOOD.py --cfg-options model.backbone=FILE',
+        'GOOD.py --cfg-options model.backbone=FILE', 'GOOD.py --no-inference --json FOLDER',
     ],
     'analysis_tools/check_dataset.py': [
         'JUNK/x.py', 'GOOD.py --sample -1', 'GOOD.py --cfg-options train_dataloader.dataset.data_root=JUNK',
@@ -151,7 +151,9 @@ COMMANDS = {
         'JUNK/x.jpg OUT/x.pth --fuse-bn --trust-checkpoint',
     ],
 }  # yapf: disable
-ELSEWHERE = {'demo.py', 'analysis_tools/benchmark_op.py'}  # takes no file; tests/tools/test_benchmark_op.py
+# What takes no file, or has a test of its own in tests/tools or tests/benchmarks.
+ELSEWHERE = {'demo.py', 'analysis_tools/benchmark_op.py', 'analysis_tools/benchmark_acceleration.py',
+             'analysis_tools/measure_gpu.py', 'model_converters/list_weights.py'}  # yapf: disable
 
 
 @pytest.fixture(scope='module')

@@ -48,7 +48,7 @@ def unread_options(cfg: Config, overrides: Mapping) -> Iterator[str]:
         if name in READ or name not in cfg:
             continue
         values = (cfg[name], dict(cfg[name])) if isinstance(cfg[name], dict) else (cfg[name], )
-        places = [path for path, value in nodes(cfg._cfg_dict)
+        places = [path for path, value in nodes(cfg.to_dict())
                   if path.partition('.')[0] in READ and _is_same(value, values)]  # yapf: disable
         meant = f'; what it stood for is now {", ".join(places[:4])}' if places else ''
         yield f'{key} changes nothing: {name} is a variable of the config file, which has been read before{meant}'
