@@ -27,7 +27,7 @@ from mmreplk.pictures.receptive_field import contributions
 from mmreplk.weights.conversion import convert, describe, reparameterize_checkpoint
 from mmreplk.weights.files import read_checkpoint
 from tests.conftest import assert_same_bits, copied_state, randomize
-from tests.mm.hooks.test_reparam_hook import Classifier, Logits, Losses, make_runner
+from tests.mm.hooks.classifier import Classifier, Logits, Losses, make_runner
 from tests.networks.made_up import MadeUp, RegisteredMadeUp
 
 SIZES = dict(layers=[1, 2, 1], channels=[8, 12, 16])

@@ -155,3 +155,10 @@ except ImportError as error:
     assert f'ImportError: mmreplk.mm needs MMEngine and MMCV, there is no {names}: see' in result.stdout
     warned = result.stderr.count(f'mmreplk registers nothing in MMEngine: there is no {missing[0]}, see requirements/')
     assert warned == (1 if len(missing) == 1 else 0)
+
+
+@pytest.mark.parametrize('path', sorted((ROOT / 'tests').rglob('*.py')), ids=lambda path: path.stem)
+def test_no_test_module_is_imported(path):
+    """What several test modules need is in a module of its own, or in ``conftest.py``."""
+    modules = [part for names in imported(path) for part in names[1:-1] if names[0] == 'tests']
+    assert not [part for part in modules if part.startswith('test_')]

@@ -15,7 +15,7 @@ from mmreplk.benchmarks import benchmark_tables
 from mmreplk.mm.building import build_empty_model
 from mmreplk.mm.checks.channels import check_channels
 from mmreplk.mm.config import load_config
-from tests.configs.test_configs import inputs
+from tests.configs.narrowing import inputs
 from tests.conftest import randomize
 
 ROOT = Path(__file__).parents[2]
