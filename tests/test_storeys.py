@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / 'mmreplk'
 ABOVE = ('mmengine', 'mmcv', 'mmseg', 'mmdet')
 # What each part of the lower storey may import of this package, itself included.
-_BASE = {'errors', 'io', 'required', 'version'}
+_BASE = {'errors', 'io', 'required', 'spread', 'version'}
 _OPS = {*_BASE, 'ops'}
 _LAYERS = {*_OPS, 'layers'}
 _NETWORKS = {*_LAYERS, 'networks'}
@@ -20,6 +20,7 @@ BELOW = {
     'errors': set(),
     'version': set(),
     'required': set(),
+    'spread': set(),
     'io': {'errors'},
     'cli': _BASE,
     'ops': _OPS,
