@@ -64,8 +64,6 @@ MM = {
     'reports': {*_MM_MIDDLE, 'inference', 'reports'},
 }
 NEVER = {'hooks': {'pictures', 'benchmarks'}}
-# What imports mmseg and mmdet, which everything else knows by name only.
-STILL_BY_CLASS = {'mm/inference/predictor.py'}
 
 
 def module_of(path):
@@ -114,8 +112,7 @@ def test_the_upper_storey_imports_downwards_and_the_frameworks_by_name(path):
     assert parts_imported(path, ('mmreplk', 'mm')) <= MM[part]
     below = parts_imported(path, ('mmreplk', )) - {'mm'}
     assert below <= {*BELOW} - NEVER.get(part, set()) and 'cli' not in below
-    if short(path) not in STILL_BY_CLASS:
-        assert not {names[0] for names in imported(path)} & {'mmseg', 'mmdet'}
+    assert not {names[0] for names in imported(path)} & {'mmseg', 'mmdet'}
 
 
 def python(code):
