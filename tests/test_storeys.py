@@ -36,7 +36,9 @@ BELOW = {
     'pictures': {*_ABOVE_NETWORKS, 'pictures'},
 }
 # Of the upper storey, in which everything may import what is below it.
-_MM_BASE = {'required', 'kinds', 'logs', 'trust', 'internals', 'processes', 'checkpoints', 'backbones'}
+_MM_BASE = {
+    'required', 'kinds', 'logs', 'trust', 'internals', 'wrappers', 'processes', 'checkpoints', 'backbones'
+}
 _MM_MIDDLE = {*_MM_BASE, 'data', 'checks', 'config', 'optim', 'building', 'runner', 'hooks'}
 MM = {
     'required': set(),
@@ -48,12 +50,13 @@ MM = {
     'conv_module': set(),
     'trust': set(),
     'internals': set(),
+    'wrappers': set(),
     'processes': set(),
     'checkpoints': _MM_BASE,
     'data': {'data'},
     'checks': {*_MM_BASE, 'data', 'checks'},
     'config': {*_MM_BASE, 'checks', 'config'},
-    'optim': {'optim'},
+    'optim': {'wrappers', 'optim'},
     'building': {*_MM_BASE, 'config', 'building'},
     'runner': {*_MM_BASE, 'hooks'},
     'rehearsal': {*_MM_BASE, 'checks', 'config', 'runner'},
