@@ -23,7 +23,7 @@ class ConvNeXtBody(LargeKernelBackbone):
     Source: "A ConvNet for the 2020s", arXiv 2201.03545.
     """
 
-    def __init__(self, *args, layer_scale: float = 1e-6, **kwargs):
+    def __init__(self, *args, layer_scale: float, **kwargs):
         if not isinstance(layer_scale, (int, float)) or layer_scale <= 0:
             raise InputError(f'layer_scale must be a number above 0, got {layer_scale!r}')
         self.layer_scale = layer_scale
