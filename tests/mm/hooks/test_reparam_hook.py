@@ -66,7 +66,7 @@ class Losses(Hook):
 def make_runner(tmp_path, *hooks, val_interval=2, max_iters=6, model=None, metric=None, seed=3, **options):
     torch.manual_seed(seed)
     loader = dict(num_workers=0, collate_fn=dict(type='default_collate'))
-    return Runner(
+    given = dict(
         model=model or Classifier(),
         work_dir=str(tmp_path),
         train_dataloader=dict(
@@ -84,8 +84,8 @@ def make_runner(tmp_path, *hooks, val_interval=2, max_iters=6, model=None, metri
         log_processor=dict(by_epoch=False),
         randomness=dict(seed=seed),
         default_scope='mmengine',
-        experiment_name=uuid.uuid4().hex,
-        **options)
+        experiment_name=uuid.uuid4().hex)
+    return Runner(**dict(given, **options))
 
 
 def is_merged(backbone):
