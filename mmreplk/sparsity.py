@@ -63,7 +63,7 @@ def prune_rate_at(step: int, steps: int, first: float) -> float:
 
 def exchange(weight: Tensor, mask: Tensor, prune_rate: float, generator: torch.Generator,
              gradient: Tensor | None = None) -> Tensor:  # yapf: disable
-    """Drops a layer's smallest weights and grows as many others, of which some may be among those just dropped.
+    """Drops a layer's smallest weights and grows as many of those that it then lacks, the dropped ones among them.
 
     Args:
         weight: Of the layer.

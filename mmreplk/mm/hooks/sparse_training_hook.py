@@ -22,12 +22,12 @@ from ..internals import accumulative_counts, checkpoint_of, is_resuming
 
 @HOOKS.register_module()
 class SparseTrainingHook(Hook):
-    """Trains a network with most of its weights, and exchanges some of them all along, as SLaK was pre-trained.
+    """Trains a network that has only a share of its weights and exchanges some all along, as SLaK was pre-trained.
 
     The first batch says how many weights each convolution and linear layer keeps (SNIP); which ones is drawn at
     random. All others are zero after every step. Every ``update_interval`` steps each layer drops the smallest of its
-    weights and grows as many others, at zero: half of them to begin with, say, and ever fewer, by a cosine, until half
-    a percent at the end. A layer always has the same number of weights.
+    weights and grows as many of those that it then lacks, at zero or, if just dropped, with the value that they had:
+    ever fewer, by a cosine, until half a percent at the end. A layer always has the same number of weights.
 
     Averaged weights (``EMAHook``) have the same zeros. Steps that a loss scaler leaves out do not count. What is random
     follows from the run's seed, and checkpoints have the masks, so a run that is resumed goes on as it would have.

@@ -110,6 +110,20 @@ def test_layers_keep_what_the_first_batch_says(tmp_path):
             assert torch.equal(after[name], tensor), f'{name} is as it was'
 
 
+def test_the_first_batch_is_trained_on_as_it_was(tmp_path):
+    """Though preprocessors may write into what they are given."""
+    seen = []
+
+    class Writing(Classifier):
+
+        def forward(self, inputs, label, mode='tensor'):
+            seen.append(inputs.clone())
+            return super().forward(inputs.mul_(2), label, mode)
+
+    train(tmp_path, sparse(), model=Writing(classifier().backbone), max_iters=1)
+    assert torch.equal(seen[0], seen[1])
+
+
 @pytest.mark.parametrize('growth', ['random', 'gradient'])
 @pytest.mark.parametrize('wrapper', [
     dict(optimizer=ADAM),
