@@ -10,7 +10,7 @@ from mmreplk import InputError
 from mmreplk.mm import ExactResumeHook, KeepSparsityHook, ReparamHook, SLaK, SparseTrainingHook
 from mmreplk.weights import read_checkpoint
 from tests.conftest import assert_same_bits, copied_state
-from tests.mm.hooks.test_reparam_hook import Classifier, Losses, Pictures, Plain, make_runner
+from tests.mm.hooks.classifier import Classifier, Losses, Pictures, Plain, make_runner
 from tests.mm.hooks.toy import InterruptAt, Interrupted
 from tests.mm.processes import in_two_processes
 
