@@ -1,7 +1,6 @@
 """Fine-tuning of sparse networks."""
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 from ...errors import InputError
 from ...networks import LargeKernelBackbone
 from ...sparsity import apply_masks, sparsifiable
+from ..wrappers import unwrapped
 
 
 @HOOKS.register_module()
@@ -37,9 +37,7 @@ class KeepSparsityHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Takes the masks off the weights, which are all loaded by now."""
-        model = runner.model
-        while is_model_wrapper(model):
-            model = model.module
+        model = unwrapped(runner.model)
         backbones = {name: module for name, module in model.named_modules() if isinstance(module, LargeKernelBackbone)}
         if not backbones:
             raise InputError(f'KeepSparsityHook needs a model with a large-kernel network, got {type(model).__name__}')

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from mmengine.dist import broadcast
 from mmengine.hooks import EMAHook, Hook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
@@ -18,6 +17,7 @@ from ... import sparsity as sparse
 from ...errors import InputError
 from ..data.seeded import SPARSITY
 from ..internals import accumulative_counts, checkpoint_of, is_resuming
+from ..wrappers import unwrapped
 
 
 @HOOKS.register_module()
@@ -131,9 +131,7 @@ class SparseTrainingHook(Hook):
 
     def _find_weights(self, runner: Runner) -> dict[str, nn.Parameter]:
         """Returns what is trained and can be sparse, by its name in the model."""
-        model = runner.model
-        while is_model_wrapper(model):
-            model = model.module
+        model = unwrapped(runner.model)
         try:
             module = model.get_submodule(self.module)
         except AttributeError:
