@@ -30,6 +30,7 @@ BELOW = {
     '__main__': {'stand_in'},
     'networks': _NETWORKS,
     'merging': _NETWORKS,
+    'sparsity': set(),
     'weights': {*_NETWORKS, 'weights'},
     'timm': {*_NETWORKS, 'weights'},
     'benchmarks': {*_ABOVE_NETWORKS, 'benchmarks'},

@@ -128,3 +128,10 @@ def test_tensorboard_is_a_line_of_a_config(tmp_path):
     visualizer.add_scalars(dict(loss=1.0), step=1)
     visualizer.close()
     assert list(tmp_path.rglob('events.out.tfevents.*')) and list(tmp_path.rglob('scalars.json'))
+
+
+@pytest.mark.parametrize('page', [page for page in PAGES if page.name not in ('index.md', 'README.md')],
+                         ids=lambda page: page.stem)
+def test_a_page_begins_with_what_one_can_do_after_it(page):
+    title, blank, first = page.read_text().split('\n')[:3]
+    assert title.startswith('# ') and not blank and re.match('After this page you (can|know) ', first)

@@ -56,10 +56,20 @@ class Losses(Hook):
         self.losses.append(outputs['loss'].item())
 
 
+class Plain(nn.Module):
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+
+    def forward(self, x):
+        return [self.conv(x)]
+
+
 def make_runner(tmp_path, *hooks, val_interval=2, max_iters=6, model=None, metric=None, seed=3, **options):
     torch.manual_seed(seed)
     loader = dict(num_workers=0, collate_fn=dict(type='default_collate'))
-    return Runner(
+    given = dict(
         model=model or Classifier(),
         work_dir=str(tmp_path),
         train_dataloader=dict(
@@ -77,5 +87,5 @@ def make_runner(tmp_path, *hooks, val_interval=2, max_iters=6, model=None, metri
         log_processor=dict(by_epoch=False),
         randomness=dict(seed=seed),
         default_scope='mmengine',
-        experiment_name=uuid.uuid4().hex,
-        **options)
+        experiment_name=uuid.uuid4().hex)
+    return Runner(**dict(given, **options))

@@ -7,13 +7,12 @@ import pytest
 import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
-from torch import nn
 
 from mmreplk import InputError, merging
 from mmreplk.mm import ReparamHook
 from mmreplk.weights import read_checkpoint
 from tests.conftest import assert_same_bits, copied_state
-from tests.mm.hooks.classifier import Classifier, Losses, Pictures, make_runner
+from tests.mm.hooks.classifier import Classifier, Losses, Pictures, Plain, make_runner
 from tests.mm.processes import in_two_processes
 
 
@@ -129,16 +128,6 @@ def test_an_evaluation_that_raises_is_cleaned_up(tmp_path):
     with pytest.raises(ZeroDivisionError):
         runner.train()
     assert not is_merged(runner.model.backbone)
-
-
-class Plain(nn.Module):
-
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(3, 8, 3)
-
-    def forward(self, x):
-        return [self.conv(x)]
 
 
 @pytest.mark.parametrize(('model', 'words'), [
