@@ -1,4 +1,4 @@
-"""Time that holds on a noisy machine, memory and other resources of a process, and what they were measured with."""
+"""Time that holds on a noisy machine, memory of a process, and what they were measured with."""
 
 import ctypes
 import platform
@@ -85,16 +85,6 @@ def peak_mib(function: Callable[[], object], device: str = 'cpu') -> float | Non
     before = resident_mib()
     function()
     return resident_mib('VmHWM') - before
-
-
-def held_resources() -> dict[str, float]:
-    """Returns what this process holds: resident memory in MiB, and how many open files, threads and children."""
-    tasks = list(Path('/proc/self/task').iterdir())
-    return dict(
-        memory_mib=resident_mib(),
-        files=len(list(Path('/proc/self/fd').iterdir())),
-        threads=len(tasks),
-        children=sum(len((task / 'children').read_text().split()) for task in tasks))
 
 
 def environment(device: str) -> dict[str, str | None]:

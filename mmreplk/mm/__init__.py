@@ -19,6 +19,7 @@ from .hooks import (
     NonFiniteHook,
     PeakMemoryHook,
     ReparamHook,
+    ResumeHook,
     SafeCheckpointHook,
     SparseTrainingHook,
     StrictLoadHook,
@@ -29,7 +30,7 @@ from .optim import CPUAmpOptimWrapper, LargeKernelLayerDecayConstructor
 __all__ = [
     'AccelerateHook', 'AtomicLocalBackend', 'BackboneWeightsHook', 'CPUAmpOptimWrapper', 'CheckDataHook',
     'ExactResumeHook', 'KeepSparsityHook', 'LargeKernelLayerDecayConstructor', 'LargeKernelMobileNetV2',
-    'NonFiniteHook', 'PeakMemoryHook', 'RepLKNet', 'ReparamHook', 'SLaK', 'SafeCheckpointHook',
+    'NonFiniteHook', 'PeakMemoryHook', 'RepLKNet', 'ReparamHook', 'ResumeHook', 'SLaK', 'SafeCheckpointHook',
     'SparseTrainingHook', 'StrictLoadHook', 'UniRepLKNet'
 ]
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from growth import Growth, growth
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from resources import held_resources
 
 from mmreplk import InputError
 from mmreplk.benchmarks import environment
-from mmreplk.benchmarks.measure import held_resources
 from mmreplk.cli import run
 from mmreplk.io import write_json
 from mmreplk.mm.checkpoints import find_resumable
