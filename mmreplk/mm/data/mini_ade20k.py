@@ -36,6 +36,8 @@ _SCENES = (
     _Scene(background=(6, 1, 4), objects=(8, 15, 20, 23, 29, 18), box=24, disc=37),
     _Scene(background=(3, 17, 10), objects=(5, 18, 13, 21), box=26, disc=120),
 )
+# Labels of the classes that only their surroundings tell.
+NEED_SURROUNDINGS = tuple(label for scene in _SCENES for label in (scene.box, scene.disc))
 _PALE = (205, 205, 200)
 
 
