@@ -31,7 +31,7 @@ from mmreplk.weights import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 WORK_DIR = 'work_dirs/demo'
-DATA = 'data/mini_ade20k_256'
+DATA = 'data/mini_surroundings'
 LARGE, SMALL = '31x31 kernels', '3x3 kernels'
 CONFIGS = {LARGE: 'configs/demo/k31.py', SMALL: 'configs/demo/k3.py'}
 ROWS = 4  # of the picture
@@ -49,7 +49,7 @@ class Run(NamedTuple):
 
 
 def segmentation() -> None:
-    command('tools/dataset_converters/make_mini_dataset.py', 'ade20k', DATA, '--size', '256', '--num-train', '300')
+    command('tools/dataset_converters/make_mini_dataset.py', 'surroundings', DATA)
     runs = {title: train_and_test(config, f'{WORK_DIR}/{Path(config).stem}') for title, config in CONFIGS.items()}
     picture = f'{WORK_DIR}/predictions.png'
     lines = compare({title: ROOT / run.predictions for title, run in runs.items()}, ROOT / picture)

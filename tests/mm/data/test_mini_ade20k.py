@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mmreplk.mm.data import CLASS_NAMES, make_mini_ade20k
+from mmreplk.mm.data import CLASS_NAMES, NEED_SURROUNDINGS, make_mini_ade20k, make_mini_surroundings
 
 
 def read(root, kind, split):
@@ -51,3 +51,18 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ['objectInfo150.txt']
     with pytest.raises(ValueError, match='at least 64 pixels, got 32'):
         make_mini_ade20k(tmp_path / 'small', size=32)
+
+
+def test_in_the_mini_surroundings_outlines_tell_nothing(tmp_path):
+    """The pictures are the same; what was a disc is of the class of boxes in its scene."""
+    options = dict(num_train=20, num_val=1, size=96)
+    outlines, none = make_mini_ade20k(tmp_path / 'a', **options), make_mini_surroundings(tmp_path / 'b', **options)
+    images = [np.stack(read(root, 'images', 'training')) for root in (outlines, none)]
+    assert (images[0] == images[1]).all()
+    labels, merged = (np.stack(read(root, 'annotations', 'training')) for root in (outlines, none))
+    for box, disc in ((81, 88), (77, 35), (24, 37), (26, 120)):  # bus, boat, sofa, house
+        assert (labels == disc).any() and ((merged == box) == np.isin(labels, (box, disc))).all()
+        labels[labels == disc] = box
+    assert (labels == merged).all() and set(NEED_SURROUNDINGS) == {81, 77, 24, 26}
+    with pytest.raises(ValueError, match='is not a mini surroundings'):
+        make_mini_surroundings(tmp_path / 'a')
