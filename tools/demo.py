@@ -33,7 +33,8 @@ ROOT = Path(__file__).resolve().parents[1]
 WORK_DIR = 'work_dirs/demo'
 DATA = 'data/mini_surroundings'
 LARGE, SMALL = '31x31 kernels', '3x3 kernels'
-CONFIGS = {LARGE: 'configs/demo/k31.py', SMALL: 'configs/demo/k3.py'}
+CONFIGS = {LARGE: 'configs/demo/surroundings_k31.py', SMALL: 'configs/demo/surroundings_k3.py'}
+FOLDERS = {LARGE: 'k31', SMALL: 'k3'}  # in the work dir
 ROWS = 4  # of the picture
 DETECTOR = 'configs/cascade_mask_rcnn_replknet_tiny_minicoco.py'
 DETECTION_METRICS = dict(bbox_mAP='box AP', bbox_mAP_50='box AP50', segm_mAP='mask AP', segm_mAP_50='mask AP50')
@@ -50,7 +51,7 @@ class Run(NamedTuple):
 
 def segmentation() -> None:
     command('tools/dataset_converters/make_mini_dataset.py', 'surroundings', DATA)
-    runs = {title: train_and_test(config, f'{WORK_DIR}/{Path(config).stem}') for title, config in CONFIGS.items()}
+    runs = {title: train_and_test(config, f'{WORK_DIR}/{FOLDERS[title]}') for title, config in CONFIGS.items()}
     picture = f'{WORK_DIR}/predictions.png'
     lines = compare({title: ROOT / run.predictions for title, run in runs.items()}, ROOT / picture)
     large, small = runs.values()

@@ -5,7 +5,7 @@
 # surroundings comes through the kernels. (Networks of four stages see these pictures whole at stride 32, whatever their
 # kernels.)
 _base_ = ['../_base_/models/segmentor.py', '../_base_/datasets/mini_ade20k.py', '../_base_/schedules/adamw_160k.py']
-max_iters = 500
+max_iters = 400
 data_root = 'data/mini_surroundings'
 data_hint = ('Make it with "python tools/dataset_converters/make_mini_dataset.py surroundings '
              'data/mini_surroundings".')
@@ -40,11 +40,11 @@ model = dict(
         norm_cfg=dict(type='SyncBN'),
         align_corners=False,
         loss_decode=dict(type='CrossEntropyLoss')))
-optim_wrapper = dict(optimizer=dict(lr=2e-3))
+optim_wrapper = dict(optimizer=dict(lr=4e-3))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=30),
     dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=30, end=max_iters)
 ]
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=250))
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=200))
 randomness = dict(seed=0)

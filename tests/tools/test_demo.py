@@ -7,9 +7,13 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+import torch
+from mmengine.registry import MODELS, init_default_scope
 
+from mmreplk.merging import reparameterized
 from mmreplk.mm.config import load_config
 from mmreplk.mm.data import CLASS_NAMES, NEED_SURROUNDINGS, make_mini_surroundings
+from tests.configs.test_configs import inputs
 from tests.tools.conftest import ROOT
 
 # The discs' classes are not.
@@ -66,3 +70,18 @@ def test_the_networks_differ_in_their_kernels_only():
         cfg.pop('work_dir')
     assert large == small
     assert [name.strip() for name in large['classes']] == [CLASS_NAMES[label] for label in sorted(DRAWN)]
+
+
+@pytest.mark.parametrize('config', demo.CONFIGS.values())
+def test_the_networks_learn_and_merge(config):
+    cfg = load_config(str(ROOT / config))
+    init_default_scope('mmseg')
+    model = MODELS.build(cfg.model).train()
+    loss, _ = model.parse_losses(model(*inputs(cfg), mode='loss'))
+    loss.backward()
+    assert loss.isfinite() and all(p.grad is not None for p in model.parameters())
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        before = model.eval()(images)
+        with reparameterized(model):
+            torch.testing.assert_close(model(images), before, rtol=1e-4, atol=1e-4)

@@ -4,7 +4,7 @@ Pictures are of four kinds of scenes. Backgrounds and most objects have a textur
 pale box or disc looks the same everywhere, and only the scene around it, often further away than a small receptive
 field reaches, tells a bus from a boat or a sofa.
 
-In the mini surroundings, outlines tell nothing either: the pictures are the same, but a pale disc is of the class of a
+In the mini surroundings, outlines tell nothing either: pictures are drawn alike, but a pale disc is of the class of a
 pale box in its scene.
 """
 
