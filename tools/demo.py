@@ -6,13 +6,14 @@ classes can be told only by what is around them.
 
 import argparse
 import copy
+import logging
 import re
 import statistics
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,7 +56,8 @@ def segmentation() -> None:
     picture = f'{WORK_DIR}/predictions.png'
     lines = compare({title: ROOT / run.predictions for title, run in runs.items()}, ROOT / picture)
     large, small = runs.values()
-    print(*lines, speed_up(CONFIGS[LARGE], large.checkpoint), f'picture: {picture}', '', 'What next:',
+    print(*lines, speed_up(CONFIGS[LARGE], large.checkpoint), f'picture: {picture}', '',
+          'What next, after "source .venv/bin/activate":',
           f'  python tools/report.py {WORK_DIR}/k31',
           f'  python tools/analysis_tools/erf.py {CONFIGS[LARGE]} {large.checkpoint} --model 3x3 {CONFIGS[SMALL]} '
           f'{small.checkpoint} --images {DATA}/images/validation --count 8 --shape 256 256',
@@ -175,8 +177,9 @@ def speed_up(config: str, checkpoint: str) -> str:
             f'{merged:.0f} ms an image of 512x512 pixels, timed in turns)')
 
 
-def main(job) -> None:
+def main(job: Callable[[], None]) -> None:
     warnings.simplefilter('ignore')
+    logging.disable(logging.INFO)  # of this process: what the tools print is not shown anyway
     start = time.time()
     job()
     print(f'\n{(time.time() - start) / 60:.1f} minutes')
