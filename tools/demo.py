@@ -28,6 +28,7 @@ from mmreplk.io import write_whole
 from mmreplk.mm.config import load_config
 from mmreplk.mm.data import NEED_SURROUNDINGS
 from mmreplk.pictures import named_sheet, read_maps
+from mmreplk.spread import evenly_spread
 from mmreplk.weights import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -108,8 +109,7 @@ def compare(predictions: Mapping[str, Path], picture: Path) -> list[str]:
     counts = {title: np.stack(own) for title, own in counts.items()}
 
     shown = [index for index, truth in enumerate(truths) if np.isin(truth, told_by_surroundings).any()]
-    spread = np.linspace(0, len(shown) - 1, min(ROWS, len(shown))).round().astype(int)
-    sheet = named_sheet(dataset, predictions, [shown[i] for i in spread])
+    sheet = named_sheet(dataset, predictions, evenly_spread(shown, ROWS))
     write_whole(cv2.imencode('.png', sheet)[1].tobytes(), picture)
 
     groups = {f'of the {len(told_by_surroundings)} classes that only their surroundings tell': told_by_surroundings,
