@@ -3,7 +3,8 @@
 from mmreplk import __version__
 
 project, author, release = 'mmreplk', 'The mmreplk authors', __version__
-extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon']
+extensions = ['myst_nb', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon']
+nb_execution_mode = 'off'  # what is shown is stored in the notebook; tests/docs/test_tutorial.py runs it
 myst_heading_anchors = 3
 html_theme = 'furo'
 html_title = f'mmreplk {__version__}'

@@ -1,61 +1,143 @@
-"""The main job in minutes on a CPU: makes a dataset, trains, evaluates merged, and shows what came of it."""
+"""The main job in minutes on a CPU: makes a dataset, trains, evaluates merged, and shows what came of it.
+
+Of segmentation, two networks are trained that differ in their kernels only, 31x31 and 3x3, on pictures in which some
+classes can be told only by what is around them.
+"""
 
 import argparse
 import copy
+import logging
 import re
 import statistics
 import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
+import numpy as np
 import torch
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 
-from mmreplk.benchmarks import time_in_turns
+from mmreplk.benchmarks import count_pixels, difference, mean_iou, time_in_turns
+from mmreplk.benchmarks.iou import Difference
+from mmreplk.io import write_whole
 from mmreplk.mm.config import load_config
+from mmreplk.mm.data import NEED_SURROUNDINGS
+from mmreplk.pictures import named_sheet, read_maps
+from mmreplk.spread import evenly_spread
 from mmreplk.weights import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-class Demo(NamedTuple):
-    config: str
-    dataset: tuple[str, str]  # kind, as tools/dataset_converters/make_mini_dataset.py has it, and folder
-    work_dir: str
-    predictions: str  # in the work dir
-    metrics: dict[str, str]  # what to print, by name in the log
-
-
-SEGMENTATION = Demo('configs/upernet_replknet_tiny_miniade20k.py', ('ade20k', 'data/mini_ade20k'),
-                    'work_dirs/demo', 'predictions', {'mIoU': 'mIoU over the classes present'})
-DETECTION = Demo('configs/cascade_mask_rcnn_replknet_tiny_minicoco.py', ('coco', 'data/mini_coco'),
-                 'work_dirs/demo-det', 'predictions', {
-                     'bbox_mAP': 'box AP', 'bbox_mAP_50': 'box AP50', 'segm_mAP': 'mask AP', 'segm_mAP_50': 'mask AP50'
-                 })  # yapf: disable
+WORK_DIR = 'work_dirs/demo'
+DATA = 'data/mini_surroundings'
+LARGE, SMALL = '31x31 kernels', '3x3 kernels'
+CONFIGS = {LARGE: 'configs/demo/surroundings_k31.py', SMALL: 'configs/demo/surroundings_k3.py'}
+FOLDERS = {LARGE: 'k31', SMALL: 'k3'}  # in the work dir
+ROWS = 4  # of the picture
+DETECTOR = 'configs/cascade_mask_rcnn_replknet_tiny_minicoco.py'
+DETECTION_METRICS = dict(bbox_mAP='box AP', bbox_mAP_50='box AP50', segm_mAP='mask AP', segm_mAP_50='mask AP50')
 PROGRESS = re.compile(r'Iter\((?P<job>\w+)\) \[ *(?P<done>\d+)/(?P<all>\d+)\]'
                       r'(?:.*eta: (?P<eta>\S+).* loss: (?P<loss>\S+))?')
 
 
-def main(demo: Demo) -> None:
-    warnings.simplefilter('ignore')
-    start = time.time()
-    command('tools/dataset_converters/make_mini_dataset.py', *demo.dataset)
-    command('tools/train.py', demo.config, '--work-dir', demo.work_dir)
-    checkpoint = Path(ROOT, demo.work_dir, 'last_checkpoint').read_text().strip()
-    predictions, picture = f'{demo.work_dir}/{demo.predictions}', f'{demo.work_dir}/predictions.png'
-    log = command('tools/test.py', demo.config, checkpoint, '--work-dir', demo.work_dir, '--out', predictions)
-    command('tools/analysis_tools/contact_sheet.py', demo.config, predictions, picture)
-    branches, merged = time_forms(demo.config, checkpoint)
-    results = [f'{re.findall(rf"{name}: ([0-9.]+)", log)[-1]} {title}' for name, title in demo.metrics.items()]
-    print(f'\nresult            {", ".join(results)}, evaluated merged\n'
-          f'merged model      {branches / merged:.2f} times as fast as its training form '
-          f'({branches:.0f} -> {merged:.0f} ms an image of 512x512 pixels)\n'
-          f'predictions       {picture}: image, ground truth, prediction\n'
-          f'checkpoint        {checkpoint}\n'
-          f'time              {(time.time() - start) / 60:.1f} minutes')
+class Run(NamedTuple):
+    """A network that was trained and evaluated."""
+    checkpoint: str
+    predictions: str  # folder
+    log: str  # of the evaluation
+
+
+def segmentation() -> None:
+    command('tools/dataset_converters/make_mini_dataset.py', 'surroundings', DATA)
+    runs = {title: train_and_test(config, f'{WORK_DIR}/{FOLDERS[title]}') for title, config in CONFIGS.items()}
+    picture = f'{WORK_DIR}/predictions.png'
+    lines = compare({title: ROOT / run.predictions for title, run in runs.items()}, ROOT / picture)
+    large, small = runs.values()
+    print(*lines, speed_up(CONFIGS[LARGE], large.checkpoint), f'picture: {picture}', '',
+          'What next, after "source .venv/bin/activate":',
+          f'  python tools/report.py {WORK_DIR}/k31',
+          f'  python tools/analysis_tools/erf.py {CONFIGS[LARGE]} {large.checkpoint} --model 3x3 {CONFIGS[SMALL]} '
+          f'{small.checkpoint} --images {DATA}/images/validation --count 8 --shape 256 256',
+          f'  python tools/deployment/export.py {CONFIGS[LARGE]} {large.checkpoint} --out {WORK_DIR}/k31.onnx',
+          sep='\n')  # yapf: disable
+
+
+def detection() -> None:
+    work_dir = f'{WORK_DIR}-det'
+    command('tools/dataset_converters/make_mini_dataset.py', 'coco', 'data/mini_coco')
+    run = train_and_test(DETECTOR, work_dir)
+    picture = f'{work_dir}/predictions.png'
+    command('tools/analysis_tools/contact_sheet.py', DETECTOR, run.predictions, picture)
+    results = [f'{re.findall(rf"{name}: ([0-9.]+)", run.log)[-1]} {title}' for name, title in DETECTION_METRICS.items()]
+    print(f'\n{", ".join(results)}, evaluated merged', speed_up(DETECTOR, run.checkpoint),
+          f'picture: {picture}: image, truth, prediction', f'checkpoint: {run.checkpoint}', sep='\n')  # yapf: disable
+
+
+def train_and_test(config: str, work_dir: str) -> Run:
+    command('tools/train.py', config, '--work-dir', work_dir)
+    checkpoint = Path(ROOT, work_dir, 'last_checkpoint').read_text().strip()
+    if Path(checkpoint).is_relative_to(ROOT):
+        checkpoint = str(Path(checkpoint).relative_to(ROOT))
+    predictions = f'{work_dir}/predictions'
+    return Run(checkpoint, predictions,
+               command('tools/test.py', config, checkpoint, '--work-dir', work_dir, '--out', predictions))
+
+
+def compare(predictions: Mapping[str, Path], picture: Path) -> list[str]:
+    """Draws predictions of the two networks side by side; returns lines that say how good they are.
+
+    Args:
+        predictions: By the network's title, LARGE and SMALL, the folder that ``tools/test.py --out`` wrote.
+        picture: The file to write.
+    """
+    dataset = test_dataset()
+    names = dataset.metainfo['classes']
+    reverse = {new: old + 1 for old, new in dataset.label_map.items() if new != dataset.ignore_index}
+    told_by_surroundings = [label for label in range(len(names)) if reverse[label] in NEED_SURROUNDINGS]
+    others = [label for label in range(len(names)) if label not in told_by_surroundings]
+
+    truths, counts = [], {title: [] for title in predictions}
+    for index in range(len(dataset)):
+        _, truth, *maps = read_maps(dataset, index, *predictions.values())
+        truths.append(truth)
+        for own, labels in zip(counts.values(), maps, strict=True):
+            own.append(count_pixels(truth, labels, len(names)))
+    counts = {title: np.stack(own) for title, own in counts.items()}
+
+    shown = [index for index, truth in enumerate(truths) if np.isin(truth, told_by_surroundings).any()]
+    sheet = named_sheet(dataset, predictions, evenly_spread(shown, ROWS))
+    write_whole(cv2.imencode('.png', sheet)[1].tobytes(), picture)
+
+    groups = {f'of the {len(told_by_surroundings)} classes that only their surroundings tell': told_by_surroundings,
+              f'of the {len(others)} others': others, 'of all': range(len(names))}  # yapf: disable
+    lines = ['', f'{"mIoU":52}' + ''.join(f'{title:>15}' for title in predictions)]
+    for words, labels in groups.items():
+        figures = [mean_iou(own.sum(0), labels) for own in counts.values()]
+        lines.append(f'  {words:50}' + ''.join(f'{figure:15.1f}' for figure in figures))
+    surroundings = ', '.join(names[label] for label in told_by_surroundings)
+    return [*lines, f'({surroundings})',
+            verdict(difference(counts[LARGE], counts[SMALL], told_by_surroundings), len(dataset))]  # yapf: disable
+
+
+def test_dataset() -> Sequence:
+    cfg = load_config(str(ROOT / CONFIGS[LARGE]))
+    init_default_scope(cfg.default_scope)
+    return DATASETS.build(cfg.test_dataloader.dataset)
+
+
+def verdict(found: Difference, pictures: int) -> str:
+    """Returns the sentence that the difference between large and small kernels allows."""
+    interval = (f'{found.points:+.1f} mIoU, in 95 of 100 draws of {pictures} pictures from these between '
+                f'{found.low:+.1f} and {found.high:+.1f}, after one training of each')
+    if found.low > 0:
+        return f'Where surroundings decide, large kernels are better: {interval}.'
+    if found.high < 0:
+        return f'Where surroundings decide, large kernels are worse here: {interval}.'
+    return f'Where surroundings decide, no difference shows here: {interval}.'
 
 
 def command(*arguments: str) -> str:
@@ -77,12 +159,12 @@ def command(*arguments: str) -> str:
     return ''.join(lines)
 
 
-def time_forms(config: str, checkpoint: str) -> list[float]:
-    """Returns the milliseconds that backbone and neck or head take for one image in training form and merged."""
+def speed_up(config: str, checkpoint: str) -> str:
+    """Times backbone and neck or head in training form and merged, in turns; returns a line."""
     cfg = load_config(str(ROOT / config))
     init_default_scope(cfg.default_scope)
     model = MODELS.build(cfg.model).eval()
-    model.load_state_dict(read_checkpoint(checkpoint)['state_dict'])
+    model.load_state_dict(read_checkpoint(ROOT / checkpoint)['state_dict'])
     merged = copy.deepcopy(model)
     merged.backbone.reparameterize(fuse_bn=True)
     image = torch.randn(1, 3, 512, 512)
@@ -90,10 +172,20 @@ def time_forms(config: str, checkpoint: str) -> list[float]:
     run = [m.extract_feat if hasattr(m, 'roi_head') else m for m in (model, merged)]
     with torch.no_grad():
         times = time_in_turns(dict(branches=lambda: run[0](image), merged=lambda: run[1](image)))
-    return [statistics.median(own) for own in times.values()]
+    branches, merged = (statistics.median(own) for own in times.values())
+    return (f'merged, {LARGE} are {branches / merged:.2f} times as fast as with their branches ({branches:.0f} -> '
+            f'{merged:.0f} ms an image of 512x512 pixels, timed in turns)')
+
+
+def main(job: Callable[[], None]) -> None:
+    warnings.simplefilter('ignore')
+    logging.disable(logging.INFO)  # of this process: what the tools print is not shown anyway
+    start = time.time()
+    job()
+    print(f'\n{(time.time() - start) / 60:.1f} minutes')
 
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--detection', action='store_true', help='boxes and masks instead of segmentation')
-    main(DETECTION if parser.parse_args().detection else SEGMENTATION)
+    main(detection if parser.parse_args().detection else segmentation)

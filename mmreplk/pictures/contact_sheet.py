@@ -33,21 +33,45 @@ def contact_sheet(dataset: Sequence, predictions: str | Path, count: int = 6) ->
         raise InputError(f'the number of rows must be positive, got {count}')
     rows = []
     for i in evenly_spread(range(len(dataset)), count):
-        info = dataset.get_data_info(i)
-        if not info.get('seg_map_path'):
-            raise InputError(f'{info["img_path"]} has no label map to draw beside its prediction')
-        image, truth = read_image(info['img_path']), cv2.imread(info['seg_map_path'], cv2.IMREAD_UNCHANGED)
-        if truth is None:
-            raise InputError(f'{info["seg_map_path"]!r} is missing or cannot be read as a label map')
-        path = Path(predictions, Path(info['img_path']).stem + '.png')
+        rows.append(label_row(*read_maps(dataset, i, predictions), dataset.metainfo['palette']))
+    return _join(rows, axis=0)
+
+
+def read_maps(dataset: Sequence, index: int, *predictions: str | Path) -> list[np.ndarray]:
+    """Reads a picture, its true labels and predicted ones.
+
+    Args:
+        dataset: A segmentation dataset of MMSegmentation.
+        index: Of the picture in it.
+        predictions: Folders that ``tools/test.py --out`` wrote.
+
+    Returns:
+        The image ``(H, W, 3)``, uint8, BGR, the true labels ``(H, W)``, uint8, 255 where unlabelled, and the labels
+        from each folder, as the model numbers the classes.
+
+    Raises:
+        InputError: If a file is missing, or a prediction does not fit its image.
+    """
+    info = dataset.get_data_info(index)
+    if not info.get('seg_map_path'):
+        raise InputError(f'{info["img_path"]} has no label map to draw beside its prediction')
+    image, truth = read_image(info['img_path']), cv2.imread(info['seg_map_path'], cv2.IMREAD_UNCHANGED)
+    if truth is None:
+        raise InputError(f'{info["seg_map_path"]!r} is missing or cannot be read as a label map')
+    # Files hold 0 for unlabelled and classes from 1 on; the subtraction wraps 0 around to 255.
+    first = np.uint8(bool(info.get('reduce_zero_label')))
+    maps = []
+    for folder in predictions:
+        path = Path(folder, Path(info['img_path']).stem + '.png')
         predicted = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         if predicted is None or predicted.shape != truth.shape:
             raise InputError(f'{path} is missing or not a label map of {truth.shape[1]}x{truth.shape[0]} pixels')
-        if info.get('reduce_zero_label'):
-            # Files hold 0 for unlabelled and classes from 1 on; the subtraction wraps 0 around to 255.
-            truth, predicted = truth - np.uint8(1), predicted - np.uint8(1)
-        rows.append(label_row(image, truth, predicted, dataset.metainfo['palette']))
-    return _join(rows, axis=0)
+        maps.append(predicted - first)
+    # Of classes that a config chooses from the dataset's, predictions have the new numbers and files the old.
+    numbers = np.arange(256, dtype=np.uint8)
+    for old, new in (info.get('label_map') or {}).items():
+        numbers[old] = new
+    return [image, numbers[truth - first], *maps]
 
 
 def label_row(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray, palette: Sequence) -> np.ndarray:

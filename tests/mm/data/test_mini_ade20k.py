@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mmreplk.mm.data import CLASS_NAMES, make_mini_ade20k
+from mmreplk.mm.data import CLASS_NAMES, NEED_SURROUNDINGS, make_mini_ade20k, make_mini_surroundings
 
 
 def read(root, kind, split):
@@ -51,3 +51,20 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ['objectInfo150.txt']
     with pytest.raises(ValueError, match='at least 64 pixels, got 32'):
         make_mini_ade20k(tmp_path / 'small', size=32)
+
+
+def test_in_the_mini_surroundings_outlines_tell_nothing(tmp_path):
+    """Scenes are drawn alike; what was a disc is of the class of boxes in its scene."""
+    discs = set()
+    for seed in range(30):
+        options = dict(num_train=1, num_val=1, size=64, seed=seed)
+        outlines, none = (make(tmp_path / f'{make.__name__}{seed}', **options)
+                          for make in (make_mini_ade20k, make_mini_surroundings))  # yapf: disable
+        labels, merged = (read(root, 'annotations', 'training')[0] for root in (outlines, none))
+        for box, disc in ((81, 88), (77, 35), (24, 37), (26, 120)):  # bus, boat, sofa, house
+            discs |= {disc} & set(labels.flat)
+            labels[labels == disc] = box
+        assert (labels[2:] == merged[2:]).all(), 'below the rows that may be unlabelled'
+    assert discs == {88, 35, 37, 120} and set(NEED_SURROUNDINGS) == {81, 77, 24, 26}
+    with pytest.raises(ValueError, match='is not a mini surroundings'):
+        make_mini_surroundings(outlines)
