@@ -25,7 +25,7 @@ class BuildWithConfigs(build_py):
 setup(
     name='mmreplk',
     version=version['__version__'],
-    description='Large-kernel ConvNets (RepLKNet) for MMSegmentation and MMDetection',
+    description='Large-kernel ConvNets and their depthwise convolution, for MMSegmentation, MMDetection and PyTorch',
     long_description=(ROOT / 'README.md').read_text(),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
@@ -41,5 +41,6 @@ setup(
         'triton': ['triton>=3.6'],
         'serve': ['gradio>=6.31,<7'],
         'export': ['onnx>=1.17', 'onnxruntime>=1.20', 'onnxscript>=0.5'],
+        'runtimes': ['onnx>=1.17', 'onnxruntime>=1.20', 'openvino>=2026.4'],
     },
 )

@@ -1,4 +1,4 @@
-"""``python -m mmreplk``: what is installed and what this machine can use; ``python -m mmreplk TOOL``: a tool by name."""
+"""``python -m mmreplk``: what is installed and what this machine can use; with the name of a tool, that tool."""
 
 import argparse
 import ast

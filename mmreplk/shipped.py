@@ -46,6 +46,6 @@ def find_config(name: str) -> Path:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Returns a question after the one of ``known`` that may be meant, to end a sentence with; empty if none is near."""
+    """Returns which of ``known`` may be meant, as a question that ends a sentence; empty if none is near."""
     meant = difflib.get_close_matches(name, list(known), 1, .8)
     return f'; is {meant[0]!r} meant?' if meant else ''
