@@ -22,7 +22,7 @@ STAND_IN = 'stand-in'
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog=PROG, formatter_class=argparse.RawDescriptionHelpFormatter, description='Without a command, says what is '
-        'installed and what this machine can use: the first lines of a bug report.', epilog=_commands())
+        'installed and what of it this machine can use.', epilog=_commands())
     parser.add_argument('command', nargs='?', help='one of those below')
     parser.add_argument('arguments', nargs=argparse.REMAINDER, help='of the command, which --help lists')
     args = parser.parse_args()
