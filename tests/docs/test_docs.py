@@ -23,7 +23,8 @@ ROOT = Path(__file__).parents[2]
 SHARED_OPTIONS = [found for path in ('cli.py', 'mm/config/options.py') for found in re.findall(
     r'^def (add_\w+)(.*?)(?=^def |\Z)', (ROOT / 'mmreplk' / path).read_text(), re.M | re.S)]  # yapf: disable
 COMMAND = r'(?:^|`|\$ |python )(tools/[\w/]+\.(?:py|sh)[^`|#]*)'
-PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+OF_MAINTAINERS = [ROOT / 'CONTRIBUTING.md', ROOT / 'RELEASING.md']
+PAGES = [ROOT / 'README.md', *OF_MAINTAINERS, *sorted((ROOT / 'docs').glob('*.md'))]
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
@@ -47,6 +48,18 @@ def test_commands_are_found():
     found = {command.split()[0] for page in PAGES for line in page.read_text().splitlines()
              for command in re.findall(COMMAND, line)}  # yapf: disable
     assert {'tools/train.py', 'tools/dist_train.sh', 'tools/deployment/export.py'} <= found
+
+
+@pytest.mark.parametrize('page', OF_MAINTAINERS, ids=lambda page: page.name)
+def test_places_and_targets_exist(page):
+    """Every file, folder and target of make that a page for maintainers names is there."""
+    text = page.read_text()
+    places = [place for place in re.findall(r'`([\w./-]+/[\w./-]*|[\w.-]+\.(?:md|py|yml))`|\]\(([^)#]+)', text)]
+    found = {place.rstrip('/') for pair in places for place in pair if place}
+    missing = [place for place in found if not (ROOT / place).exists() and not any(ROOT.glob(f'*/**/{place}'))]
+    assert len(found) > 5 and missing in ([], ['dist'], ['mmreplk/.mim']), missing
+    targets = {*re.findall(r'^([\w-]+):', (ROOT / 'Makefile').read_text(), re.M)}
+    assert {*re.findall(r'\bmake ([\w-]+)', text)} <= targets | {'the'}
 
 
 @pytest.mark.parametrize('page', ['benchmarks', 'acceleration'])
