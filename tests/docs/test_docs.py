@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, VISUALIZERS, init_default_scope
 
-from mmreplk import InputError
+from mmreplk import InputError, shipped
 from mmreplk.benchmarks import benchmark_tables
 from mmreplk.mm.building import build_empty_model
 from mmreplk.mm.checks.channels import check_channels
@@ -24,13 +24,19 @@ SHARED_OPTIONS = [found for path in ('cli.py', 'mm/config/options.py') for found
     r'^def (add_\w+)(.*?)(?=^def |\Z)', (ROOT / 'mmreplk' / path).read_text(), re.M | re.S)]  # yapf: disable
 COMMAND = r'(?:^|`|\$ |python )(tools/[\w/]+\.(?:py|sh)[^`|#]*)'
 OF_MAINTAINERS = [ROOT / 'CONTRIBUTING.md', ROOT / 'RELEASING.md']
-PAGES = [ROOT / 'README.md', *OF_MAINTAINERS, *sorted((ROOT / 'docs').glob('*.md'))]
+PAGES = [ROOT / 'README.md', *OF_MAINTAINERS, *sorted((ROOT / 'docs').glob('*.md')),
+         *sorted((ROOT / '.github').rglob('*.md'))]  # yapf: disable
+
+
+def as_file(command):
+    """Returns a command of ``python -m mmreplk`` as that of the file that it runs."""
+    return f'python {shipped.tool_names()[command[1]].relative_to(ROOT)}'
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
 def test_commands_exist(page):
     """Every tool that a page names is there, and takes the options that the page gives it."""
-    text = page.read_text()
+    text = re.sub(r'python -m mmreplk (\w+)\b(?!-)', as_file, page.read_text())
     for tool in set(re.findall(r'(?<![\w/])tools/[\w/]+\.(?:py|sh)', text)):
         assert (ROOT / tool).is_file(), f'{page.name}: there is no {tool}'
     for line in text.replace('\\\n', ' ').splitlines():
@@ -54,8 +60,8 @@ def test_commands_are_found():
 def test_places_and_targets_exist(page):
     """Every file, folder and target of make that a page for maintainers names is there."""
     text = page.read_text()
-    places = [place for place in re.findall(r'`([\w./-]+/[\w./-]*|[\w.-]+\.(?:md|py|yml))`|\]\(([^)#]+)', text)]
-    found = {place.rstrip('/') for pair in places for place in pair if place}
+    pairs = re.findall(r'`([\w./-]+/[\w./-]*|[\w.-]+\.(?:md|py|yml))`|\]\(([^)#]+)', text)
+    found = {place.rstrip('/') for pair in pairs for place in pair if place}
     missing = [place for place in found if not (ROOT / place).exists() and not any(ROOT.glob(f'*/**/{place}'))]
     assert len(found) > 5 and missing in ([], ['dist'], ['mmreplk/.mim']), missing
     targets = {*re.findall(r'^([\w-]+):', (ROOT / 'Makefile').read_text(), re.M)}
