@@ -26,8 +26,8 @@ SHARED_OPTIONS = [found for path in ('cli.py', 'mm/config/options.py') for found
     r'^def (add_\w+)(.*?)(?=^def |\Z)', (ROOT / 'mmreplk' / path).read_text(), re.M | re.S)]  # yapf: disable
 COMMAND = r'(?:^|`|\$ |python )(tools/[\w/]+\.(?:py|sh)[^`|#]*)'
 OF_MAINTAINERS = [ROOT / 'CONTRIBUTING.md', ROOT / 'RELEASING.md']
-PAGES = [ROOT / 'README.md', *OF_MAINTAINERS, *sorted((ROOT / 'docs').glob('*.md')),
-         *sorted((ROOT / '.github').rglob('*.md'))]  # yapf: disable
+PAGES = [ROOT / 'README.md', *OF_MAINTAINERS, *sorted((ROOT / 'docs').glob('*.md'))]
+TEMPLATES = sorted((ROOT / '.github/ISSUE_TEMPLATE').glob('*.md'))
 
 
 def as_file(command):
@@ -35,7 +35,7 @@ def as_file(command):
     return f'python {shipped.tool_names()[command[1]].relative_to(ROOT)}'
 
 
-@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize('page', [*PAGES, *TEMPLATES], ids=lambda page: page.name)
 def test_commands_exist(page):
     """Every tool that a page names is there, and takes the options that the page gives it."""
     text = re.sub(r'python -m mmreplk (\w+)\b(?!-)', as_file, page.read_text())
@@ -68,6 +68,12 @@ def test_places_and_targets_exist(page):
     assert len(found) > 5 and missing in ([], ['dist'], ['mmreplk/.mim']), missing
     targets = {*re.findall(r'^([\w-]+):', (ROOT / 'Makefile').read_text(), re.M)}
     assert {*re.findall(r'\bmake ([\w-]+)', text)} <= targets | {'the'}
+
+
+def test_reports_of_bugs_begin_with_what_is_installed():
+    assert len(TEMPLATES) == 3
+    assert [page.stem for page in TEMPLATES if '`python -m mmreplk`' in page.read_text()] == [
+        'bug_report', 'slow_or_inaccurate']  # yapf: disable
 
 
 @pytest.mark.parametrize('page', ['benchmarks', 'acceleration'])
