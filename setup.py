@@ -5,6 +5,8 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
+# dev/ is for maintainers, and the demo writes into the repository that it is in.
+NOT_INSTALLED = shutil.ignore_patterns('__pycache__', 'dev', 'demo.py')
 version: dict[str, str] = {}
 exec((ROOT / 'mmreplk' / 'version.py').read_text(), version)
 
@@ -18,7 +20,7 @@ class BuildWithConfigs(build_py):
             mim = Path(self.build_lib, 'mmreplk', '.mim')
             for folder in ('configs', 'tools'):
                 shutil.rmtree(mim / folder, ignore_errors=True)  # of an earlier build
-                shutil.copytree(ROOT / folder, mim / folder, ignore=shutil.ignore_patterns('__pycache__', 'dev'))
+                shutil.copytree(ROOT / folder, mim / folder, ignore=NOT_INSTALLED)
             shutil.copy(ROOT / 'model-index.yml', mim)
 
 

@@ -23,7 +23,7 @@ def repository(tmp_path, monkeypatch):
     """A repository with our recipe and few files, some of which are not to be released, and one that git ignores."""
     for name in ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE', 'model-index.yml', '.gitignore',
                  'mmreplk/__init__.py', 'mmreplk/version.py', 'mmreplk/mm/inference/page.css', 'tools/train.py',
-                 'tools/dev/build_dist.py', 'configs/metafile.yml', 'docs/index.md', 'docs/pictures/camvid.jpg',
+                 'tools/demo.py', 'tools/dev/build_dist.py', 'configs/metafile.yml', 'docs/index.md', 'docs/pictures/camvid.jpg',
                  'tests/test_cli.py'):  # yapf: disable
         target = tmp_path / 'repository' / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def test_the_wheel_has_the_package_configs_and_tools_and_the_sdist_has_all(repos
 @pytest.mark.parametrize(('file', 'old', 'new', 'words'), [
     ('MANIFEST.in', 'graft docs\n', '', 'tar.gz lacks docs/index.md'),
     ('mmreplk/page.html', '', 'x', 'whl lacks mmreplk/page.html'),
-    ('setup.py', ", 'dev'", '', 'whl holds mmreplk/.mim/tools/dev/build_dist.py'),
+    ('setup.py', "'dev', ", '', 'whl holds mmreplk/.mim/tools/dev/build_dist.py'),
     ('setup.py', 'text/markdown', 'text/plain', 'must be text/markdown, the metadata says text/plain'),
     ('setup.py', 'import shutil', '1 / 0', r'ZeroDivisionError.*\nerror: building failed'),
 ], ids=['manifest', 'package data', 'dev', 'description', 'broken'])  # yapf: disable
@@ -67,6 +67,12 @@ def test_what_is_wrong_is_not_released(repository, file, old, new, words):
     assert old in text
     (repository / file).write_text(text.replace(old, new, 1))
     with pytest.raises(SystemExit, match=words):
+        build_dist.main(build_dist.parse_args())
+
+
+def test_without_git_nothing_is_released(repository):
+    shutil.rmtree(repository / '.git')
+    with pytest.raises(SystemExit, match='error: git says which files are released, and in .* not a git repository'):
         build_dist.main(build_dist.parse_args())
 
 

@@ -38,9 +38,11 @@ def main(args: argparse.Namespace) -> None:
 
 def repository_files() -> list[str]:
     """Returns the files of the repository, by their paths in it."""
-    listed = subprocess.run(['git', 'ls-files', '--cached', '--others', '--exclude-standard'], cwd=ROOT, check=True,
-                            capture_output=True, text=True).stdout.splitlines()  # yapf: disable
-    return [file for file in listed if (ROOT / file).is_file()]
+    asked = subprocess.run(['git', 'ls-files', '--cached', '--others', '--exclude-standard'], cwd=ROOT,
+                           capture_output=True, text=True)  # yapf: disable
+    if asked.returncode:
+        sys.exit(f'error: git says which files are released, and in {ROOT} it says: {asked.stderr.strip()}')
+    return [file for file in asked.stdout.splitlines() if (ROOT / file).is_file()]
 
 
 def build(files: Iterable[str], out: Path) -> tuple[Path, Path]:
@@ -88,7 +90,8 @@ def metadata_of(wheel: Path) -> bytes:
 def expected_in_wheel(files: Iterable[str]) -> list[str]:
     """Returns what a wheel of the repository's ``files`` installs: the package, and in ``.mim`` what MIM looks for."""
     package = [file for file in files if file.startswith('mmreplk/')]
-    shipped = [file for file in files if file.startswith(('configs/', 'tools/')) and not file.startswith('tools/dev/')]
+    shipped = [file for file in files
+               if file.startswith(('configs/', 'tools/')) and not file.startswith(('tools/dev/', 'tools/demo.py'))]
     return [*package, *(f'mmreplk/.mim/{file}' for file in [*shipped, 'model-index.yml'])]
 
 
