@@ -23,8 +23,8 @@ def repository(tmp_path, monkeypatch):
     """A repository with our recipe and few files, some of which are not to be released, and one that git ignores."""
     for name in ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE', 'model-index.yml', '.gitignore',
                  'mmreplk/__init__.py', 'mmreplk/version.py', 'mmreplk/mm/inference/page.css', 'tools/train.py',
-                 'tools/demo.py', 'tools/dev/build_dist.py', 'configs/metafile.yml', 'docs/index.md', 'docs/pictures/camvid.jpg',
-                 'tests/test_cli.py'):  # yapf: disable
+                 'tools/demo.py', 'tools/dev/build_dist.py', 'configs/metafile.yml', 'docs/index.md',
+                 'docs/pictures/camvid.jpg', 'tests/test_cli.py'):  # yapf: disable
         target = tmp_path / 'repository' / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, target)
