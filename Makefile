@@ -2,6 +2,9 @@
 # make demo-det              the same for a detector with boxes and masks
 # make test                  the tests; STACK=openmmlab for OpenMMLab's own distributions
 # make docs                  the documentation as a site, in build/site
+# make lint                  ruff
+# make dist                  the source distribution and the wheel, in dist, with their files and metadata checked
+# make check-dist            the same, then the wheel in fresh environments: beside PyTorch alone and beside the stack
 # make test TORCH=torch==... another PyTorch, for example a CUDA build
 STACK ?= onedl
 PYTHON ?= python3
@@ -10,7 +13,7 @@ TESTS ?= tests
 VENV := .venv$(if $(filter onedl,$(STACK)),,-$(STACK))
 BIN := $(VENV)/bin
 
-.PHONY: demo demo-det test docs lint setup clean
+.PHONY: demo demo-det test docs lint dist check-dist setup clean
 
 demo: setup
 	$(BIN)/python tools/demo.py
@@ -28,8 +31,14 @@ docs: setup
 lint: setup
 	$(BIN)/ruff check .
 
+dist: setup
+	$(BIN)/python tools/dev/build_dist.py dist
+
+check-dist: dist
+	$(BIN)/python tools/dev/check_dist.py dist --stack $(STACK)
+
 setup:
 	@$(PYTHON) tools/dev/setup_env.py $(VENV) --stack $(STACK) $(if $(TORCH),--torch '$(TORCH)')
 
 clean:
-	rm -rf .venv .venv-openmmlab work_dirs build *.egg-info
+	rm -rf .venv .venv-openmmlab work_dirs build dist *.egg-info

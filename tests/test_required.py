@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 ONLY_TORCH = """
 import sys
 from importlib.abc import MetaPathFinder
-from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+from importlib.metadata import MetadataPathFinder, PackageNotFoundError, packages_distributions, requires
 import re
 
 def closure(name, found):
@@ -37,6 +37,7 @@ allowed = {module for module, owners in packages_distributions().items()
 
 class OnlyPyTorch(MetaPathFinder):
     finders = [*sys.meta_path]
+    find_distributions = MetadataPathFinder.find_distributions
 
     def find_spec(self, name, path=None, target=None):
         specs = (finder.find_spec(name, path, target) for finder in self.finders)
@@ -64,6 +65,13 @@ def python(code):
     'import mmreplk.ops; conv = mmreplk.ops.depthwise_conv2d',
     'from mmreplk import depthwise_conv2d as conv',
     """
+from mmreplk.about import describe
+from mmreplk.ops import depthwise_conv2d as conv
+said = ' '.join(describe().split())
+assert 'mmengine not installed mmcv not installed mmseg not installed mmdet not installed timm not' in said, said
+assert 'backend torch yes' in said and f'torch {torch.__version__}' in said, said
+""",
+    """
 from mmreplk import accelerate, restore, stand_in_path
 model = torch.nn.Conv2d(8, 8, 31, padding=15, groups=8)
 assert accelerate(model) == restore(model) == ['']
@@ -71,7 +79,7 @@ sys.path.append(stand_in_path())
 from depthwise_conv2d_implicit_gemm import DepthWiseConv2dImplicitGEMM
 from mmreplk.ops import depthwise_conv2d as conv
 """,
-], ids=['ops', 'root', 'acceleration'])
+], ids=['ops', 'root', 'about', 'acceleration'])
 def test_pytorch_is_enough(code):
     result = python(code + """
 x, weight = torch.randn(2, 8, 64, 64, requires_grad=True), torch.randn(8, 1, 31, 31, requires_grad=True)
@@ -100,6 +108,14 @@ def test_an_old_triton_is_a_reason_not_to_use_it(monkeypatch):
         assert problem == importlib.reload(required).TRITON_PROBLEM
     monkeypatch.undo()
     importlib.reload(required)
+
+
+def test_extras_that_are_named_are_there():
+    extras = {*re.findall(r"^        '(\w+)': \[", (ROOT / 'setup.py').read_text(), re.M)}
+    pages = [ROOT / 'README.md', *(ROOT / 'docs').rglob('*.md'), *(ROOT / 'mmreplk').rglob('*.py')]
+    named = {extra for page in pages for names in re.findall(r'mmreplk\[([\w,]+)\]', page.read_text())
+             for extra in names.split(',')}  # yapf: disable
+    assert {'serve', 'runtimes'} <= named <= extras
 
 
 def test_setup_and_pages_name_the_same_versions():

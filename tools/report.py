@@ -15,8 +15,7 @@ from mmreplk.mm.checks import check_data
 from mmreplk.mm.config import add_cfg_options, load_config
 from mmreplk.mm.reports import config_changes, find_examples, read_history, write_page
 from mmreplk.mm.trust import decide_trust
-
-CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
+from mmreplk.shipped import CONFIGS, find_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,7 +39,7 @@ def main(args: argparse.Namespace) -> None:
         checkpoint = args.checkpoint or choose_checkpoint(Path(args.work_dir))
         check_data(cfg, 'val_dataloader')
         examples = find_examples(cfg, checkpoint, args.device, track_iter_progress)
-    source = Path(args.config) if args.config else next(CONFIGS.rglob(history.config.name), None)
+    source = find_config(args.config) if args.config else next(CONFIGS.rglob(history.config.name), None)
     changes = config_changes(load_config(str(history.config)), source) if source else None
     out = Path(args.out or Path(args.work_dir, 'report.html'))
     write_page(out, history, changes, examples, checkpoint)

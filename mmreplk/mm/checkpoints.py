@@ -76,6 +76,14 @@ def find_resumable(work_dir: str, out_dir: str | None = None) -> str | None:
     return None
 
 
+def last_checkpoint(work_dir: str | Path) -> str:
+    """Returns the checkpoint that a training in ``work_dir`` saved last; InputError if it saved none."""
+    pointer = Path(work_dir, 'last_checkpoint')
+    if not pointer.is_file():
+        raise InputError(f'no training has left a checkpoint in {str(work_dir)!r}: train first, or name a checkpoint')
+    return pointer.read_text(errors='replace').strip()
+
+
 def _trouble(named: str | None) -> str:
     if named is None:
         return 'last_checkpoint is missing'

@@ -1,6 +1,6 @@
 """Large-kernel operators. Imports torch only, nothing of OpenMMLab."""
 
 from . import flops  # noqa: F401, registers
-from .functional import depthwise_conv2d, may_gain
+from .functional import backends, depthwise_conv2d, may_gain
 
-__all__ = ['depthwise_conv2d', 'may_gain']
+__all__ = ['backends', 'depthwise_conv2d', 'may_gain']

@@ -17,6 +17,7 @@ from .cpu import facts
 
 # What autocast lowers; it leaves float64 alone.
 LOWERED = (torch.float32, torch.bfloat16, torch.float16)
+BACKENDS = ('torch', 'cpu', 'triton')
 
 
 def depthwise_conv2d(
@@ -76,6 +77,12 @@ def depthwise_conv2d(
     except (AttributeError, RuntimeError, TypeError, ValueError):
         _check(x, weight, bias)
         raise
+
+
+def backends() -> dict[str, str | None]:
+    """Returns what can compute, by name: None where this machine lets it, else the reason why not."""
+    gpu = torch.device('cuda', torch.cuda.current_device()) if torch.cuda.is_available() else None
+    return {name: _why_not_here(name, gpu) for name in BACKENDS}
 
 
 def may_gain(
@@ -180,7 +187,7 @@ def _why_not(backend: str, x: Tensor, geometry: Geometry) -> str | None:
     """Returns why ``backend`` cannot compute this, None if it can."""
     if backend == 'torch':
         return None
-    if backend not in ('cpu', 'triton'):
+    if backend not in BACKENDS:
         return "there are 'torch', 'cpu' and 'triton'"
     if x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         return f'it needs float32, bfloat16 or float16, got {x.dtype}'
@@ -188,15 +195,24 @@ def _why_not(backend: str, x: Tensor, geometry: Geometry) -> str | None:
         return f'it needs a non-empty input, got {tuple(x.shape)}'
     if x.device.type != ('cpu' if backend == 'cpu' else 'cuda'):
         return f'the input is on {x.device}'
+    if backend == 'triton' and not geometry.is_same:
+        return 'it needs odd kernel sizes, stride 1 and "same" padding'
+    return _why_not_here(backend, x.device)
+
+
+def _why_not_here(backend: str, gpu: torch.device | None) -> str | None:
+    """Returns why ``backend`` computes nothing on this machine, or on its GPU, None if it does."""
+    if backend == 'torch':
+        return None
     if backend == 'cpu':
         return None if cpu.IS_SUPPORTED else 'it needs an x86 CPU with AVX2 and oneDNN'
-    if not geometry.is_same:
-        return 'it needs odd kernel sizes, stride 1 and "same" padding'
     if TRITON_PROBLEM is not None:
         return TRITON_PROBLEM
-    if torch.version.hip or torch.cuda.get_device_properties(x.device).major < 8:
+    if gpu is None:
+        return 'PyTorch finds no GPU that it can use'
+    if torch.version.hip or torch.cuda.get_device_properties(gpu).major < 8:
         return 'it needs an NVIDIA GPU of compute capability 8.0 or higher'
-    return _fault_of_triton(x.device)
+    return _fault_of_triton(gpu)
 
 
 @torch.compiler.assume_constant_result

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, VISUALIZERS, init_default_scope
 
-from mmreplk import InputError, RepLKNet
+from mmreplk import InputError, RepLKNet, shipped
 from mmreplk.benchmarks import benchmark_tables
 from mmreplk.mm.building import build_empty_model
 from mmreplk.mm.checks.channels import check_channels
@@ -25,13 +25,20 @@ ROOT = Path(__file__).parents[2]
 SHARED_OPTIONS = [found for path in ('cli.py', 'mm/config/options.py') for found in re.findall(
     r'^def (add_\w+)(.*?)(?=^def |\Z)', (ROOT / 'mmreplk' / path).read_text(), re.M | re.S)]  # yapf: disable
 COMMAND = r'(?:^|`|\$ |python )(tools/[\w/]+\.(?:py|sh)[^`|#]*)'
-PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+OF_MAINTAINERS = [ROOT / 'CONTRIBUTING.md', ROOT / 'RELEASING.md']
+PAGES = [ROOT / 'README.md', *OF_MAINTAINERS, *sorted((ROOT / 'docs').glob('*.md'))]
+TEMPLATES = sorted((ROOT / '.github/ISSUE_TEMPLATE').glob('*.md'))
 
 
-@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+def as_file(command):
+    """Returns a command of ``python -m mmreplk`` as that of the file that it runs."""
+    return f'python {shipped.tool_names()[command[1]].relative_to(ROOT)}'
+
+
+@pytest.mark.parametrize('page', [*PAGES, *TEMPLATES], ids=lambda page: page.name)
 def test_commands_exist(page):
     """Every tool that a page names is there, and takes the options that the page gives it."""
-    text = page.read_text()
+    text = re.sub(r'python -m mmreplk (\w+)\b(?!-)', as_file, page.read_text())
     for tool in set(re.findall(r'(?<![\w/])tools/[\w/]+\.(?:py|sh)', text)):
         assert (ROOT / tool).is_file(), f'{page.name}: there is no {tool}'
     for line in text.replace('\\\n', ' ').splitlines():
@@ -49,6 +56,24 @@ def test_commands_are_found():
     found = {command.split()[0] for page in PAGES for line in page.read_text().splitlines()
              for command in re.findall(COMMAND, line)}  # yapf: disable
     assert {'tools/train.py', 'tools/dist_train.sh', 'tools/deployment/export.py'} <= found
+
+
+@pytest.mark.parametrize('page', OF_MAINTAINERS, ids=lambda page: page.name)
+def test_places_and_targets_exist(page):
+    """Every file, folder and target of make that a page for maintainers names is there."""
+    text = page.read_text()
+    pairs = re.findall(r'`([\w./-]+/[\w./-]*|[\w.-]+\.(?:md|py|yml))`|\]\(([^)#]+)', text)
+    found = {place.rstrip('/') for pair in pairs for place in pair if place}
+    missing = [place for place in found if not (ROOT / place).exists() and not any(ROOT.glob(f'*/**/{place}'))]
+    assert len(found) > 5 and missing in ([], ['dist'], ['mmreplk/.mim']), missing
+    targets = {*re.findall(r'^([\w-]+):', (ROOT / 'Makefile').read_text(), re.M)}
+    assert {*re.findall(r'\bmake ([\w-]+)', text)} <= targets | {'the'}
+
+
+def test_reports_of_bugs_begin_with_what_is_installed():
+    assert len(TEMPLATES) == 3
+    assert [page.stem for page in TEMPLATES if '`python -m mmreplk`' in page.read_text()] == [
+        'bug_report', 'slow_or_inaccurate']  # yapf: disable
 
 
 @pytest.mark.parametrize('page', ['benchmarks', 'acceleration'])

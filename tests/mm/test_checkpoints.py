@@ -10,7 +10,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader, save_checkpoint
 
 from mmreplk import InputError
-from mmreplk.mm.checkpoints import AtomicLocalBackend, find_resumable
+from mmreplk.mm.checkpoints import AtomicLocalBackend, find_resumable, last_checkpoint
 from mmreplk.mm.trust import allow_pickles
 from mmreplk.weights import is_whole, read_checkpoint
 from tests.weights.hostile import Hostile
@@ -162,3 +162,10 @@ def test_checkpoints_that_are_saved_elsewhere(work_dir, said):
     for path in work_dir.glob('*.pth'):
         path.rename(elsewhere / path.name)
     assert find_resumable(str(work_dir), str(work_dir / 'elsewhere')) == str(elsewhere / 'iter_10.pth')
+
+
+def test_the_checkpoint_that_was_saved_last(tmp_path):
+    with pytest.raises(InputError, match=f'no training has left a checkpoint in .{tmp_path}.: train first, or name'):
+        last_checkpoint(tmp_path)
+    (tmp_path / 'last_checkpoint').write_text(f'{tmp_path}/iter_4.pth\n')
+    assert last_checkpoint(tmp_path) == f'{tmp_path}/iter_4.pth'

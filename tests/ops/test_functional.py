@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses import FakeTensorMode
 
 from mmreplk import ops
 from mmreplk.ops import cpu, depthwise_conv2d, functional, reference
@@ -371,3 +372,28 @@ def test_why_triton_does_not_work_is_found_by_one_try(monkeypatch):
             'Triton does not work here: RuntimeError: Failed to find C compiler.'
     assert len(tries) == 1
     functional._fault_of_triton.cache_clear()
+
+
+@pytest.mark.parametrize('backend', ['cpu', 'triton'])
+def test_what_a_machine_lacks_is_what_a_call_is_refused_for(backend, monkeypatch):
+    monkeypatch.setattr(cpu, 'IS_SUPPORTED', False)
+    monkeypatch.setattr(functional, 'TRITON_PROBLEM', 'Triton is not installed')
+    reason = ops.backends()[backend]
+    with FakeTensorMode():  # a GPU that need not be there
+        x, weight = (torch.empty(shape, device='cpu' if backend == 'cpu' else 'cuda')
+                     for shape in ((1, 8, 32, 32), (8, 1, 13, 13)))  # yapf: disable
+        with pytest.raises(ValueError, match=f'^backend {backend!r} cannot compute this: {reason}$'):
+            depthwise_conv2d(x, weight, backend=backend)
+
+
+def test_backends_of_a_machine(monkeypatch):
+    monkeypatch.setattr(functional, 'TRITON_PROBLEM', None)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    assert ops.backends()['torch'] is None
+    assert ops.backends()['triton'] == 'PyTorch finds no GPU that it can use'
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'current_device', lambda: 1)
+    monkeypatch.setattr(functional, '_fault_of_triton', lambda gpu: f'asked of {gpu}')
+    for major, reason in ((7, 'it needs an NVIDIA GPU of compute capability 8.0 or higher'), (8, 'asked of cuda:1')):
+        monkeypatch.setattr(torch.cuda, 'get_device_properties', lambda _, major=major: SimpleNamespace(major=major))
+        assert ops.backends()['triton'] == reason

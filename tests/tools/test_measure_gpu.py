@@ -1,10 +1,12 @@
 """The whole measurement of a GPU, at tiny sizes on a CPU."""
 
 import json
+import runpy
+from pathlib import Path
 
 import pytest
 
-from tests.tools.conftest import tool
+from tests.tools.conftest import ROOT, tool
 
 
 def test_every_part_runs_and_a_second_call_goes_on(tmp_path):
@@ -28,3 +30,11 @@ def test_every_part_runs_and_a_second_call_goes_on(tmp_path):
     (tmp_path / 'parts.json').write_text(json.dumps(state))
     second = tool(*call)
     assert second.stdout.startswith('pointwise: done\n') and 'NCHW matrix product' in second.stdout
+
+
+@pytest.mark.parametrize('tiny', [False, True])
+def test_the_tests_that_it_runs_are_there(tiny, tmp_path):
+    planned = runpy.run_path(str(ROOT / 'tools/analysis_tools/measure_gpu.py'))['planned']
+    command = next(part.command for part in planned(tmp_path, 'cuda', tiny) if part.name == 'tests')
+    places = [Path(word) for word in command if word.startswith(f'{ROOT}/tests')]
+    assert places and all(place.exists() for place in places), places

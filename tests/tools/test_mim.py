@@ -1,8 +1,10 @@
 """What MIM runs and looks for, without MIM: the frameworks' own tools on configs of ours, and our installed package."""
 
 import importlib
+import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import yaml
 
 from mmreplk.mm.config import load_config
 from mmreplk.mm.data import make_mini_coco
+from mmreplk.shipped import config_names
 from tests.tools.conftest import ROOT, TINY
 
 MASKS = 'configs/cascade_mask_rcnn_replknet_tiny_minicoco.py'
@@ -42,12 +45,37 @@ def test_detector(tmp_path):
     assert result.returncode == 0 and 'segm_mAP: ' in result.stdout, result.stdout[-2000:] + result.stderr[-2000:]
 
 
-def test_an_installed_package_has_what_mim_looks_for(tmp_path):
-    subprocess.run([sys.executable, 'setup.py', '-q', 'build_py', '--build-lib', str(tmp_path)], cwd=ROOT, check=True)
-    mim = tmp_path / 'mmreplk/.mim'
+@pytest.fixture(scope='module')
+def installed(tmp_path_factory):
+    """A folder in which the package lies as in an installed wheel."""
+    folder = tmp_path_factory.mktemp('site')
+    subprocess.run([sys.executable, 'setup.py', '-q', 'build_py', '--build-lib', str(folder)], cwd=ROOT, check=True)
+    return folder
+
+
+def test_an_installed_package_has_what_mim_looks_for(installed):
+    mim = installed / 'mmreplk/.mim'
     assert all((mim / 'tools' / name).is_file() for name in ('train.py', 'test.py', 'analysis_tools/get_flops.py'))
     assert not (mim / 'tools/dev').exists(), 'only maintainers run these'
-    assert (tmp_path / 'mmreplk/mm/inference/page.css').is_file()
+    assert (installed / 'mmreplk/mm/inference/page.css').is_file()
     for source in yaml.safe_load((mim / 'model-index.yml').read_text())['Import']:
         for model in yaml.safe_load((mim / source).read_text())['Models']:
             assert load_config(str(mim / model['Config'])).model
+
+
+def test_mim_finds_configs_by_their_file_names(installed):
+    """It looks for a name in the whole package, and takes none that is there twice."""
+    counts = Counter(path.name for path in installed.rglob('*.py'))
+    names = [path for name, path in config_names().items() if not path.stem.startswith('base')]
+    assert len(names) > 50 and not [path for path in names if counts[path.name] != 1]
+
+
+def test_an_installed_package_finds_its_own_configs_and_tools(installed, tmp_path):
+    def said(*arguments):
+        return subprocess.run([sys.executable, '-W', 'ignore', '-m', 'mmreplk', *arguments], cwd=tmp_path, text=True,
+                              env=dict(os.environ, PYTHONPATH=str(installed)), capture_output=True, timeout=300)
+
+    report, mim = said(), installed / 'mmreplk/.mim'
+    assert f'{mim}/configs\n' in report.stdout and f'{mim}/tools\n' in report.stdout, report
+    flops = said('get_flops', 'upernet_replknet_tiny_camvid', '--shape', '64', '64')
+    assert flops.returncode == 0, flops.stderr

@@ -34,6 +34,7 @@ default_hooks = dict(checkpoint=dict(interval=1))
 # JUNK is a folder of files that are not what their names say, FILE a file where a folder would be, and FOLDER the other
 # way round.
 IMAGES = '--images JUNK'
+MODEL = '--model GOOD.py --checkpoint GOOD.pth'
 COMMANDS = {
     'train.py': [
         'JUNK/x.py', 'JUNK/x.json', 'FOLDER', 'GOOD.py --work-dir FILE', 'GOOD.py --resume JUNK/x.pth',
@@ -50,15 +51,17 @@ COMMANDS = {
         'GOOD.py JUNK/x.pth --trust-checkpoint', 'GOOD.py GOOD.pth --launcher mpi --local-rank 3 --work-dir OUT',
         'GOOD.py GOOD.pth --cfg-options test_dataloader.dataset.data_root=JUNK',
     ],
-    'infer.py': [
-        'JUNK GOOD.py GOOD.pth --out OUT/1', 'JUNK/none.jpg GOOD.py GOOD.pth --out OUT/2',
-        'JUNK JUNK/x.py GOOD.pth --out OUT/3',
-        'JUNK GOOD.py JUNK/x.pth --out OUT/4', 'JUNK/x.jpg GOOD.py GOOD.pth --out FILE',
-        'JUNK GOOD.py GOOD.pth --out JUNK --force', 'JUNK GOOD.py GOOD.pth --out JUNK --skip-existing',
-        'JUNK GOOD.py GOOD.pth --out OUT/5 --batch-size 0', 'JUNK GOOD.py GOOD.pth --out OUT/6 --slide 0 -5',
-        'JUNK GOOD.py GOOD.pth --out OUT/7 --opacity 7', 'JUNK GOOD.py GOOD.pth --out OUT/8 --score nan',
-        'JUNK GOOD.py GOOD.pth --out OUT/9 --device JUNK', 'JUNK GOOD.py JUNK/x.pth --out OUT/10 --trust-checkpoint',
-        'JUNK GOOD.py GOOD.pth --out OUT/11 --cfg-options test_dataloader=FILE',
+    'predict.py': [
+        f'JUNK {MODEL} --out OUT/1', f'JUNK/none.jpg {MODEL} --out OUT/2',
+        'JUNK --model JUNK/x.py --checkpoint GOOD.pth --out OUT/3',
+        'JUNK --model GOOD.py --checkpoint JUNK/x.pth --out OUT/4', f'JUNK/x.jpg {MODEL} --out FILE',
+        f'JUNK {MODEL} --out JUNK --force', f'JUNK {MODEL} --out JUNK --skip-existing',
+        f'JUNK {MODEL} --out OUT/5 --batch-size 0', f'JUNK {MODEL} --out OUT/6 --slide 0 -5',
+        f'JUNK {MODEL} --out OUT/7 --opacity 7', f'JUNK {MODEL} --out OUT/8 --score nan',
+        f'JUNK {MODEL} --out OUT/9 --device JUNK',
+        'JUNK --model GOOD.py --checkpoint JUNK/x.pth --out OUT/10 --trust-checkpoint',
+        f'JUNK {MODEL} --out OUT/11 --cfg-options test_dataloader=FILE', 'JUNK --model GOOD.py --out OUT/12',
+        'JUNK --model upernet_replknet_tinny_camvid --checkpoint GOOD.pth',
     ],
     'report.py': [
         'JUNK', 'FILE', 'JUNK/none', 'JUNK --out FOLDER', 'JUNK --checkpoint JUNK/x.pth', 'JUNK --no-examples',

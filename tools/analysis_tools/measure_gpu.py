@@ -59,7 +59,7 @@ def planned(out: Path, device: str, tiny: bool) -> list[Part]:
                            '--json', str(out / f'{name}.json')], share)  # yapf: disable
 
     workers = ['-n', '4', '--dist', 'loadfile'] if importlib.util.find_spec('xdist') and not tiny else []
-    folders = ['tests/ops/test_gpu.py'] if tiny else ['tests/ops', 'tests/models']
+    folders = ['tests/ops/test_gpu.py'] if tiny else ['tests/ops', 'tests/networks']
     tests = [*tuned, '-m', 'pytest', '-m', 'gpu', '-o', 'addopts=', '-v', '--tb=line', '-p', 'no:cacheprovider',
              '--rootdir', str(ROOT), *workers, *(str(ROOT / folder) for folder in folders)]  # yapf: disable
     fast = ['float32'] if device == 'cpu' else ['bfloat16']

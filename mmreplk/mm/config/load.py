@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from ...errors import InputError
+from ...shipped import find_config
 from ..kinds import kind_of
 from .unread import READ, hooks_of_bases, replaced_hooks, unread_names, unread_options
 
@@ -22,7 +23,7 @@ def load_config(path: str, overrides: dict | None = None, work_dir: str | None =
     """Reads a config file and applies what a command line says.
 
     Args:
-        path: The config file.
+        path: The config file, or the name of a config that comes with the package (:mod:`mmreplk.shipped`).
         overrides: ``--cfg-options``: values by dotted key, such as ``{'train_dataloader.batch_size': 2}``.
         work_dir: Where logs and checkpoints go; else what the config says, else ``work_dirs/<config name>``.
         launcher: How the processes were started: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
@@ -34,8 +35,7 @@ def load_config(path: str, overrides: dict | None = None, work_dir: str | None =
         InputError: If the file is missing or cannot be read, an override does not fit it, or the framework that it is
             for is not installed.
     """
-    if not Path(path).is_file():
-        raise InputError(f'config {path!r} does not exist')
+    path = str(find_config(path))
     try:
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is a program: anything can go wrong in it

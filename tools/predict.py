@@ -6,6 +6,7 @@ import time
 
 from mmreplk import InputError
 from mmreplk.cli import add_trust_checkpoint, device, run
+from mmreplk.mm.checkpoints import last_checkpoint
 from mmreplk.mm.config import add_cfg_options, load_config
 from mmreplk.mm.inference import Predictor, Windows, check_new, find_jobs, predict_files, prediction_type
 from mmreplk.mm.trust import decide_trust
@@ -14,9 +15,10 @@ from mmreplk.mm.trust import decide_trust
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('images', nargs='+', help='pictures, videos, and folders of them')
-    parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file: of training, merged or folded')
-    parser.add_argument('--out', required=True, help='folder of the results')
+    parser.add_argument('--model', required=True, metavar='CONFIG', help='config file, or the name of one')
+    parser.add_argument('--checkpoint', help='checkpoint file: of training, merged or folded; else the last one in the '
+                        'work dir of the config')  # yapf: disable
+    parser.add_argument('--out', default='predictions', help='folder of the results')
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument('--force', action='store_true', help='replace results that are there')
     existing.add_argument('--skip-existing', action='store_true', help='keep results that are there, do the rest')
@@ -35,11 +37,11 @@ def main(args: argparse.Namespace) -> None:
     if not 0 <= args.opacity <= 1:
         raise InputError(f'--opacity must be from 0 to 1, got {args.opacity}')
     windows = Windows.of(*args.slide) if args.slide else None
-    cfg = load_config(args.config, args.cfg_options)
+    cfg = load_config(args.model, args.cfg_options)
+    checkpoint = args.checkpoint or last_checkpoint(cfg.work_dir)
     decide_trust(cfg, args.trust_checkpoint)
     jobs = check_new(find_jobs(args.images, args.out, prediction_type(cfg).suffix), args.force, args.skip_existing)
-    predictor = Predictor(cfg, args.checkpoint, windows, args.batch_size, args.device, args.score,
-                          args.trust_checkpoint)
+    predictor = Predictor(cfg, checkpoint, windows, args.batch_size, args.device, args.score, args.trust_checkpoint)
     start = time.time()
     failures = predict_files(predictor, jobs, args.out, args.opacity, args.force)
     print(f'{len(jobs) - len(failures)} of {len(jobs)} files predicted in {time.time() - start:.1f} s: '

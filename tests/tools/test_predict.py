@@ -9,7 +9,8 @@ def test_a_folder_is_predicted_and_what_failed_is_listed(trained, data_root, tmp
     good = sorted(images.iterdir())
     (images / 'cut.jpg').write_bytes(good[0].read_bytes()[:-200])
     out = tmp_path / 'out'
-    command = ('infer.py', images, TINY, trained / 'iter_4.pth', '--out', out, '--batch-size', 2, '--slide', 96, 64)
+    command = ('predict.py', images, '--model', TINY, '--out', out, '--batch-size', 2, '--slide', 96, 64,
+               '--cfg-options', f'work_dir={trained}')  # yapf: disable
     result = tool(*command)
     assert result.returncode == 2 and 'Traceback' not in result.stderr, result.stderr
     assert f'{len(good)} of {len(good) + 1} files predicted in' in result.stdout
