@@ -5,7 +5,7 @@ import sys
 import time
 
 from mmreplk import InputError
-from mmreplk.cli import add_trust_checkpoint, device, run
+from mmreplk.cli import add_trust_checkpoint, device, folder_to_write, run
 from mmreplk.mm.config import add_cfg_options, load_config
 from mmreplk.mm.inference import Predictor, Windows, check_new, find_jobs, predict_files, prediction_type
 from mmreplk.mm.trust import decide_trust
@@ -16,7 +16,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('images', nargs='+', help='pictures, videos, and folders of them')
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file: of training, merged or folded')
-    parser.add_argument('--out', required=True, help='folder of the results')
+    parser.add_argument('--out', type=folder_to_write, required=True, help='folder of the results')
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument('--force', action='store_true', help='replace results that are there')
     existing.add_argument('--skip-existing', action='store_true', help='keep results that are there, do the rest')

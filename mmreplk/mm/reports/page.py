@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ...io import write_whole
 from .changes import Change
 from .curves import plot
 from .examples import Examples
@@ -52,7 +53,7 @@ def write_page(path: str | Path, history: History, changes: list[Change] | None,
             '<meta name="viewport" content="width=device-width">'
             f'<title>{escape(history.config.stem)}</title><style>{STYLE}</style></head><body>'
             f'{"".join(sections)}</body></html>')
-    Path(path).write_text(page, encoding='utf-8')
+    write_whole(page.encode(), path)
 
 
 def _summary(history: History, checkpoint: str | Path | None) -> str:

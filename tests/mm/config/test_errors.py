@@ -58,6 +58,20 @@ class Particular(Hook):
         raise ValueError('not after an odd number')
 
 
+class Drawing:
+    """Part of a hook; fails as a visualizer does that is handed colours it cannot take."""
+
+    def draw(self):
+        sum('x', start=0)
+
+
+@HOOKS.register_module()
+class DrawingHook(Hook):
+
+    def after_val_iter(self, *args, **kwargs):
+        Drawing().draw()
+
+
 @HOOKS.register_module()
 class Spoiling(Hook):
     """Makes code of MMEngine fail from the second iteration on."""
@@ -120,6 +134,20 @@ def test_the_part_of_the_config_is_named(cfg, options, words):
     with pytest.raises(InputError, match=words) as caught:
         train(cfg)
     assert '\n' not in str(caught.value) and caught.value.__cause__ is not None
+
+
+def test_the_hook_is_named_whose_error_mmengine_replaces(cfg):
+    """MMEngine raises a TypeError of its own, from None, for that of a hook."""
+    cfg.custom_hooks = [dict(type='IterTimerHook'), dict(type='DrawingHook')]
+    with pytest.raises(InputError, match='^custom_hooks.1 cannot be used: TypeError: unsupported operand.*DrawingHook'):
+        train(cfg)
+
+
+def test_data_without_a_sample(cfg, tmp_path):
+    cfg.train_dataloader.dataset = dict(type='BaseDataset', ann_file=str(tmp_path / 'none.json'))
+    (tmp_path / 'none.json').write_text('{"metainfo": {}, "data_list": []}')
+    with pytest.raises(InputError, match='^train_dataloader.dataset has no sample: no file was found, or its filters'):
+        train(cfg)
 
 
 def test_of_several_parts_the_one_that_was_at_work_is_named(cfg):
