@@ -14,7 +14,7 @@ from mmengine.registry import DATASETS
 
 from ...errors import InputError
 from ..checks.coco_file import read_coco
-from ..checks.dataset import leaf_datasets
+from ..checks.dataset import dataset_class, leaf_datasets
 from ..data.categories import COCO_IDS, ids_of_classes
 
 
@@ -69,7 +69,8 @@ def _ids(cfg: Config, metas: Sequence[Mapping], names: Sequence[str]) -> tuple[i
         if not ids and path.endswith('.json') and os.path.isfile(path):
             with suppress(InputError):  # whoever needs the data says what is wrong with them
                 ids = ids_of_classes(read_coco(path, labelled=False), names) or ()
-    if not ids and tuple(names) == getattr(DATASETS.get('CocoDataset'), 'METAINFO', {}).get('classes'):
+    coco = dataset_class(dict(type='CocoDataset'))
+    if not ids and tuple(names) == tuple(coco.METAINFO['classes']):
         ids = COCO_IDS
     if len(ids) == len(names):
         return tuple(ids)
