@@ -46,7 +46,7 @@ def prepare_testing(cfg: Config,
             raise InputError('--show and --show-dir need default_hooks.visualization in the config')
         hook.update(draw=True, interval=1, show=show, wait_time=wait_time)
         if show_dir and is_detection:
-            hook.test_out_dir = show_dir
+            hook.test_out_dir = os.path.abspath(show_dir)  # else it would be below the run's log
         elif show_dir:
             cfg.visualizer.save_dir = show_dir
     if tta:
