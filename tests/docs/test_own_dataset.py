@@ -1,6 +1,7 @@
 """What docs/own_dataset.md says works as it stands, on data as a user has them."""
 
 import json
+import logging
 import os
 import re
 import runpy
@@ -14,6 +15,7 @@ from mmengine.config import Config
 
 from mmreplk.mm.building import build_empty_model
 from mmreplk.mm.config import load_config
+from mmreplk.mm.internals import instances_by_name
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / 'docs/own_dataset.md').read_text()
@@ -81,6 +83,7 @@ def written(recipe, folder, base=None):
 def run(command, monkeypatch, *options):
     """Runs a command of the page in this process, which saves the imports; returns its exit code."""
     tool, *words = command.split()
+    monkeypatch.setattr(logging, 'raiseExceptions', False)  # of handlers that write to what pytest has closed
     monkeypatch.setattr(sys, 'argv', [tool, *words, *(('--cfg-options', *options) if options else ())])
     before = dict(os.environ)
     try:
@@ -90,6 +93,8 @@ def run(command, monkeypatch, *options):
     finally:
         os.environ.clear()
         os.environ.update(before)
+        for instances in instances_by_name():  # a process of its own would begin without loggers and visualizers
+            instances.clear()
     return 0
 
 
