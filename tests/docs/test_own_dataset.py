@@ -1,11 +1,7 @@
 """What docs/own_dataset.md says works as it stands, on data as a user has them."""
 
 import json
-import logging
-import os
 import re
-import runpy
-import sys
 from pathlib import Path
 
 import cv2
@@ -15,7 +11,7 @@ from mmengine.config import Config
 
 from mmreplk.mm.building import build_empty_model
 from mmreplk.mm.config import load_config
-from mmreplk.mm.internals import instances_by_name
+from tests.docs.conftest import run
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / 'docs/own_dataset.md').read_text()
@@ -78,24 +74,6 @@ def written(recipe, folder, base=None):
     path.parent.mkdir(exist_ok=True)
     path.write_text(RECIPES[recipe].replace(f"'{given}.py'", f"'{ROOT}/configs/{base or given}.py'"))
     return path
-
-
-def run(command, monkeypatch, *options):
-    """Runs a command of the page in this process, which saves the imports; returns its exit code."""
-    tool, *words = command.split()
-    monkeypatch.setattr(logging, 'raiseExceptions', False)  # of handlers that write to what pytest has closed
-    monkeypatch.setattr(sys, 'argv', [tool, *words, *(('--cfg-options', *options) if options else ())])
-    before = dict(os.environ)
-    try:
-        runpy.run_path(str(ROOT / tool), run_name='__main__')
-    except SystemExit as end:
-        return end.code or 0
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-        for instances in instances_by_name():  # a process of its own would begin without loggers and visualizers
-            instances.clear()
-    return 0
 
 
 def test_the_page_names_all_tiny_configs():
