@@ -14,7 +14,7 @@ from mmreplk.mm.checks.dataset import dataset_class
 from mmreplk.mm.config import load_config
 from mmreplk.mm.data import make_mini_ade20k
 from mmreplk.mm.data.categories import COCO_IDS
-from tests.configs.test_other_configs import RECIPES, SHALLOW
+from tests.configs.recipes import RECIPES, SHALLOW
 from tests.docs.conftest import ROOT, run
 
 DATASETS = (ROOT / 'docs/datasets.md').read_text()
