@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .errors import InputError
-from .io import DISK_FULL
+from .io import DISK_FULL, check_file_place, check_folder_place
 
 # A file where a folder is to be, the other way round, or one that is not the user's.
 _NO_PLACE = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS)
@@ -60,6 +60,32 @@ def device(name: str) -> str:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ArgumentTypeError(f'{name!r} is no device that can be used: {str(error).splitlines()[0]}') from error
+    return name
+
+
+def file_to_write(name: str) -> str:
+    """Returns the path of a file that can be written, for options that name one: it is known before any work is done.
+
+    Raises:
+        ArgumentTypeError: If it cannot.
+    """
+    return _writable(check_file_place, name)
+
+
+def folder_to_write(name: str) -> str:
+    """Returns the path of a folder that can be made or written to, for options that name one.
+
+    Raises:
+        ArgumentTypeError: If it cannot.
+    """
+    return _writable(check_folder_place, name)
+
+
+def _writable(check: Callable[[str], None], name: str) -> str:
+    try:
+        check(name)
+    except InputError as error:
+        raise ArgumentTypeError(str(error)) from error
     return name
 
 

@@ -48,6 +48,24 @@ def write_whole(data: bytes | memoryview, path: str | Path) -> None:
     _flush_folder(path.parent)
 
 
+def check_file_place(path: str | Path) -> None:
+    """Raises InputError if ``path`` is a folder, or there can be no file: what is to be written there would be lost."""
+    if os.path.isdir(path):
+        raise InputError(f'{str(path)!r} must be a file, it is a folder')
+    check_folder_place(os.path.dirname(os.path.abspath(path)))
+
+
+def check_folder_place(path: str | Path) -> None:
+    """Raises InputError if ``path`` is a file, or there can be no folder with new files in it."""
+    place = os.path.abspath(path)
+    while not os.path.lexists(place):
+        place = os.path.dirname(place)
+    if not os.path.isdir(place):
+        raise InputError(f'{str(path)!r} must be a folder, and {place!r} is a file')
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(f'{str(path)!r} cannot be written to: {place!r} does not allow it')
+
+
 def is_being_written(part: str | Path) -> bool:
     """Says whether the writer of what stands beside its place, ``*.part``, may still live; False if it has gone."""
     try:

@@ -1,9 +1,12 @@
 import errno
+import os
+from argparse import ArgumentTypeError
 
 import pytest
+import torch
 
 from mmreplk import InputError
-from mmreplk.cli import run
+from mmreplk.cli import device, file_to_write, folder_to_write, run
 
 
 def failing(error):
@@ -39,3 +42,35 @@ def test_other_errors_keep_their_traceback():
         run(failing(ZeroDivisionError()))
     with pytest.raises(FileNotFoundError):
         run(failing(FileNotFoundError(errno.ENOENT, 'x')))
+
+
+@pytest.mark.parametrize(('path', 'as_file', 'as_folder'), [
+    ('new', None, None),
+    ('folder/new/newer', None, None),
+    ('folder', 'must be a file, it is a folder', None),
+    ('file', None, 'must be a folder, and .*file. is a file'),
+    ('file/new', 'must be a folder, and .*file. is a file', 'must be a folder, and .*file. is a file'),
+])
+def test_what_can_be_written_to(tmp_path, path, as_file, as_folder):
+    (tmp_path / 'folder').mkdir()
+    (tmp_path / 'file').touch()
+    for check, words in ((file_to_write, as_file), (folder_to_write, as_folder)):
+        if words is None:
+            assert check(f'{tmp_path}/{path}') == f'{tmp_path}/{path}'
+        else:
+            with pytest.raises(ArgumentTypeError, match=words):
+                check(f'{tmp_path}/{path}')
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ['file', 'folder']
+
+
+def test_what_is_not_allowed_to_be_written_to(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, 'access', lambda *_: False)  # root may write anywhere
+    with pytest.raises(ArgumentTypeError, match='cannot be written to: .* does not allow it'):
+        file_to_write(str(tmp_path / 'x'))
+
+
+def test_a_device_that_is_not_there():
+    assert device('cpu') == 'cpu'
+    for name in ('warp', 'cpu:x', *(() if torch.cuda.is_available() else ('cuda', 'cuda:7'))):
+        with pytest.raises(ArgumentTypeError, match=f'{name!r} is no device that can be used: '):
+            device(name)

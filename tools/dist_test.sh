@@ -2,6 +2,13 @@
 # Usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS [options of tools/test.py]; NNODES, NODE_RANK, MASTER_ADDR, PORT for
 # many nodes.
 set -euo pipefail
+usage() {
+    sed -n '2,3s/^# //p' "$0" >&2
+    echo "error: $1" >&2
+    exit 2
+}
+[ $# -ge 3 ] || usage "$# of 3 arguments are given"
+[[ $3 =~ ^[1-9][0-9]*$ ]] || usage "GPUS must be a number, got '$3'"
 config=$1 checkpoint=$2 gpus=$3
 shift 3
 exec "${PYTHON:-python}" -m torch.distributed.run \

@@ -5,7 +5,7 @@ import sys
 import time
 
 from mmreplk import InputError
-from mmreplk.cli import add_trust_checkpoint, device, run
+from mmreplk.cli import add_trust_checkpoint, device, folder_to_write, run
 from mmreplk.mm.checkpoints import last_checkpoint
 from mmreplk.mm.config import add_cfg_options, load_config
 from mmreplk.mm.inference import Predictor, Windows, check_new, find_jobs, predict_files, prediction_type
@@ -18,7 +18,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--model', required=True, metavar='CONFIG', help='config file, or the name of one')
     parser.add_argument('--checkpoint', help='checkpoint file: of training, merged or folded; else the last one in the '
                         'work dir of the config')  # yapf: disable
-    parser.add_argument('--out', default='predictions', help='folder of the results')
+    parser.add_argument('--out', type=folder_to_write, default='predictions', help='folder of the results')
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument('--force', action='store_true', help='replace results that are there')
     existing.add_argument('--skip-existing', action='store_true', help='keep results that are there, do the rest')

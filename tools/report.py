@@ -10,7 +10,7 @@ import torch
 from mmengine.utils import track_iter_progress
 
 from mmreplk import InputError
-from mmreplk.cli import device, run
+from mmreplk.cli import device, file_to_write, run
 from mmreplk.mm.checks import check_data
 from mmreplk.mm.config import add_cfg_options, load_config
 from mmreplk.mm.reports import config_changes, find_examples, read_history, write_page
@@ -21,7 +21,7 @@ from mmreplk.shipped import CONFIGS, find_config
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('work_dir', help='work directory of the run')
-    parser.add_argument('--out', help='HTML file; default: report.html in the work directory')
+    parser.add_argument('--out', type=file_to_write, help='HTML file; default: report.html in the work directory')
     parser.add_argument('--checkpoint', help='default: the best of the run, or else the last')
     parser.add_argument('--no-examples', action='store_true', help='do not evaluate: curves and configuration only')
     parser.add_argument('--config', help='file that the config came from; default: of that name in configs/')

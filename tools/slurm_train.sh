@@ -2,6 +2,13 @@
 # Usage: tools/slurm_train.sh PARTITION JOB_NAME CONFIG GPUS [options of tools/train.py]; GPUS_PER_NODE (8),
 # CPUS_PER_TASK (5), SRUN_ARGS and PORT by environment. A process that dies ends the job.
 set -euo pipefail
+usage() {
+    sed -n '2,3s/^# //p' "$0" >&2
+    echo "error: $1" >&2
+    exit 2
+}
+[ $# -ge 4 ] || usage "$# of 4 arguments are given"
+[[ $4 =~ ^[1-9][0-9]*$ ]] || usage "GPUS must be a number, got '$4'"
 partition=$1 job_name=$2 config=$3 gpus=$4
 shift 4
 per_node="${GPUS_PER_NODE:-8}"

@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from mmreplk.cli import add_trust_checkpoint, run
+from mmreplk.cli import add_trust_checkpoint, file_to_write, folder_to_write, run
 from mmreplk.mm.checks import check_before_testing
 from mmreplk.mm.config import add_cfg_options, add_launcher, config_errors, load_config, prepare_testing
 from mmreplk.mm.runner import build_runner
@@ -14,16 +14,21 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('--work-dir', help='folder for logs and metrics')
-    parser.add_argument('--out', help='folder for predictions; or a .pkl file of a detector')
+    parser.add_argument('--work-dir', type=folder_to_write, help='folder for logs and metrics')
+    parser.add_argument('--out', type=predictions_to_write, help='folder for predictions; or a .pkl file of a detector')
     parser.add_argument('--show', action='store_true', help='show predictions in a window')
-    parser.add_argument('--show-dir', help='save pictures of predictions in this folder')
+    parser.add_argument('--show-dir', type=folder_to_write, help='save pictures of predictions in this folder')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds that --show waits')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    parser.add_argument('--verbose', action='store_true', help='print environment and config, which the log file has')
     add_trust_checkpoint(parser)
     add_cfg_options(parser)
     add_launcher(parser)
     return parser.parse_args()
+
+
+def predictions_to_write(name: str) -> str:
+    return (file_to_write if name.endswith(('.pkl', '.pickle')) else folder_to_write)(name)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -33,7 +38,7 @@ def main(args: argparse.Namespace) -> None:
     decide_trust(cfg, args.trust_checkpoint)
     check_before_testing(cfg, args.trust_checkpoint)
     with config_errors(cfg):
-        build_runner(cfg).test()
+        build_runner(cfg, args.verbose).test()
 
 
 if __name__ == '__main__':

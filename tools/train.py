@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from mmreplk.cli import add_trust_checkpoint, run
+from mmreplk.cli import add_trust_checkpoint, folder_to_write, run
 from mmreplk.mm.checks import check_before_training
 from mmreplk.mm.config import add_cfg_options, add_launcher, config_errors, load_config, prepare_training
 from mmreplk.mm.rehearsal import rehearse
@@ -14,7 +14,7 @@ from mmreplk.mm.trust import decide_trust
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument('--work-dir', help='folder for logs and checkpoints')
+    parser.add_argument('--work-dir', type=folder_to_write, help='folder for logs and checkpoints')
     parser.add_argument(
         '--resume', nargs='?', const='auto', help='go on from this checkpoint, or from the last one of the work dir')
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
@@ -22,6 +22,7 @@ def parse_args() -> argparse.Namespace:
         '--auto-scale-lr', action='store_true', help="scale the learning rate to auto_scale_lr's base batch size")
     parser.add_argument('--no-rehearsal', action='store_true', help='do not train, validate and save on two samples '
                         'first, which finds in seconds what would fail at the first validation')  # yapf: disable
+    parser.add_argument('--verbose', action='store_true', help='print environment and config, which the log file has')
     add_trust_checkpoint(parser)
     add_cfg_options(parser)
     add_launcher(parser)
@@ -38,7 +39,7 @@ def main(args: argparse.Namespace) -> None:
     if not args.no_rehearsal:
         rehearse(cfg)
     with config_errors(cfg):
-        build_runner(cfg).train()
+        build_runner(cfg, args.verbose).train()
 
 
 if __name__ == '__main__':

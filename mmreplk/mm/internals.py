@@ -4,12 +4,15 @@ Configs say most of it too, but not where a program hands :class:`mmengine.runne
 """
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from types import FrameType
 
+from mmengine.config import utils as config_utils
+from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.registry import Registry, build_from_cfg
 from mmengine.runner import BaseLoop, Runner
-from mmengine.utils import ManagerMixin
+from mmengine.utils import ManagerMixin, is_installed
 from torch.utils.data import DataLoader
 
 # Which part of a config each step of Runner reads.
@@ -20,6 +23,12 @@ _STEPS = dict(
     build_val_loop='val_cfg', build_test_loop='test_cfg', build_optim_wrapper='optim_wrapper', scale_lr='auto_scale_lr',
     build_param_scheduler='param_scheduler', _init_model_weights='model', load_or_resume='load_from'
 )  # yapf: disable
+
+
+def find_shipped_configs() -> None:
+    """Lets ``mmseg::`` in a config find MMSegmentation's own, also where its distribution has another name."""
+    if not is_installed('mmsegmentation') and find_spec('mmseg') is not None:
+        config_utils.MODULE2PACKAGE['mmseg'] = 'mmseg'
 
 
 def is_training(runner: Runner) -> bool:
@@ -84,6 +93,14 @@ def step_of_runner(frame: FrameType) -> str | None:
         return ''
     is_step = frame.f_code.co_name in _STEPS and isinstance(frame.f_locals.get('self'), Runner)
     return _STEPS[frame.f_code.co_name] if is_step else None
+
+
+def hook_called_in(frame: FrameType) -> Hook | None:
+    """Returns the hook that was at work, if ``frame`` is that of a ``Runner`` which calls its hooks, else None.
+
+    Of a hook's TypeError it raises another, from None; the hook's own is the context of that.
+    """
+    return frame.f_locals.get('hook') if frame.f_code is Runner.call_hook.__code__ else None
 
 
 def part_built_in(frame: FrameType) -> object:

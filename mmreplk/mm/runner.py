@@ -1,8 +1,10 @@
 """MMEngine's runner, also in several processes without GPUs."""
 
+import logging
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -12,13 +14,37 @@ from .internals import built_loops, instances_by_name
 from .kinds import kind_of
 from .processes import join_processes
 
+_FOR_THE_FILE = ('System environment:', 'Config:\n', 'Hooks will be executed in the following order:')
 SHARDING = ('FSDPStrategy', 'DeepSpeedStrategy', 'ColossalAIStrategy', 'MMFullyShardedDataParallel')
 
 
-def build_runner(cfg: Config) -> Runner:
-    """Builds the runner that ``cfg`` describes, a :class:`Runner` unless ``runner_type`` says otherwise.
+class QuietRunner(Runner):
+    """A runner whose log file alone has what is many screens long: the environment, the config, the order of hooks."""
+
+    def build_logger(self, *args, **kwargs) -> MMLogger:
+        """Builds MMEngine's logger, and says where its file is."""
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.addFilter(_is_for_the_screen)
+            else:
+                logger.info(f'The log, with environment and config, is {handler.baseFilename}')
+        return logger
+
+
+def _is_for_the_screen(record: logging.LogRecord) -> bool:
+    """Says whether a record is none of those that MMEngine writes while it builds a runner, each many lines long."""
+    return record.levelno > logging.INFO or not str(record.msg).lstrip('-\n').startswith(_FOR_THE_FILE)
+
+
+def build_runner(cfg: Config, verbose: bool = False) -> Runner:
+    """Builds the runner that ``cfg`` describes, a :class:`QuietRunner` unless ``runner_type`` says otherwise.
 
     It executes nothing that a checkpoint holds, as far as :func:`mmreplk.mm.trust.allow_pickles` does not allow it.
+
+    Args:
+        cfg: The config.
+        verbose: Whether environment and config are for the screen, too.
 
     Raises:
         InputError: If it would shard the parameters over the processes.
@@ -38,7 +64,7 @@ def build_runner(cfg: Config) -> Runner:
                 device_ids=None,
                 broadcast_buffers=False,
                 find_unused_parameters=cfg.get('find_unused_parameters', False)))
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else (Runner if verbose else QuietRunner).from_cfg(cfg)
     if not any(isinstance(hook, ResumeHook) for hook in runner.hooks):
         runner.register_hook(ResumeHook())
     return runner

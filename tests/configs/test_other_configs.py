@@ -3,25 +3,20 @@
 import copy
 import importlib
 import re
-from pathlib import Path
 
 import pytest
 import torch
 from mmengine.registry import MODELS, init_default_scope
-from mmengine.utils import is_installed
 
 from mmreplk import RepLKNet
 from mmreplk.mm.config import load_config
 from mmreplk.networks import NETWORKS
 from tests.configs.narrowing import inputs
+from tests.configs.recipes import PAGE, RECIPES, SHALLOW
 
-PAGE = Path(__file__).parents[2] / 'docs/other_configs.md'
-RECIPES = {re.search(r"_base_ = '\w+::(\S+?)/", recipe).group(1): recipe
-           for recipe in re.findall(r'```python\n(.*?)```', PAGE.read_text(), re.DOTALL)}  # yapf: disable
 # Network, arch and four widths.
 TABLE = [re.findall(r'\w+', row) for row in re.findall(r'^\| `\w+` \|.*$', PAGE.read_text(), re.M)]
-# 31B's widths, and so its recipes, at a depth that a test can afford.
-SHALLOW = dict(large_kernel_sizes=[13, 13, 13, 7], layers=[1, 1, 1, 1], channels=[128, 256, 512, 1024], small_kernel=5)
+
 
 def test_all_kinds_are_there():
     assert list(RECIPES) == [
@@ -31,9 +26,7 @@ def test_all_kinds_are_there():
 
 def config_of(recipe, folder):
     framework = re.search(r"_base_ = '(\w+)::", recipe).group(1)
-    shipped = Path(pytest.importorskip(framework).__file__).parent / '.mim/configs'
-    if framework == 'mmseg' and not is_installed('mmsegmentation'):
-        recipe = recipe.replace('mmseg::', f'{shipped}/')
+    pytest.importorskip(framework)
     (folder / 'config.py').write_text(recipe)
     cfg = load_config(str(folder / 'config.py'))
     for module in cfg.custom_imports.imports:

@@ -12,7 +12,6 @@ from mmengine.registry import MODELS, VISUALIZERS, init_default_scope
 
 from mmreplk import InputError, RepLKNet, shipped
 from mmreplk.benchmarks import benchmark_tables
-from mmreplk.mm.building import build_empty_model
 from mmreplk.mm.checks.channels import check_channels
 from mmreplk.mm.config import load_config
 from mmreplk.weights.conversion import describe
@@ -91,21 +90,6 @@ def test_weights_are_described_and_refused_as_shown():
     with pytest.raises(InputError) as refused:
         small.load_state_dict(large.state_dict())
     assert f'\n{refused.value}\n' in text
-
-
-@pytest.mark.parametrize('number', [0, 1], ids=['segmentation', 'detection'])
-def test_configs_of_own_datasets(number, tmp_path):
-    text = re.findall(r'```python\n(.*?)```', (ROOT / 'docs/own_dataset.md').read_text(), re.DOTALL)[number]
-    path = tmp_path / 'mine.py'
-    path.write_text(text.replace("_base_ = '", f"_base_ = '{ROOT}/configs/"))
-    cfg = Config.fromfile(path)
-    heads = [cfg.model.roi_head.mask_head, *cfg.model.roi_head.bbox_head] if number else [
-        cfg.model.decode_head, cfg.model.auxiliary_head]  # yapf: disable
-    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
-        assert loader.dataset.data_root.startswith('data/mine')
-        assert all(head.num_classes == len(loader.dataset.metainfo.classes) for head in heads)
-    assert cfg.train_dataloader.dataset.pipeline[0].type == 'LoadImageFromFile'
-    build_empty_model(cfg)
 
 
 def test_a_network_of_ones_own(tmp_path, monkeypatch):

@@ -2,11 +2,12 @@ import contextlib
 import os
 from pathlib import Path
 
+import pytest
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.visualization import Visualizer
 
-from mmreplk.mm.runner import close_runner
-from tests.mm.hooks.toy import make_runner
+from mmreplk.mm.runner import build_runner, close_runner
+from tests.mm.hooks.toy import make_runner, toy_config
 
 
 def open_files():
@@ -33,3 +34,15 @@ def test_closed_runners_leave_nothing_behind(tmp_path):
     assert not open_files() - before
     for kind in (MMLogger, MessageHub, Visualizer):
         assert not {*names} & {*kind._instance_dict}, kind
+
+
+@pytest.mark.parametrize('verbose', [False, True])
+def test_environment_and_config_are_for_the_file_unless_asked_for(tmp_path, capsys, verbose):
+    runner = build_runner(toy_config(tmp_path), verbose)
+    runner.train()
+    close_runner(runner)
+    screen, log = capsys.readouterr().out, next(tmp_path.glob('*/*.log'))
+    for words in ('System environment:', 'sys.platform', 'Config:', 'max_keep_ckpts', 'Hooks will be executed'):
+        assert words in log.read_text() and (words in screen) is verbose, words
+    assert 'Iter(train)' in screen and 'score: ' in screen
+    assert verbose or (screen.count('\n') < 30 and f'The log, with environment and config, is {log}' in screen)

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import re
 import runpy
 import sys
 import threading
@@ -39,14 +40,14 @@ COMMANDS = {
     'train.py': [
         'JUNK/x.py', 'JUNK/x.json', 'FOLDER', 'GOOD.py --work-dir FILE', 'GOOD.py --resume JUNK/x.pth',
         'GOOD.py --resume JUNK', 'GOOD.py --work-dir JUNK/run --resume', 'GOOD.py --launcher slurm --local-rank 7',
-        'GOOD.py --launcher pytorch', 'GOOD.py --amp --cfg-options optim_wrapper.type=JUNK/x.pth',
+        'GOOD.py --launcher pytorch --verbose', 'GOOD.py --amp --cfg-options optim_wrapper.type=JUNK/x.pth',
         'GOOD.py --auto-scale-lr --cfg-options auto_scale_lr=FILE', 'GOOD.py --no-rehearsal --work-dir FILE/x',
         'GOOD.py --trust-checkpoint --cfg-options load_from=JUNK/x.pth', 'GOOD.py --cfg-options data_root=JUNK',
         'GOOD.py --cfg-options train_dataloader.dataset.data_root=JUNK',
     ],
     'test.py': [
         'JUNK/x.py GOOD.pth', 'GOOD.py JUNK/x.pth', 'GOOD.py JUNK', 'GOOD.py GOOD.pth --work-dir FILE',
-        'GOOD.py GOOD.pth --out FILE --work-dir OUT', 'GOOD.py JUNK/x.pth --show --wait-time -1',
+        'GOOD.py GOOD.pth --out FILE --work-dir OUT', 'GOOD.py JUNK/x.pth --show --verbose --wait-time -1',
         'GOOD.py GOOD.pth --show-dir FILE --work-dir OUT', 'GOOD.py JUNK/empty.pth --tta',
         'GOOD.py JUNK/x.pth --trust-checkpoint', 'GOOD.py GOOD.pth --launcher mpi --local-rank 3 --work-dir OUT',
         'GOOD.py GOOD.pth --cfg-options test_dataloader.dataset.data_root=JUNK',
@@ -239,6 +240,36 @@ def options_of(tool, monkeypatch):
     with pytest.raises(SystemExit):
         runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')
     return found
+
+
+# What a tool writes to, by the names that such options have; `test.py --out` is a file or a folder by its name.
+WRITTEN = {'out', 'json', 'figure', 'plot', 'work_dir', 'show_dir', 'root', 'grid', 'runtimes'}
+READ = {('report.py', 'work_dir')}
+
+
+@pytest.mark.parametrize('tool', sorted({*COMMANDS, *ELSEWHERE} - {'demo.py'}))
+def test_places_to_write_to_are_looked_at_before_anything_else(tool, monkeypatch, tmp_path):
+    """Also where their folder is still to be made; what is refused is said by the command line itself."""
+    (tmp_path / 'FILE').touch()
+    actions = options_of(tool, monkeypatch)
+    for action in actions:
+        says_so = re.search(r'\b(to write|folder for|file for|for the (raw )?figures)\b', action.help or '')
+        assert not says_so or action.dest in WRITTEN, action.dest
+        if action.dest not in WRITTEN or (tool, action.dest) in READ:
+            continue
+        assert action.type(f'{tmp_path}/new/newer') == f'{tmp_path}/new/newer'
+        for name in ('FILE/x', 'FILE/x/y.pkl'):
+            with pytest.raises(argparse.ArgumentTypeError, match='must be a folder, and .*FILE. is a file'):
+                action.type(f'{tmp_path}/{name}')
+
+
+@pytest.mark.parametrize('tool', sorted({*COMMANDS, *ELSEWHERE} - {'demo.py'}))
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
+def test_a_gpu_that_is_not_there(tool, monkeypatch):
+    for action in options_of(tool, monkeypatch):
+        if action.dest == 'device':
+            with pytest.raises(argparse.ArgumentTypeError, match="'cuda' is no device that can be used: "):
+                action.type('cuda')
 
 
 @pytest.mark.parametrize('tool', COMMANDS)

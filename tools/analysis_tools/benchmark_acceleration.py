@@ -10,7 +10,7 @@ from torch import nn
 from mmreplk import InputError, accelerate
 from mmreplk.benchmarks import environment
 from mmreplk.benchmarks.acceleration import compare, fill
-from mmreplk.cli import run
+from mmreplk.cli import file_to_write, run
 from mmreplk.io import write_json
 
 
@@ -21,7 +21,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--batch', type=int, default=2, help='images at a time')
     parser.add_argument('--dtype', nargs='+', choices=['float32', 'bfloat16'], default=['float32'])
     parser.add_argument('--rounds', type=int, default=5, help='how often each is timed')
-    parser.add_argument('--json', help='file for the raw figures')
+    parser.add_argument('--json', type=file_to_write, help='file for the raw figures')
     return parser.parse_args()
 
 

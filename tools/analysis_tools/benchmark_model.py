@@ -11,7 +11,7 @@ import torch
 from mmengine.config import Config
 
 from mmreplk.benchmarks import Kept, environment
-from mmreplk.cli import device, run
+from mmreplk.cli import device, file_to_write, run
 from mmreplk.io import markdown_table
 from mmreplk.mm.benchmarks.model import PARTS, STEP, Setting, benchmark_model, benchmark_training
 from mmreplk.mm.config import add_cfg_options, load_config
@@ -32,7 +32,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--train', action='store_true', help='training steps too, of batches of 2 images and more')
     parser.add_argument('--no-inference', action='store_true', help='training steps alone, with --train')
     parser.add_argument('--rounds', type=int, default=5, help='how often each is timed')
-    parser.add_argument('--json', help='file for the raw figures')
+    parser.add_argument('--json', type=file_to_write, help='file for the raw figures')
     add_cfg_options(parser)
     return parser.parse_args()
 

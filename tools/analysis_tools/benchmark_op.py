@@ -23,7 +23,7 @@ import torch
 from mmreplk import InputError
 from mmreplk.benchmarks import Kept, environment, grid, runtimes, tables
 from mmreplk.benchmarks.operator import PRECISIONS, Case, Rival, benchmark, rivals_on, roofs
-from mmreplk.cli import run
+from mmreplk.cli import device, file_to_write, run
 from mmreplk.io import markdown_table, write_json
 
 # RepLKNet-31B's four stages on 512x512 images, without the batch.
@@ -38,17 +38,21 @@ COLUMNS = ('N,C,H=W,K', 'precision', 'pass', 'rival', 'median ms', '20 %', '80 %
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--device', choices=['cuda', 'cpu'], default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--device', type=device, choices=['cuda', 'cpu'],
+                        default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--precision', nargs='+', choices=PRECISIONS, help='all on a GPU, float32 on a CPU')
     parser.add_argument('--batch', type=int, nargs='*', help='batch sizes of the stages: 16 and 1 on a GPU, 1 on a CPU')
     parser.add_argument('--case', nargs='*', help='more cases, as N,C,H,K; on a GPU those with published figures')
     parser.add_argument('--rival', nargs='+', default=[], metavar='NAME=MODULE:FUNCTION', help='more rivals')
-    parser.add_argument('--grid', metavar='FILE', help='a grid of shapes against all ways; a line of JSON for each')
-    parser.add_argument('--runtimes', metavar='FILE', help='the forward pass beside ONNX Runtime and OpenVINO')
+    parser.add_argument('--grid', type=file_to_write, metavar='FILE',
+                        help='a grid of shapes against all ways; a line of JSON for each')
+    parser.add_argument('--runtimes', type=file_to_write, metavar='FILE',
+                        help='the forward pass beside ONNX Runtime and OpenVINO')
     parser.add_argument('--rounds', type=int, default=10, help='how often each is timed')
-    parser.add_argument('--json', help='file for the raw figures')
-    parser.add_argument('--plot', help='picture of forward time against kernel size, in the first precision')
-    return parser.parse_args()
+    parser.add_argument('--json', type=file_to_write, help='file for the raw figures')
+    parser.add_argument('--plot', type=file_to_write,
+                        help='picture of forward time against kernel size, in the first precision')
+    return parser.parse_args()  # yapf: disable
 
 
 def main(args: argparse.Namespace) -> None:
@@ -148,6 +152,7 @@ def plot(rows: list[dict], path: str) -> None:
     axes.set(xlabel='kernel size', ylabel='forward of {n}x{c}x{h}x{h}, ms'.format(**rows[0]), yscale='log',
              xticks=KERNEL_SIZES)  # yapf: disable
     axes.legend()
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
 
 

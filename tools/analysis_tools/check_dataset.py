@@ -34,7 +34,7 @@ def main(args: argparse.Namespace) -> None:
         check_data(cfg, f'{split}_dataloader')
         with config_errors(cfg):
             count, found, notes = check_split(loader.dataset, args.sample)
-        expected = cfg.get('data_counts', {}).get(split, count)
+        expected = (cfg.get('data_counts') or {}).get(split, count)
         if count != expected:
             found.insert(0, f'{count} images, expected {expected}')
         print(f'{split}: {count} images, ' + ('as they should be' if not found else f'{len(found)} problems'))

@@ -8,7 +8,7 @@ from mmengine.utils import track_iter_progress
 
 from mmreplk.benchmarks import environment
 from mmreplk.benchmarks.flops import image_channels
-from mmreplk.cli import add_trust_checkpoint, device, run
+from mmreplk.cli import add_trust_checkpoint, device, folder_to_write, run
 from mmreplk.io import write_json
 from mmreplk.mm.building import build_backbone
 from mmreplk.mm.config import add_cfg_options, load_config
@@ -26,7 +26,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--count', type=int, default=8, help='number of pictures at most, evenly chosen')
     parser.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'), help='resize pictures; else their own size')
     parser.add_argument('--device', type=device, default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--out', default='work_dirs/merge', help='folder for the figures and their picture')
+    parser.add_argument('--out', type=folder_to_write, default='work_dirs/merge',
+                        help='folder for the figures and their picture')  # yapf: disable
     add_trust_checkpoint(parser)
     add_cfg_options(parser)
     return parser.parse_args()

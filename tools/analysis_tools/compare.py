@@ -22,7 +22,7 @@ from mmengine.config import Config
 
 from mmreplk import InputError
 from mmreplk.benchmarks import environment
-from mmreplk.cli import device, run
+from mmreplk.cli import device, folder_to_write, run
 from mmreplk.io import write_json
 from mmreplk.mm.benchmarks.comparison import comparison_table, measure_models, plot_comparison, with_budget
 from mmreplk.mm.config import add_cfg_options, load_config
@@ -42,7 +42,8 @@ def parse_args() -> argparse.Namespace:
                         help='image for FLOPs and latency')  # yapf: disable
     parser.add_argument('--device', type=device, default='cuda' if torch.cuda.is_available() else 'cpu',
                         help='for latency')  # yapf: disable
-    parser.add_argument('--out', default='work_dirs/compare', help='folder for runs, table and plot')
+    parser.add_argument('--out', type=folder_to_write, default='work_dirs/compare',
+                        help='folder for runs, table and plot')  # yapf: disable
     add_cfg_options(parser)
     return parser.parse_args()
 

@@ -19,7 +19,7 @@ from mmengine.utils import track_iter_progress
 from mmreplk import InputError
 from mmreplk.benchmarks import environment
 from mmreplk.benchmarks.flops import image_channels
-from mmreplk.cli import add_trust_checkpoint, device, run
+from mmreplk.cli import add_trust_checkpoint, device, file_to_write, folder_to_write, run
 from mmreplk.io import write_json
 from mmreplk.mm.building import build_backbone
 from mmreplk.mm.config import add_cfg_options, load_config
@@ -43,8 +43,9 @@ def parse_args() -> argparse.Namespace:
                         help='height and width that pictures are resized to')
     parser.add_argument('--device', type=device, default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--seed', type=int, default=0, help='of random weights')
-    parser.add_argument('--out', default='work_dirs/erf', help='folder for matrices, ratios and figure')
-    parser.add_argument('--figure', help='the figure, .png, .jpg or .svg; else erf.png in --out')
+    parser.add_argument('--out', type=folder_to_write, default='work_dirs/erf',
+                        help='folder for matrices, ratios and figure')
+    parser.add_argument('--figure', type=file_to_write, help='the figure, .png, .jpg or .svg; else erf.png in --out')
     add_trust_checkpoint(parser)
     add_cfg_options(parser)
     return parser.parse_args()  # yapf: disable

@@ -4,7 +4,7 @@ import argparse
 
 from mmreplk import reparameterize
 from mmreplk.benchmarks import count_flops
-from mmreplk.cli import run
+from mmreplk.cli import file_to_write, run
 from mmreplk.io import write_json
 from mmreplk.mm.building import build_empty_model
 from mmreplk.mm.config import add_cfg_options, load_config
@@ -18,7 +18,7 @@ def parse_args() -> argparse.Namespace:
                         'a segmentor, 800 1280 for a detector')  # yapf: disable
     parser.add_argument('--merged', action='store_true', help='the backbone as it is evaluated, not as it is '
                         'trained')  # yapf: disable
-    parser.add_argument('--json', help='file for the figures')
+    parser.add_argument('--json', type=file_to_write, help='file for the figures')
     add_cfg_options(parser)
     return parser.parse_args()
 

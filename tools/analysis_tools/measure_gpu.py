@@ -17,6 +17,7 @@ import torch
 
 from mmreplk.benchmarks.gpu_page import gpu_page
 from mmreplk.benchmarks.schedule import Part, run_parts
+from mmreplk.cli import device, folder_to_write
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL, TINY_MODEL = 'configs/upernet_replknet31b_ade20k.py', 'configs/upernet_replknet_tiny_miniade20k.py'
@@ -24,9 +25,10 @@ MODEL, TINY_MODEL = 'configs/upernet_replknet31b_ade20k.py', 'configs/upernet_re
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--out', type=Path, required=True, help='folder for results and logs')
+    parser.add_argument('--out', type=folder_to_write, required=True, help='folder for results and logs')
     parser.add_argument('--minutes', type=float, default=6, help='for everything')
-    parser.add_argument('--device', choices=['cuda', 'cpu'], default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--device', type=device, choices=['cuda', 'cpu'],
+                        default='cuda' if torch.cuda.is_available() else 'cpu')  # yapf: disable
     parser.add_argument('--tiny', action='store_true', help='tiny sizes, to try this program itself')
     parser.add_argument('--only', nargs='+', metavar='PART', help='some of the parts')
     return parser.parse_args()
@@ -34,11 +36,12 @@ def parse_args() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     begin = time.monotonic()
-    parts = [part for part in planned(args.out.resolve(), args.device, args.tiny)
+    out = Path(args.out)
+    parts = [part for part in planned(out.resolve(), args.device, args.tiny)
              if args.only is None or part.name in args.only]  # yapf: disable
-    run_parts(parts, args.minutes * 60 - (time.monotonic() - begin), args.out, lambda line: print(line, flush=True))
-    page = gpu_page(args.out)
-    (args.out / 'summary.md').write_text(page)
+    run_parts(parts, args.minutes * 60 - (time.monotonic() - begin), out, lambda line: print(line, flush=True))
+    page = gpu_page(out)
+    (out / 'summary.md').write_text(page)
     print(page)
 
 

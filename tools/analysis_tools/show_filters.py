@@ -4,7 +4,7 @@ import argparse
 from collections import defaultdict
 from pathlib import Path
 
-from mmreplk.cli import add_trust_checkpoint, run
+from mmreplk.cli import add_trust_checkpoint, folder_to_write, run
 from mmreplk.io import write_json
 from mmreplk.mm.building import build_backbone
 from mmreplk.mm.config import add_cfg_options, load_config
@@ -17,7 +17,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', nargs='?', help='checkpoint file; else random weights')
-    parser.add_argument('--out', default='work_dirs/filters', help='folder for the pages and their figures')
+    parser.add_argument('--out', type=folder_to_write, default='work_dirs/filters',
+                        help='folder for the pages and their figures')  # yapf: disable
     parser.add_argument('--format', choices=['png', 'jpg', 'svg'], default='png', help='of the pages')
     add_trust_checkpoint(parser)
     add_cfg_options(parser)

@@ -2,7 +2,7 @@
 
 import argparse
 
-from mmreplk.cli import run
+from mmreplk.cli import folder_to_write, run
 from mmreplk.mm.data import make_mini_ade20k, make_mini_coco, make_mini_surroundings
 
 KINDS = dict(ade20k=make_mini_ade20k, surroundings=make_mini_surroundings, coco=make_mini_coco)
@@ -11,7 +11,7 @@ KINDS = dict(ade20k=make_mini_ade20k, surroundings=make_mini_surroundings, coco=
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, argument_default=argparse.SUPPRESS)
     parser.add_argument('kind', choices=KINDS)
-    parser.add_argument('root', help='folder to make, for example data/mini_ade20k')
+    parser.add_argument('root', type=folder_to_write, help='folder to make, for example data/mini_ade20k')
     parser.add_argument('--num-train', type=int, help='training pictures; 400 (ade20k) or 300 by default')
     parser.add_argument('--num-val', type=int, help='validation pictures; 40 (coco) or 60 by default')
     parser.add_argument('--size', type=int, help='height and width in pixels; 256 (surroundings) or 128 by default')

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from mmreplk import InputError
-from mmreplk.cli import add_trust_checkpoint, run
+from mmreplk.cli import add_trust_checkpoint, file_to_write, run
 from mmreplk.io import write_whole
 from mmreplk.mm.config import add_cfg_options, load_config
 from mmreplk.mm.export import FORMATS, TOLERANCE, export, real_batches
@@ -21,7 +21,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint of the whole model, from training or merged')
-    parser.add_argument('--out', required=True, help='file to write')
+    parser.add_argument('--out', type=file_to_write, required=True, help='file to write')
     parser.add_argument('--format', choices=FORMATS, help='else what the name of OUT ends in')
     parser.add_argument('--labels', action='store_true', help='of a segmentor, labels instead of logits')
     parser.add_argument('--images', help='folder of pictures to compare on; else noise')

@@ -4,7 +4,7 @@ import argparse
 import os
 
 from mmreplk import InputError
-from mmreplk.cli import run
+from mmreplk.cli import file_to_write, run
 from mmreplk.io import write_whole
 from mmreplk.mm.config import add_cfg_options, load_config
 from mmreplk.mm.export.quantization import METHODS, quantize, training_images
@@ -15,7 +15,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file of the model')
     parser.add_argument('onnx', help='file that tools/deployment/export.py wrote')
-    parser.add_argument('out', help='file to write')
+    parser.add_argument('out', type=file_to_write, help='file to write')
     parser.add_argument('--images', type=int, default=32, help='number of pictures')
     parser.add_argument('--method', choices=METHODS, default='minmax', help='how ranges are found on them')
     parser.add_argument('--float', nargs='+', default=[], metavar='PATTERN',

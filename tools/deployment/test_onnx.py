@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 from mmreplk import InputError
 from mmreplk.benchmarks import Kept, environment
-from mmreplk.cli import run
+from mmreplk.cli import file_to_write, folder_to_write, run
 from mmreplk.io import markdown_table
 from mmreplk.mm.checks import check_data
 from mmreplk.mm.config import add_cfg_options, load_config
@@ -22,10 +22,10 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file of the model')
     parser.add_argument('onnx', nargs='+', help='files with logits, the first the one that others are compared with')
-    parser.add_argument('--work-dir', help='folder for logs')
+    parser.add_argument('--work-dir', type=folder_to_write, help='folder for logs')
     parser.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'), help='time them on one image of this size')
     parser.add_argument('--rounds', type=int, default=10, help='how often each is timed')
-    parser.add_argument('--json', help='file for the raw figures')
+    parser.add_argument('--json', type=file_to_write, help='file for the raw figures')
     add_cfg_options(parser)
     return parser.parse_args()
 

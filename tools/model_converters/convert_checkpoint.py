@@ -4,7 +4,7 @@ import argparse
 import os
 
 from mmreplk import InputError
-from mmreplk.cli import add_trust_checkpoint, run
+from mmreplk.cli import add_trust_checkpoint, file_to_write, run
 from mmreplk.weights import local_file, read_checkpoint
 from mmreplk.weights.conversion import convert, describe
 
@@ -12,7 +12,8 @@ from mmreplk.weights.conversion import convert, describe
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('checkpoint', help='official, mmpretrain or our checkpoint')
-    parser.add_argument('out', nargs='?', help='file to write; without it, the checkpoint is only shown')
+    parser.add_argument('out', type=file_to_write, nargs='?',
+                        help='file to write; without it, the checkpoint is only shown')  # yapf: disable
     parser.add_argument('--force', action='store_true', help='replace OUT if it is there')
     add_trust_checkpoint(parser)
     return parser.parse_args()

@@ -4,7 +4,7 @@ import argparse
 import os
 
 from mmreplk import InputError
-from mmreplk.cli import add_trust_checkpoint, run
+from mmreplk.cli import add_trust_checkpoint, file_to_write, run
 from mmreplk.weights import local_file, read_checkpoint, write_checkpoint
 from mmreplk.weights.conversion import reparameterize_checkpoint
 
@@ -12,7 +12,7 @@ from mmreplk.weights.conversion import reparameterize_checkpoint
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('checkpoint', help='training checkpoint of a backbone, segmentor or detector')
-    parser.add_argument('out', help='file to write, for RepLKNet(deploy=True)')
+    parser.add_argument('out', type=file_to_write, help='file to write, for RepLKNet(deploy=True)')
     parser.add_argument('--fuse-bn', action='store_true',
                         help='fold all BatchNorms of the backbone, for RepLKNet(deploy=True, fuse_bn=True)')
     parser.add_argument('--ema', action='store_true', help='take the averaged weights')

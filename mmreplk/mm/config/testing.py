@@ -46,7 +46,7 @@ def prepare_testing(cfg: Config,
             raise InputError('--show and --show-dir need default_hooks.visualization in the config')
         hook.update(draw=True, interval=1, show=show, wait_time=wait_time)
         if show_dir and is_detection:
-            hook.test_out_dir = show_dir
+            hook.test_out_dir = os.path.abspath(show_dir)  # else it would be below the run's log
         elif show_dir:
             cfg.visualizer.save_dir = show_dir
     if tta:
@@ -57,6 +57,8 @@ def prepare_testing(cfg: Config,
         dataset.pipeline = _without_labels(dataset.pipeline)
     if out:
         _keep_predictions(cfg, out, is_detection)
+    if is_detection:
+        _keep_category_ids(cfg)
 
 
 def _use_tta(cfg: Config, is_detection: bool) -> None:
@@ -125,3 +127,12 @@ def _keep_predictions(cfg: Config, out: str, is_detection: bool) -> None:
     if not writers:
         raise InputError(f'--out {out!r}: only CocoMetric writes a folder; name a .pkl file for another evaluator')
     writers[0].outfile_prefix = f'{out}/predictions'
+
+
+def _keep_category_ids(cfg: Config) -> None:
+    """Gives evaluators that write the dataset's annotation file, without which categories are numbered anew."""
+    dataset = _inner_dataset(cfg)
+    for evaluator in listed_parts(cfg.get('test_evaluator')):
+        if kind_of(evaluator) == 'CocoMetric' and evaluator.get('outfile_prefix') and not evaluator.get('ann_file') \
+                and str(dataset.get('ann_file') or '').endswith('.json') and 'indices' not in dataset:
+            evaluator.ann_file = os.path.join(dataset.get('data_root') or '', dataset.ann_file)

@@ -10,6 +10,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ...io import is_being_written
+from ..data.categories import category_ids
 from ..internals import is_resuming
 
 
@@ -59,7 +60,10 @@ class SafeCheckpointHook(CheckpointHook):
         self._left_over = tuple(filter(lambda name: isinstance(name, str), names if isinstance(names, list) else ()))
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Notes what is to be removed once this checkpoint is whole."""
+        """Notes the ids of COCO's categories, and what is to be removed once this checkpoint is whole."""
+        meta = checkpoint['meta'].get('dataset_meta')  # of the data of training
+        if isinstance(meta, dict) and (ids := category_ids(runner.train_dataloader.dataset)):
+            meta['category_ids'] = ids
         if hasattr(self, '_backend'):  # else a program saves, before training
             checkpoint['meta']['outdated'] = [os.path.basename(path) for path in self._no_more_needed()]
 

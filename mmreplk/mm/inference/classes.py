@@ -1,14 +1,21 @@
 """What a model tells apart, and in which colours it is shown."""
 
 import colorsys
+import logging
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
 from mmengine.config import Config
+from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
 from ...errors import InputError
+from ..checks.coco_file import read_coco
+from ..checks.dataset import dataset_class, leaf_datasets
+from ..data.categories import COCO_IDS, ids_of_classes
 
 
 class Classes(NamedTuple):
@@ -17,9 +24,15 @@ class Classes(NamedTuple):
     Attributes:
         names: One for each label.
         colours: RGB, ``(len(names), 3)``, uint8.
+        ids: What COCO's format calls each; none for 1, 2, 3, ...
     """
     names: tuple[str, ...]
     colours: np.ndarray
+    ids: tuple[int | str, ...] = ()
+
+    def category_id(self, label: int) -> int | str:
+        """Returns what COCO's format calls a label."""
+        return self.ids[label] if self.ids else label + 1
 
     def palette(self) -> list[dict]:
         """Returns label, name and colour (``'#rrggbb'``) of each, plain values."""
@@ -43,7 +56,27 @@ def known_classes(cfg: Config, saved: Mapping, count: int) -> Classes:
     names += [f'class {label}' for label in range(len(names), count)]
     palette = [tuple(colour) for colour in _find(metas, 'palette')][:count]
     palette += [_hue(label) for label in range(len(palette), count)]
-    return Classes(tuple(names), np.array(palette, np.uint8).reshape(-1, 3))
+    ids = _ids(cfg, metas, names) if cfg.get('default_scope') == 'mmdet' else ()
+    return Classes(tuple(names), np.array(palette, np.uint8).reshape(-1, 3), ids)
+
+
+def _ids(cfg: Config, metas: Sequence[Mapping], names: Sequence[str]) -> tuple[int | str, ...]:
+    """Returns the numbers of a detector's classes: the checkpoint's, else those of an annotation file of the config."""
+    ids = _find(metas, 'category_ids')
+    loaders = [cfg.get(f'{split}_dataloader') or {} for split in ('test', 'val', 'train')]
+    for dataset in (leaf for loader in loaders for leaf in leaf_datasets(loader.get('dataset') or {})):
+        path = os.path.join(dataset.get('data_root') or '', dataset.get('ann_file') or '')
+        if not ids and path.endswith('.json') and os.path.isfile(path):
+            with suppress(InputError):  # whoever needs the data says what is wrong with them
+                ids = ids_of_classes(read_coco(path, labelled=False), names) or ()
+    coco = dataset_class(dict(type='CocoDataset'))
+    if not ids and tuple(names) == tuple(coco.METAINFO['classes']):
+        ids = COCO_IDS
+    if len(ids) == len(names):
+        return tuple(ids)
+    print_log('Neither the checkpoint nor an annotation file of the config says which numbers its categories have in '
+              "COCO's format: they are numbered from 1 on.", logger='current', level=logging.WARNING)
+    return ()
 
 
 def test_dataset(cfg: Config):

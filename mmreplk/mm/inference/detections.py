@@ -76,7 +76,7 @@ class Detections:
                 for i in order]  # yapf: disable
 
     def raw(self, classes: Classes, file_name: str) -> bytes:
-        """Returns JSON as COCO has it: one image, the categories (labels from 1 on), one annotation for each box.
+        """Returns JSON as COCO has it: one image, the categories, one annotation for each box.
 
         Boxes are left, top, width and height; annotations have the score besides what COCO's have, and the masks, as
         compressed run lengths, as ``segmentation``.
@@ -84,15 +84,15 @@ class Detections:
         height, width = self.size
         result = dict(
             images=[dict(id=1, file_name=file_name, width=width, height=height)],
-            categories=[dict(id=label + 1, name=name) for label, name in enumerate(classes.names)],
-            annotations=[self._annotation(i) for i in range(len(self.boxes))])
+            categories=[dict(id=classes.category_id(label), name=name) for label, name in enumerate(classes.names)],
+            annotations=[self._annotation(i, classes) for i in range(len(self.boxes))])
         return json.dumps(result).encode()
 
-    def _annotation(self, i: int) -> dict:
+    def _annotation(self, i: int, classes: Classes) -> dict:
         left, top, right, bottom = self.boxes[i].tolist()
         box = [round(value, 2) for value in (left, top, right - left, bottom - top)]
-        annotation = dict(id=i + 1, image_id=1, category_id=int(self.labels[i]) + 1, bbox=box, area=box[2] * box[3],
-                          iscrowd=0, score=round(float(self.scores[i]), 4))  # yapf: disable
+        annotation = dict(id=i + 1, image_id=1, category_id=classes.category_id(int(self.labels[i])), bbox=box,
+                          area=box[2] * box[3], iscrowd=0, score=round(float(self.scores[i]), 4))  # yapf: disable
         if self.masks:
             from pycocotools import mask as coco
             size, counts = self.masks[i]['size'], self.masks[i]['counts'].decode()

@@ -15,9 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ...errors import InputError
 from ...io import write_whole
 from .classes import Classes
-from .loading import shown
 from .media import VIDEO_SUFFIXES, VideoReader, VideoWriter
-from .overlays import blend, legend_sheet
+from .overlays import legend_sheet
 from .predictor import Prediction, Predictor
 
 T = TypeVar('T')
@@ -159,7 +158,8 @@ class _Writer:
                 self._fail(job, prediction)
                 continue
             _write(job.raw, prediction.raw(self.predictor.classes, job.source.name))
-            _write(job.overlay, cv2.imencode('.jpg', self._overlay(image, prediction))[1].tobytes())
+            overlay = self.predictor.overlay(image, prediction, self.opacity)
+            _write(job.overlay, cv2.imencode('.jpg', overlay)[1].tobytes())
             self.progress.advance(self._task)
 
     def video(self, job: Job) -> None:
@@ -170,16 +170,13 @@ class _Writer:
                     for frame, prediction in zip(frames, self.predictor(frames), strict=True):
                         path = job.raw / f'{count:06}{prediction.suffix}'
                         _write(path, prediction.raw(self.predictor.classes, f'{job.source.name}/{path.stem}'))
-                        overlay.write(self._overlay(frame, prediction))
+                        overlay.write(self.predictor.overlay(frame, prediction, self.opacity))
                         count += 1
                         self.progress.advance(self._task)
             if count < COMPLETE * video.count:
                 raise InputError(f'{str(job.source)!r} ends after {count} of {video.count} frames; they were predicted')
         except InputError as error:
             self._fail(job, error, 0)
-
-    def _overlay(self, image: np.ndarray, prediction: Prediction) -> np.ndarray:
-        return blend(shown(image), prediction.layer(self.predictor.classes), self.opacity)
 
     def _fail(self, job: Job, error: InputError, steps: int = 1) -> None:
         name = repr(str(job.source))

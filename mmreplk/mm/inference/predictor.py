@@ -20,11 +20,12 @@ from ...merging import reparameterize
 from ...weights.conversion import load_whole
 from ...weights.files import read_checkpoint
 from ..building import adapt_backbone
-from ..config.errors import config_errors
+from ..config import config_errors, load_config
 from . import sliding_detection, sliding_segmentation
 from .classes import known_classes, test_dataset_config
 from .detections import Detections
-from .loading import PictureLoader, Preparation
+from .loading import PictureLoader, Preparation, shown
+from .overlays import blend
 from .segmentation import Segmentation
 from .windows import Windows
 
@@ -38,7 +39,7 @@ class Predictor:
     The config's test pipeline prepares images, and the framework's own ``test_step`` runs the model on them.
 
     Args:
-        cfg: Config of MMSegmentation or MMDetection, as :func:`mmreplk.mm.config.load_config` returns it.
+        cfg: Config of MMSegmentation or MMDetection, as :func:`mmreplk.mm.config.load_config` returns it, or its file.
         checkpoint: Checkpoint file of the whole model: of training, merged or folded.
         windows: Windows in which large images are predicted: for a segmentor in pixels of what its test pipeline makes
             of an image, and by default as ``model.test_cfg`` says; for a detector in pixels of the image itself. None
@@ -59,7 +60,7 @@ class Predictor:
     """
 
     def __init__(self,
-                 cfg: Config,
+                 cfg: Config | str | Path,
                  checkpoint: str | Path,
                  windows: Windows | None = None,
                  batch_size: int = 1,
@@ -68,6 +69,10 @@ class Predictor:
                  trusted: bool = False):
         if batch_size < 1:
             raise InputError(f'the batch size must be positive, got {batch_size}')
+        if isinstance(cfg, (str, Path)):
+            cfg = load_config(str(cfg))
+        if not isinstance(cfg, Config):
+            raise InputError(f'cfg must be a Config of MMEngine or the path of a config file, got {type(cfg).__name__}')
         self.prediction = prediction_type(cfg)
         self.batch_size = batch_size
         self.least_score = least_score
@@ -92,13 +97,34 @@ class Predictor:
             A :class:`Segmentation` or :class:`Detections` for each.
 
         Raises:
-            InputError: If the model cannot take an image, because it is too small for example.
+            InputError: If they are no list of images, or the model cannot take one, because it is too small say.
         """
+        _check_images(images)
         images = [self.read.adapted(image) for image in images]
         if self.prediction is Segmentation:
             predict = self._segment_whole if self.windows is None else self._segment_in_windows
             return list(predict(images))
         return self._detect(images) if self.windows is None else list(map(self._detect_in_windows, images))
+
+    def overlay(self, image: np.ndarray, prediction: Prediction, opacity: float = 0.5) -> np.ndarray:
+        """Draws what was predicted over its picture: classes in their colours, or masks, boxes and captions.
+
+        Args:
+            image: What was predicted.
+            prediction: What came of it.
+            opacity: 0 for the picture alone, 1 for the prediction as opaque as it is.
+
+        Returns:
+            BGR ``(H, W, 3)``, uint8, as ``cv2.imwrite`` writes it.
+
+        Raises:
+            InputError: If the prediction is of a picture of another size.
+        """
+        layer = prediction.layer(self.classes)
+        if layer.shape[:2] != image.shape[:2]:
+            raise InputError(f'the prediction is of a picture of {layer.shape[0]}x{layer.shape[1]} pixels, height x '
+                             f'width, and the picture has {image.shape[0]}x{image.shape[1]}')
+        return blend(shown(image), layer, opacity)
 
     def _segment_whole(self, images: Sequence[np.ndarray]) -> Iterator[Segmentation]:
         for sample in self._forward(images):
@@ -164,6 +190,21 @@ class Predictor:
                     batch = []
             if batch:
                 yield pseudo_collate(batch)
+
+
+def _check_images(images: object) -> None:
+    if isinstance(images, np.ndarray) or not isinstance(images, Sequence) or isinstance(images, str):
+        shape = f' of shape {images.shape}' if isinstance(images, np.ndarray) else ''
+        raise InputError(f'images must be a list of pictures, also of a single one: [image]; got '
+                         f'{type(images).__name__}{shape}')
+    for i, image in enumerate(images):
+        if image is None:
+            raise InputError(f'images[{i}] is None, which cv2.imread returns for a file that is missing or no picture; '
+                             'read_image says which')
+        if not isinstance(image, np.ndarray) or image.ndim not in (2, 3) or not image.size:
+            shape = f' of shape {image.shape}' if hasattr(image, 'shape') else ''
+            raise InputError(f'images[{i}] must be an array (H, W, 3) as OpenCV reads a picture, got '
+                             f'{type(image).__name__}{shape}')
 
 
 def prediction_type(cfg: Config) -> type[Prediction]:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined  # which PyTorch needs, too
 
+from ...io import write_whole
 from .changes import Change
 from .curves import plot
 from .examples import Examples
@@ -33,7 +34,7 @@ def write_page(path: str | Path, history: History, changes: list[Change] | None,
     page = pages.get_template('page.html').render(
         config=history.config, summary=_summary(history, checkpoint), curves=_curves(history), examples=examples,
         changes=changes, environment=history.environment, **shown)  # yapf: disable
-    Path(path).write_text(page, encoding='utf-8')
+    write_whole(page.encode(), path)
 
 
 def _summary(history: History, checkpoint: str | Path | None) -> dict[str, str]:

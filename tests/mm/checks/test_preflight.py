@@ -16,6 +16,7 @@ from mmreplk.weights import PUBLISHED
 ROOT = Path(__file__).parents[3]
 ARCH = dict(large_kernel_sizes=[7, 5, 5, 3], layers=[1, 1, 1, 1], channels=[4, 8, 8, 8])
 SPLITS = ('images/training', 'annotations/training', 'images/validation', 'annotations/validation')
+SUFFIX = dict(im='.jpg', an='.png')
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def cfg(tmp_path):
     """The real config with a small backbone, its weights, and a dataset of one file in each folder."""
     for split in SPLITS:
         (tmp_path / split).mkdir(parents=True)
-        (tmp_path / split / 'a').touch()
+        (tmp_path / split / f'a{SUFFIX[split[:2]]}').touch()
     roots = {f'{name}_dataloader.dataset.data_root': str(tmp_path) for name in ('train', 'val', 'test')}
     weights = {f'backbone.{name}': tensor for name, tensor in RepLKNet(ARCH).state_dict().items()}
     saved = dict(state_dict=weights, meta=dict(iter=1), optimizer={}, message_hub={}, param_schedulers=[{}, {}])
@@ -46,11 +47,65 @@ def test_nothing_is_missing(cfg):
 
 
 def test_missing_and_empty_data(cfg, tmp_path):
-    (tmp_path / SPLITS[3] / 'a').unlink()
+    (tmp_path / SPLITS[3] / 'a.png').unlink()
     with pytest.raises(ValueError, match='for val_dataloader is missing: .*annotations/validation. is empty'):
         check_before_training(cfg)
     (tmp_path / SPLITS[3]).rmdir()
     with pytest.raises(ValueError, match='annotations/validation. does not exist. Download http.*make_mini_dataset'):
+        check_before_training(cfg)
+
+
+def test_relative_data_are_named_by_where_they_were_looked_for(cfg, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ('train', 'val', 'test'):
+        cfg[f'{name}_dataloader'].dataset.data_root = '.'
+    check_before_training(cfg)
+    cfg.train_dataloader.dataset.data_root = 'data/mine'
+    advice = 'If the data are elsewhere, say where with --cfg-options data_root=FOLDER.'
+    for hint, end in (('Ask Ada.', f'Ask Ada. {advice}'), (None, advice)):
+        cfg.data_hint = hint
+        with pytest.raises(ValueError) as caught:
+            check_before_training(cfg)
+        path = 'data/mine/images/training'
+        assert str(caught.value) == (f"the data of ADE20KDataset for train_dataloader is missing: '{tmp_path}/{path}' "
+                                     f"does not exist, where '{path}' of the config is in the current folder. {end}")
+
+
+@pytest.mark.parametrize(('split', 'words'), [
+    (0, "no file in '.*images/training' ends in '.jpg'; 2 end in '.png': then the dataset needs img_suffix='.png'$"),
+    (1, "no file in '.*annotations/training' ends in '.png'; 2 end in '.tif': .* needs seg_map_suffix='.tif'$"),
+])
+def test_pictures_of_another_suffix(cfg, tmp_path, split, words):
+    folder = tmp_path / SPLITS[split]
+    for path in folder.iterdir():
+        path.unlink()
+    (folder / 'deep').mkdir()
+    names = [folder / f'{name}{".png" if split == 0 else ".tif"}' for name in ('a', 'deep/b')]
+    for name in names:
+        name.touch()
+    with pytest.raises(ValueError, match=words):
+        check_before_training(cfg)
+    cfg.train_dataloader.dataset['img_suffix' if split == 0 else 'seg_map_suffix'] = names[0].suffix
+    check_before_training(cfg)
+
+
+def test_pictures_of_a_list_need_no_suffix(cfg, tmp_path):
+    (tmp_path / SPLITS[0] / 'a.jpg').rename(tmp_path / SPLITS[0] / 'a.png')
+    (tmp_path / 'train.txt').write_text('a')
+    cfg.train_dataloader.dataset.ann_file = 'train.txt'
+    check_before_training(cfg)
+
+
+@pytest.mark.parametrize(('key', 'path', 'words'), [
+    ('test_evaluator.output_dir', 'FILE/maps', "FILE/maps' must be a folder, and '.*FILE' is a file"),
+    ('val_evaluator.out_file_path', '.', "' must be a file, it is a folder"),
+    ('default_hooks.checkpoint.out_dir', 'FILE', "FILE' must be a folder"),
+    ('work_dir', 'FILE/run', "FILE/run' must be a folder"),
+])
+def test_places_that_cannot_be_written_to(cfg, tmp_path, key, path, words):
+    (tmp_path / 'FILE').touch()
+    cfg.merge_from_dict({key: str(tmp_path / path)})
+    with pytest.raises(ValueError, match=words):
         check_before_training(cfg)
 
 
@@ -223,6 +278,8 @@ def test_channels_that_only_their_reader_knows(cfg):
 def test_annotations_in_cocos_format(cfg, tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr('mmreplk.mm.checks.preflight.print_log', lambda message, **_: said.append(message))
+    # A segmentor stands for a detector.
+    monkeypatch.setattr('mmreplk.mm.checks.preflight.check_classes', lambda *_: None)
     annotation = dict(id=1, image_id=1, category_id=7, bbox=[5, 5, 0, 5], area=25)
     labels = dict(images=[dict(id=1, file_name='a.jpg', width=9, height=9)], annotations=[annotation],
                   categories=[dict(id=7, name='box')])  # yapf: disable

@@ -5,6 +5,7 @@ from types import FunctionType, SimpleNamespace
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
 from mmengine.registry import DATASETS, HOOKS, MODELS
 from mmengine.runner import Runner
@@ -56,6 +57,19 @@ class Particular(Hook):
 
     def before_train(self, runner):
         raise ValueError('not after an odd number')
+
+
+@HOOKS.register_module()
+class DrawingHook(Hook):
+    """Fails in a framework's code, as MMDetection's does that is handed colours which it cannot take."""
+    after_val_iter = FunctionType((lambda self, *_, **__: sum('x')).__code__, dict(__name__='mmdet.engine.hooks'))
+
+
+@DATASETS.register_module()
+class NoFiles(BaseDataset):
+
+    def load_data_list(self):
+        return []
 
 
 @HOOKS.register_module()
@@ -120,6 +134,19 @@ def test_the_part_of_the_config_is_named(cfg, options, words):
     with pytest.raises(InputError, match=words) as caught:
         train(cfg)
     assert '\n' not in str(caught.value) and caught.value.__cause__ is not None
+
+
+def test_the_hook_is_named_whose_error_mmengine_replaces(cfg):
+    """MMEngine raises a TypeError of its own, from None, for that of a hook."""
+    cfg.custom_hooks = [dict(type='IterTimerHook'), dict(type='DrawingHook')]
+    with pytest.raises(InputError, match='^custom_hooks.1 cannot be used: TypeError: unsupported operand.*DrawingHook'):
+        train(cfg)
+
+
+def test_data_without_a_sample(cfg):
+    cfg.train_dataloader.dataset = dict(type='NoFiles')
+    with pytest.raises(InputError, match='^train_dataloader.dataset has no sample: no file was found, or its filters'):
+        train(cfg)
 
 
 def test_of_several_parts_the_one_that_was_at_work_is_named(cfg):

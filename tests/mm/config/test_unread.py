@@ -38,7 +38,6 @@ def test_our_configs_set_nothing_in_vain():
     ('crop_size', 'crop_size changes nothing: .* train_dataloader.dataset.pipeline.3.crop_size'),
     ('train_pipeline.0.type', 'train_dataloader.dataset.pipeline'),
     ('vis_backends', 'visualizer.vis_backends'),
-    ('data_root', 'train_dataloader.dataset.data_root'),
 ])
 def test_options_that_are_variables_of_the_file(option, places):
     with pytest.raises(ValueError, match=f'--cfg-options .*{places}'):

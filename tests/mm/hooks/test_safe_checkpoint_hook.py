@@ -8,7 +8,7 @@ from mmreplk.io import write_whole
 from mmreplk.mm import AtomicLocalBackend
 from mmreplk.mm.checkpoints import find_resumable
 from mmreplk.weights import is_whole
-from tests.mm.hooks.toy import Interrupted, make_runner
+from tests.mm.hooks.toy import Interrupted, Noisy, make_runner
 
 
 def names(folder):
@@ -115,3 +115,22 @@ def test_what_another_run_is_writing_stays(tmp_path):
         go_on.set()
         other.join()
     assert (tmp_path / 'iter_99.pth').read_bytes() == b'whole' and not list(tmp_path.glob('*.part'))
+
+
+@pytest.mark.parametrize('wrapped', [False, True])
+def test_categories_keep_their_numbers(tmp_path, monkeypatch, wrapped):
+    monkeypatch.setattr(Noisy, 'metainfo', dict(classes=('cat', 'dog')), raising=False)
+    monkeypatch.setattr(Noisy, 'cat_ids', [3, 7], raising=False)
+    runner = make_runner(tmp_path, end=2)
+    if wrapped:
+        runner.train_dataloader.dataset.__dict__.update(datasets=[Noisy()], cat_ids=None)
+    runner.train()
+    meta = torch.load(tmp_path / 'iter_2.pth', weights_only=False)['meta']
+    assert meta['dataset_meta'] == dict(classes=('cat', 'dog'), category_ids=[3, 7])
+
+
+def test_data_without_categories(tmp_path, monkeypatch):
+    monkeypatch.setattr(Noisy, 'metainfo', dict(classes=('cat', 'dog')), raising=False)
+    make_runner(tmp_path, end=2).train()
+    assert torch.load(tmp_path / 'iter_2.pth', weights_only=False)['meta']['dataset_meta'] == dict(
+        classes=('cat', 'dog'))  # yapf: disable

@@ -4,7 +4,9 @@ import torch
 from mmengine.registry import init_default_scope
 
 from mmreplk import InputError, RepLKNet
+from mmreplk.mm.checks.dataset import dataset_class
 from mmreplk.mm.inference import Detections, Predictor, Segmentation, Windows
+from mmreplk.mm.inference.classes import known_classes
 from mmreplk.mm.inference.sliding_detection import merge
 from mmreplk.mm.inference.sliding_segmentation import segment
 from mmreplk.weights import read_checkpoint
@@ -196,3 +198,71 @@ def test_raw_results(segmentor, detector):
     np.testing.assert_allclose(first['bbox'], [box[0], box[1], box[2] - box[0], box[3] - box[1]], atol=0.01)
     assert np.array_equal(coco.decode(first['segmentation']), coco.decode(prediction.masks[0]))
     assert first['area'] == coco.decode(prediction.masks[0]).sum()
+
+
+@pytest.mark.parametrize('source', ['checkpoint', 'file', 'coco', 'nowhere'])
+def test_categories_have_the_numbers_of_the_data(source, tmp_path, monkeypatch):
+    import json
+    said = []
+    monkeypatch.setattr('mmreplk.mm.inference.classes.print_log', lambda message, **_: said.append(message))
+    init_default_scope('mmdet')
+    names = dataset_class(dict(type='CocoDataset')).METAINFO['classes'] if source == 'coco' else ('cat', 'dog')
+    categories = [dict(id=9, name='other'), dict(id=7, name='cat'), dict(id=3, name='dog')]
+    (tmp_path / 'labels.json').write_text(json.dumps(dict(images=[], annotations=[], categories=categories)))
+    cfg = small_config(DETECTION, **{'test_dataloader.dataset.ann_file': str(tmp_path / 'labels.json')})
+    if source != 'file':
+        cfg.test_dataloader.dataset.ann_file = 'none.json'
+    meta = dict(classes=names, palette=[(1, 2, 3)], **(dict(category_ids=[7, 3]) if source == 'checkpoint' else {}))
+    classes = known_classes(cfg, dict(meta=dict(dataset_meta=meta)), len(names))
+    boxes = np.array([[0, 0, 9, 9], [5, 5, 9, 9]], np.float32)
+    found = Detections(boxes, np.array([.9, .8]), np.array([0, 1]), None, (10, 10), .3)
+    result = json.loads(found.raw(classes, 'x.jpg'))
+    first, second = dict(coco=(1, 2), nowhere=(1, 2)).get(source, (7, 3))
+    assert [c['id'] for c in result['categories']][:2] == [first, second]
+    assert [a['category_id'] for a in result['annotations']] == [first, second]
+    if source == 'coco':
+        assert (result['categories'][-1], len(result['categories'])) == (dict(id=90, name='toothbrush'), 80)
+    assert ['numbered from 1 on' in sentence for sentence in said] == ([True] if source == 'nowhere' else [])
+
+
+def test_a_config_by_its_path(checkpoints, tmp_path):
+    path = tmp_path / 'x.py'
+    path.write_text(small_config(SEGMENTATION).pretty_text)
+    image = picture(64, 96)
+    for given in (path, str(path)):
+        prediction, = Predictor(given, checkpoints[SEGMENTATION], device='cpu')([image])
+        assert prediction.labels.shape == (64, 96)
+    with pytest.raises(InputError, match='cfg must be a Config of MMEngine or the path of a config file, got dict'):
+        Predictor(dict(model=None), checkpoints[SEGMENTATION])
+    with pytest.raises(InputError, match="config 'none.py' does not exist"):
+        Predictor('none.py', checkpoints[SEGMENTATION])
+
+
+@pytest.mark.parametrize(('images', 'words'), [
+    (np.zeros((64, 96, 3), np.uint8), r'must be a list of pictures, also of a single one: \[image\]; got ndarray of '
+     r'shape \(64, 96, 3\)'),
+    (None, 'must be a list of pictures, .* got NoneType'),
+    ('street.jpg', 'must be a list of pictures, .* got str'),
+    ([np.zeros((64, 96, 3), np.uint8), None], r'images\[1\] is None, which cv2.imread returns for a file that is'),
+    (['street.jpg'], r'images\[0\] must be an array \(H, W, 3\) as OpenCV reads a picture, got str$'),
+    ([np.zeros((1, 64, 96, 3), np.uint8)], r'images\[0\] must be .*, got ndarray of shape \(1, 64, 96, 3\)'),
+    ([np.zeros((0, 96, 3), np.uint8)], r'images\[0\] must be .*, got ndarray of shape \(0, 96, 3\)'),
+])
+def test_what_is_no_list_of_pictures(segmentor, detector, images, words):
+    for predict in (segmentor, detector):
+        with pytest.raises(InputError, match=words):
+            predict(images)
+
+
+def test_a_prediction_over_its_picture(segmentor, detector):
+    image = picture(64, 96)
+    for predict in (segmentor, detector):
+        prediction, = predict([image])
+        assert np.array_equal(predict.overlay(image, prediction, 0), image)
+        half, whole = predict.overlay(image, prediction), predict.overlay(image, prediction, 1)
+        assert half.shape == image.shape and half.dtype == np.uint8 and not np.array_equal(half, whole)
+        with pytest.raises(InputError, match='of a picture of 64x96 pixels, height x width, and the picture has 32x96'):
+            predict.overlay(image[:32], prediction)
+    prediction, = segmentor([image])
+    colours = segmentor.classes.colours[prediction.labels]
+    assert np.array_equal(segmentor.overlay(image, prediction, 1)[..., ::-1], colours)
