@@ -34,7 +34,7 @@ class ImageFolder(Sequence):
             raise InputError(f'the network takes {channels} channels, and pictures are read with one or three')
         if count < 1 or (shape is not None and min(shape) < 1):
             raise InputError(f'the count of images, their height and width must be positive, got {count} and {shape}')
-        found = sorted(path for path in Path(folder).rglob('*') if path.suffix.lower() in SUFFIXES)
+        found = sorted(path for path in Path(folder).rglob('*') if path.suffix.lower() in SUFFIXES and path.is_file())
         if not found:
             raise InputError(f'there is no picture ({", ".join(SUFFIXES)}) in {str(folder)!r}')
         chosen = np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(int)

@@ -124,7 +124,7 @@ def classes_seen(dataset: Sequence, sample: int = 20) -> Iterator[str]:
     trained, stored, read = Counter(), Counter(), 0
     for i in _spread(list(range(len(dataset))), sample):
         info = dataset.get_data_info(i)
-        labels = _read(info['seg_map_path']) if info.get('seg_map_path') else None
+        labels = _read(info['seg_map_path']) if _is_of_its_image(info) else None
         if labels is None or labels.ndim != 2:
             continue
         values, counts = np.unique(labels, return_counts=True)
@@ -233,8 +233,23 @@ def _spread(items: list, count: int) -> list:
     return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int))]
 
 
+def _is_of_its_image(info: dict) -> bool:
+    """Says whether there is a label map of as many pixels as its image, by the headers of both."""
+    pixels, paths = set(), [info.get(key) for key in ('img_path', 'seg_map_path')]
+    for path in (path for path in paths if path and os.path.isfile(path)):
+        try:
+            with warnings.catch_warnings(), Image.open(path) as image:
+                warnings.simplefilter('ignore', Image.DecompressionBombWarning)
+                pixels.add(image.width * image.height)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+            continue  # an image may be of a format that its own loader knows
+    return bool(paths[1]) and len(pixels) < 2
+
+
 def _read(path: str) -> np.ndarray | None:
-    """Returns a picture as it is to be seen, or None if it cannot be read to its end."""
+    """Returns a picture as it is to be seen, or None if it is no file or cannot be read to its end."""
+    if not os.path.isfile(path):  # a named pipe would be waited for
+        return None
     try:
         with warnings.catch_warnings(), Image.open(path) as image:
             warnings.simplefilter('ignore', Image.DecompressionBombWarning)

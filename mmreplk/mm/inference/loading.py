@@ -8,7 +8,7 @@ import numpy as np
 from mmengine.registry import TRANSFORMS
 
 from ...errors import InputError
-from ...io import read_image
+from ...io import read_image, require_file
 from ..kinds import kind_of
 
 
@@ -39,6 +39,7 @@ class PictureLoader:
         """
         if self._transform is None:
             return self.adapted(read_image(path), str(path))
+        require_file(path)
         if not Path(path).is_file():
             raise InputError(f'{str(path)!r} does not exist')
         try:
