@@ -49,7 +49,7 @@ MM = {
     'internals': set(),
     'processes': set(),
     'checkpoints': _MM_BASE,
-    'data': {'data'},
+    'data': {'kinds', 'data'},
     'checks': {*_MM_BASE, 'data', 'checks'},
     'config': {*_MM_BASE, 'checks', 'config'},
     'optim': {'optim'},

@@ -35,7 +35,7 @@ def test_a_model_without_such_layers_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(('arguments', 'words'), [
-    (['no_such_model'], "'no_such_model' is neither a model that timm knows nor a config file"),
+    (['no_such_model'], 'whose name ends in .py'),
     (['configs/none.py'], "config 'configs/none.py' does not exist"),
     (['SMALL', '--size', '0', '64'], 'must be positive, got'),
     (['SMALL', '--batch', '-1'], 'must be positive, got'),

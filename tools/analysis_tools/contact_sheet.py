@@ -11,6 +11,7 @@ from mmreplk.cli import run
 from mmreplk.io import write_whole
 from mmreplk.mm.checks import check_data
 from mmreplk.mm.config import add_cfg_options, config_errors, load_config
+from mmreplk.mm.data.reading import PipelineReader, pipeline_of, shown
 from mmreplk.mm.trust import decide_trust
 from mmreplk.pictures import contact_sheet, instance_sheet
 
@@ -33,10 +34,12 @@ def main(args: argparse.Namespace) -> None:
     check_data(cfg, 'test_dataloader')
     with config_errors(cfg):
         dataset = DATASETS.build(cfg.test_dataloader.dataset)
+        read = PipelineReader(pipeline_of(cfg.test_dataloader.dataset))
     suffix = Path(args.out).suffix.lower()
     if not cv2.haveImageWriter(f'x{suffix}'):
         raise InputError(f'{args.out!r} must end as a picture that OpenCV writes, such as .png, got {suffix!r}')
-    write_whole(cv2.imencode(suffix, draw(dataset, args.predictions, args.count))[1].tobytes(), args.out)
+    sheet = draw(dataset, args.predictions, args.count, lambda path: shown(read(path)))
+    write_whole(cv2.imencode(suffix, sheet)[1].tobytes(), args.out)
 
 
 if __name__ == '__main__':

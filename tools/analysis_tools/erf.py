@@ -5,7 +5,7 @@
 
 Writes a matrix NAME.npy of each model, erf.json with the high-contribution area ratios, and the figure erf.png. Without
 a checkpoint, weights are random as before training from scratch, and BatchNorm's statistics are those of the images.
-The same command goes on where it was interrupted, model by model: what was measured of the same files is taken as it is.
+The same command goes on where it was interrupted, model by model: what was measured of the same files is not anew.
 """
 
 import argparse

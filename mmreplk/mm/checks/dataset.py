@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from mmengine.registry import DATASETS
 from PIL import Image, ImageOps
 
 from ...errors import InputError
+from ..data.reading import PipelineReader, pipeline_of
 from .coco_file import LISTED, left_out, listed, missing_classes, read_coco
 
 IGNORED = 255
@@ -34,6 +35,7 @@ def check_split(dataset: dict, sample: int = 200) -> tuple[int, list[str], list[
     count, problems, notes = 0, [], []
     for part in leaf_datasets(dataset):
         built = DATASETS.build(dict(part, lazy_init=True))
+        read = _reader(pipeline_of(part))
         if not hasattr(built, 'get_data_info'):
             raise InputError(f'{type(built).__name__} has no get_data_info, by which a dataset says what its files are')
         if str(getattr(built, 'ann_file', None) or '').endswith('.json') and 'img' in (built.data_prefix or {}):
@@ -44,11 +46,11 @@ def check_split(dataset: dict, sample: int = 200) -> tuple[int, list[str], list[
                 continue
             if not labels['annotations']:
                 notes.append(f'{built.ann_file} has no annotations')
-            problems += check_coco(labels, built.data_prefix['img'], built.metainfo['classes'], sample)
+            problems += check_coco(labels, built.data_prefix['img'], built.metainfo['classes'], sample, read)
             count += len(labels['images'])
             continue
         built.full_init()
-        found = list(check_segmentation(built, sample))
+        found = list(check_segmentation(built, sample, read))
         problems += found
         seen = list(classes_seen(built, sample)) if not found else []
         (problems if any(ONE_CLASS in sentence for sentence in seen) else notes).extend(seen)
@@ -67,12 +69,14 @@ def leaf_datasets(dataset: dict) -> Iterator[dict]:
         yield from leaf_datasets(child)
 
 
-def check_segmentation(dataset: Sequence, sample: int = 200) -> Iterator[str]:
+def check_segmentation(dataset: Sequence, sample: int = 200,
+                       read: Callable[[str], np.ndarray | None] | None = None) -> Iterator[str]:
     """Looks for every file of a dataset of MMSegmentation, and into ``sample`` of them, evenly spread.
 
     Args:
         dataset: The dataset, as the config builds it; of one without label maps, the images are looked at.
         sample: How many images are opened with their label maps.
+        read: Returns the image of a file, None of one that is none; None for what Pillow makes of it.
 
     Yields:
         Sentences on what is wrong: missing or unreadable files, label maps of another size, labels that no class has.
@@ -87,7 +91,8 @@ def check_segmentation(dataset: Sequence, sample: int = 200) -> Iterator[str]:
     unreadable, misfits, strange, known = [], [], {}, (0, classes - 1)
     present = [info for info in infos if missing.isdisjoint([info.get(key) for key in kinds])]
     for info in _spread(present, sample):
-        image, labels = (_read(info[key]) if info.get(key) else None for key in kinds)
+        image, labels = (one(info[key]) if info.get(key) else None for one, key in zip((read or _read, _read), kinds,
+                                                                                       strict=True))  # yapf: disable
         unread = [info[key] for key, read in zip(kinds, (image, labels), strict=True) if info.get(key) and read is None]
         unreadable += unread
         if unread or labels is None or image is None:
@@ -188,7 +193,8 @@ def without_images(dataset: Sequence) -> Iterator[str]:
         yield from listed('label maps have no image and are left out', sorted({*map(os.path.normpath, maps)} - used))
 
 
-def check_coco(labels: dict, images: str | Path, classes: Sequence[str], sample: int = 200) -> Iterator[str]:
+def check_coco(labels: dict, images: str | Path, classes: Sequence[str], sample: int = 200,
+               read: Callable[[str], np.ndarray | None] | None = None) -> Iterator[str]:
     """Compares annotations in COCO's format with the images beside them, and looks into ``sample``, evenly spread.
 
     Args:
@@ -196,6 +202,7 @@ def check_coco(labels: dict, images: str | Path, classes: Sequence[str], sample:
         images: The folder of the images.
         classes: The names that the config trains.
         sample: How many images are opened.
+        read: As of :func:`check_segmentation`.
 
     Yields:
         Sentences on what is wrong: missing or unreadable files, images of another size, classes without a category,
@@ -208,7 +215,7 @@ def check_coco(labels: dict, images: str | Path, classes: Sequence[str], sample:
     unreadable, misfits = [], []
     for path in _spread(sorted(paths.keys() - missing), sample):
         width, height = paths[path]
-        image = _read(path)
+        image = (read or _read)(path)
         if image is None:
             unreadable.append(path)
         elif image.shape[:2] != (height, width):
@@ -231,6 +238,21 @@ def _inside(dataset: Sequence) -> list:
 def _spread(items: list, count: int) -> list:
     """Returns at most ``count`` of ``items``, evenly spread."""
     return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int))]
+
+
+def _reader(pipeline: list[dict]) -> Callable[[str], np.ndarray | None]:
+    """Returns what reads images: Pillow, which notices what is cut short, or the pipeline if that reads otherwise."""
+    reader = PipelineReader(pipeline)
+    if reader.is_usual:
+        return _read
+
+    def read(path: str) -> np.ndarray | None:
+        try:
+            return reader(path)
+        except InputError:
+            return None
+
+    return read
 
 
 def _is_of_its_image(info: dict) -> bool:

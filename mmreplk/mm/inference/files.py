@@ -14,8 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ...errors import InputError
 from ...io import write_whole
+from ..data.reading import shown
 from .classes import Classes
-from .loading import shown
 from .media import VIDEO_SUFFIXES, VideoReader, VideoWriter
 from .overlays import blend, legend_sheet
 from .predictor import Prediction, Predictor

@@ -20,6 +20,7 @@ from ...weights.conversion import load_whole
 from ...weights.files import read_checkpoint
 from ..building import adapt_backbone
 from ..config.errors import config_errors
+from ..data.reading import loads_image
 from ..kinds import kind_of
 from . import sliding_detection, sliding_segmentation
 from .classes import known_classes, test_dataset_config
@@ -195,6 +196,9 @@ def _inferencer(cfg: Config, saved: Mapping, source: str, device: str | None) ->
     init_default_scope(cfg.default_scope)
     # The inferencers look for the steps that load by their names, where pure-Python configs have classes.
     pipeline = [dict(step, type=_registered_name(step)) for step in test_dataset_config(cfg)['pipeline']]
+    for i, step in enumerate(pipeline):
+        if loads_image(step) and kind_of(step) != 'LoadImageFromFile':  # pictures are read before, and they ask for it
+            pipeline[i] = dict(type='LoadImageFromFile', to_float32=step.get('to_float32', True))
     cfg.test_dataloader = dict(dataset=dict(pipeline=pipeline))
     cfg.visualizer = dict(type='SegLocalVisualizer' if cfg.default_scope == 'mmseg' else 'DetLocalVisualizer')
     return LoadedInferencer(cfg, device=device, scope=cfg.default_scope)
