@@ -1,5 +1,6 @@
 """A rehearsal finds what would fail at the first validation, and leaves no trace in the run."""
 
+import os
 import random
 import re
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from mmreplk import InputError
 from mmreplk.mm.config import load_config
 from mmreplk.mm.data import make_mini_ade20k, make_mini_coco
+from mmreplk.mm.processes import join_processes
 from mmreplk.mm.rehearsal import ExtremeSampler, rehearse
 from mmreplk.mm.runner import build_runner, close_runner
 from mmreplk.weights import read_checkpoint
@@ -140,6 +142,8 @@ def test_what_the_machine_lacks_is_not_the_configs(segmentor, monkeypatch, error
 def rehearsed_in_a_process(cfg, is_trained=True):
     """Rehearses and trains in one of two processes; returns what lies in the work dir in between, and the weights."""
     cfg.launcher = 'pytorch'
+    join_processes(cfg)
+    os.environ.pop('RANK')  # which other launchers do not set
     rehearse(cfg)
     left = [path.name for path in Path(cfg.work_dir).rglob('*')]
     if not is_trained:

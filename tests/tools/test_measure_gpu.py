@@ -1,10 +1,21 @@
 """The whole measurement of a GPU, at tiny sizes on a CPU."""
 
 import json
+import runpy
+from pathlib import Path
 
 import pytest
 
-from tests.tools.conftest import tool
+from tests.tools.conftest import ROOT, tool
+
+
+def test_the_tests_that_it_runs_are_there():
+    planned = runpy.run_path(str(ROOT / 'tools/analysis_tools/measure_gpu.py'))['planned']
+    for is_tiny in (True, False):
+        parts = planned(Path('out').resolve(), 'cpu', is_tiny)
+        command = next(part.command for part in parts if part.name == 'tests')
+        places = [Path(word) for word in command if word.startswith(str(ROOT / 'tests'))]
+        assert places and all(place.exists() for place in places), places
 
 
 def test_every_part_runs_and_a_second_call_goes_on(tmp_path):

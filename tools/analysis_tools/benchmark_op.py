@@ -32,6 +32,7 @@ STAGES = [(128, 128, 31), (256, 64, 29), (512, 32, 27), (1024, 16, 13)]
 # What the official implicit-GEMM extension and NVIDIA's FFT convolution publish figures for; the latter's time does not
 # depend on the kernel, so the largest that fits the map.
 PUBLISHED = [Case(64, 384, 32, 31), Case(8, 768, 16, 15), Case(8, 768, 32, 31), Case(8, 768, 64, 63)]
+FIGURES = ('.png', '.jpg', '.jpeg', '.svg', '.pdf')
 ROOFS = ('gemm_tflops', 'copy_gb_per_s')
 KERNEL_SIZES = (3, 5, 7, 9, 13, 17, 21, 25, 31, 39, 51)
 COLUMNS = ('N,C,H=W,K', 'precision', 'pass', 'rival', 'median ms', '20 %', '80 %', 'useful TFLOP/s', 'share', 'GB/s',
@@ -54,6 +55,12 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
+    if args.device == 'cuda' and not torch.cuda.is_available():
+        raise InputError('--device cuda needs a GPU that PyTorch can use, and there is none')
+    if args.rounds < 2 or min(args.batch or [1]) < 1:
+        raise InputError(f'--rounds must be at least 2 and --batch positive, got {args.rounds} and {args.batch}')
+    if args.plot and Path(args.plot).suffix.lower() not in FIGURES:
+        raise InputError(f'--plot must end in {", ".join(FIGURES)}, got {args.plot!r}')
     torch.manual_seed(0)
     torch.backends.cudnn.benchmark = True
     device, is_gpu = args.device, args.device == 'cuda'

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import torch
 
+from mmreplk import InputError
 from mmreplk.benchmarks.gpu_page import gpu_page
 from mmreplk.benchmarks.schedule import Part, run_parts
+from mmreplk.cli import run
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL, TINY_MODEL = 'configs/upernet_replknet31b_ade20k.py', 'configs/upernet_replknet_tiny_miniade20k.py'
@@ -34,6 +36,15 @@ def parse_args() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     begin = time.monotonic()
+    if args.device == 'cuda' and not torch.cuda.is_available():
+        raise InputError('--device cuda needs a GPU that PyTorch can use, and there is none')
+    if not args.minutes > 0:
+        raise InputError(f'--minutes must be positive, got {args.minutes}')
+    args.out.mkdir(parents=True, exist_ok=True)
+    names = [part.name for part in planned(args.out.resolve(), args.device, args.tiny)]
+    for name in args.only or ():
+        if name not in names:
+            raise InputError(f'--only must name some of {", ".join(names)}, got {name!r}')
     parts = [part for part in planned(args.out.resolve(), args.device, args.tiny)
              if args.only is None or part.name in args.only]  # yapf: disable
     run_parts(parts, args.minutes * 60 - (time.monotonic() - begin), args.out, lambda line: print(line, flush=True))
@@ -59,7 +70,7 @@ def planned(out: Path, device: str, tiny: bool) -> list[Part]:
                            '--json', str(out / f'{name}.json')], share)  # yapf: disable
 
     workers = ['-n', '4', '--dist', 'loadfile'] if importlib.util.find_spec('xdist') and not tiny else []
-    folders = ['tests/ops/test_gpu.py'] if tiny else ['tests/ops', 'tests/models']
+    folders = ['tests/ops/test_gpu.py'] if tiny else ['tests/ops', 'tests/networks']
     tests = [*tuned, '-m', 'pytest', '-m', 'gpu', '-o', 'addopts=', '-v', '--tb=line', '-p', 'no:cacheprovider',
              '--rootdir', str(ROOT), *workers, *(str(ROOT / folder) for folder in folders)]  # yapf: disable
     fast = ['float32'] if device == 'cpu' else ['bfloat16']
@@ -84,4 +95,5 @@ def _tool(name: str) -> Path:
 
 
 if __name__ == '__main__':
-    main(parse_args())
+    arguments = parse_args()
+    run(lambda: main(arguments))
