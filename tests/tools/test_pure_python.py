@@ -42,7 +42,7 @@ def places(tmp_path_factory):
     ('analysis_tools/benchmark_acceleration.py', 'CONFIG --size 64 64 --rounds 1 --json OUT/a.json', 'OUT/a.json'),
     ('analysis_tools/benchmark_model.py', 'CONFIG CHECKPOINT --size 64 64 --rounds 2 --batch 2 --json OUT/b.json',
      'OUT/b.json'),
-    ('analysis_tools/check_dataset.py', 'CONFIG', None),
+    ('analysis_tools/check_dataset.py', 'CONFIG --cfg-options data_counts.train=4 data_counts.val=2', None),
     ('analysis_tools/check_merge.py', 'CONFIG CHECKPOINT --images IMAGES --count 1 --out OUT', 'OUT/merge.png'),
     ('analysis_tools/compare.py', 'CONFIG --iters 1 --shape 64 64 --out OUT/compare', 'OUT/compare/table.json'),
     ('analysis_tools/contact_sheet.py', 'CONFIG MAPS OUT/sheet.png', 'OUT/sheet.png'),

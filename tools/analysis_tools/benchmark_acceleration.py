@@ -44,8 +44,10 @@ def described(name: str) -> tuple[str, Callable[[], nn.Module]]:
 
     from mmreplk.mm.config import load_config
     from mmreplk.mm.kinds import kind_of
+    from mmreplk.mm.trust import decide_trust
 
     cfg = load_config(name)
+    decide_trust(cfg)
     backbone = (cfg.get('model') or {}).get('backbone')
     if not backbone:
         raise InputError(f'the model of {name} has no backbone')
