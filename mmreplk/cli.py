@@ -106,7 +106,7 @@ def _log_file() -> logging.FileHandler | None:
     """Returns the first file that the package logs to, also by handing records on to another logger."""
     for handler in logging.getLogger('mmreplk').handlers:
         for one in (handler, *getattr(getattr(handler, 'target', None), 'handlers', ())):
-            if isinstance(one, logging.FileHandler):
+            if isinstance(one, logging.FileHandler) and Path(one.baseFilename).exists():  # not of a rehearsal
                 return one
     return None
 

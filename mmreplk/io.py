@@ -137,6 +137,7 @@ def read_image(path: str | Path,
     import cv2  # which neither weights nor operators need
 
     name = str(path)
+    require_file(path)
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -149,6 +150,13 @@ def read_image(path: str | Path,
     if image is None:
         raise InputError(f'{name!r} is no picture that OpenCV can read: it begins with {data[:12]!r}')
     return image
+
+
+def require_file(path: str | Path) -> None:
+    """Raises InputError if ``path`` is a named pipe, a device or a socket, of which reading may wait for ever."""
+    path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise InputError(f'{str(path)!r} is no file: it is a named pipe, a device or a socket')
 
 
 def _check_picture(name: str, data: bytes, formats: Collection[str], max_pixels: int | None) -> None:

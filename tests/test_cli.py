@@ -1,4 +1,5 @@
 import errno
+import logging
 import os
 from argparse import ArgumentTypeError
 
@@ -35,6 +36,23 @@ def test_without_a_checkpoint(tmp_path, capsys):
     with pytest.raises(SystemExit):
         run(failing(KeyboardInterrupt()), lambda: str(tmp_path))
     assert capsys.readouterr().err == 'interrupted. No checkpoint had been saved.\n'
+
+
+def test_a_log_that_is_gone_is_not_named(tmp_path, capsys):
+    log, error = logging.getLogger('mmreplk'), InputError('x must be y, got z')
+    error.__cause__ = ValueError('z')
+    for is_there in (True, False):
+        handler = logging.FileHandler(tmp_path / 'run.log')
+        log.addHandler(handler)
+        try:
+            if not is_there:
+                (tmp_path / 'run.log').unlink()
+            with pytest.raises(SystemExit):
+                run(failing(error))
+        finally:
+            log.removeHandler(handler)
+            handler.close()
+        assert ('the traceback is in' in capsys.readouterr().err) == is_there
 
 
 def test_other_errors_keep_their_traceback():

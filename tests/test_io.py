@@ -114,6 +114,12 @@ def test_what_is_no_picture_is_said(tmp_path, data, words):
         read_image(path)
 
 
+def test_a_named_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / 'x.jpg')
+    with pytest.raises(InputError, match="x.jpg' is no file: it is a named pipe, a device or a socket"):
+        read_image(tmp_path / 'x.jpg')
+
+
 def test_limits(tmp_path):
     path = tmp_path / 'x.png'
     path.write_bytes(encoded('PNG'))

@@ -56,7 +56,7 @@ MM = {
     'wrappers': set(),
     'processes': set(),
     'checkpoints': _MM_BASE,
-    'data': {'data'},
+    'data': {'kinds', 'data'},
     'checks': {*_MM_BASE, 'data', 'checks'},
     'config': {*_MM_BASE, 'checks', 'config'},
     'optim': {'wrappers', 'optim'},

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import InputError
 from ..ops import cpu, depthwise_conv2d, memory_format
 from ..ops.cpu import costs, facts, undilated
 from ..ops.cpu.costs import Problem
@@ -65,9 +66,15 @@ def run(path: Path, dtypes: Sequence[torch.dtype], device: str, rounds: int) -> 
 
     Returns:
         All rows of the file.
+
+    Raises:
+        InputError: If the file holds something else.
     """
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    done = [{name: row[name] for name in Problem._fields[:8]} for row in rows]
+    try:
+        rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        done = [{name: row[name] for name in Problem._fields[:8]} for row in rows]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f'{str(path)!r} is there and holds no rows of a grid: name another file') from error
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open('a') as file:
         for problem in problems(dtypes):

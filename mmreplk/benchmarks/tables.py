@@ -35,11 +35,12 @@ def benchmark_tables(folder: str | Path) -> str:
 
 def _operator(report: dict) -> str:
     cases: dict[tuple, dict[tuple, float]] = {}
-    for row in report['results']:
+    rows = [row for row in report['results'] if row.get('series', 'cases') == 'cases']  # the others are in the picture
+    for row in rows:
         case = cases.setdefault((row['n'], row['c'], row['h'], _kernel(row), row['precision']), {})
         if 'what' in row:  # a rival that is wrong was not timed
             case[row['what'], row['rival']] = row['median_ms']
-    rivals = [r for r in dict.fromkeys(row['rival'] for row in report['results']) if r not in (OURS, BASELINE)]
+    rivals = [r for r in dict.fromkeys(row['rival'] for row in rows) if r not in (OURS, BASELINE)]
     head = ['N,C,H=W,K', 'precision', 'pass', 'PyTorch, ms', 'ours, ms', 'ratio', *(f'{rival}, ms' for rival in rivals)]
     lines = []
     for (*shape, precision), times in cases.items():

@@ -18,18 +18,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.dist import get_world_size
+from mmengine.dist import get_rank, get_world_size
 from mmengine.logging import print_log
 from mmengine.registry import DATA_SAMPLERS
 from PIL import Image
 from torch.utils.data import Dataset, Sampler
 
 from ..errors import InputError
-from ..io import DISK_FULL
 from ..spread import evenly_spread
 from .checks.schedule import counts_epochs, overlong, unsaved
-from .config.errors import config_errors
+from .config.errors import config_errors, is_of_the_machine
 from .kinds import kind_of, listed_parts
+from .processes import join_processes
 from .runner import build_runner, close_runner
 
 SAMPLES = 2  # the smallest and the largest, so that a batch of several sizes is among what is rehearsed
@@ -57,7 +57,9 @@ def rehearse(cfg: Config) -> None:
     """
     if not cfg.get('rehearsal', True) or 'runner_type' in cfg or counts_epochs(cfg.get('train_cfg')) is None:
         return
-    begin, rank = time.monotonic(), os.environ.get('RANK', '0')
+    begin = time.monotonic()
+    join_processes(cfg)
+    rank = get_rank()
     work_dir = Path(cfg.work_dir)
     is_new, folder = not work_dir.exists(), work_dir / f'{FOLDER}{rank}'
     (work_dir / TRACEBACK).unlink(missing_ok=True)
@@ -71,7 +73,7 @@ def rehearse(cfg: Config) -> None:
             finally:
                 close_runner(runner)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in DISK_FULL:
+        if is_of_the_machine(error):
             raise
         raise InputError(f'{_told(error)} (found by the rehearsal before training{_kept(error, work_dir)}; '
                          '--no-rehearsal leaves it out)') from error
@@ -84,7 +86,7 @@ def rehearse(cfg: Config) -> None:
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-    if rank == '0':
+    if rank == 0:
         for sentence in (*unsaved(cfg, iterations), *overlong(cfg, iterations)) if iterations else ():
             print_log(sentence, logger='current', level=logging.WARNING)
         print_log(f'Rehearsed on {SAMPLES} samples: training, validation, saving, in {time.monotonic() - begin:.1f} s.',
@@ -176,6 +178,8 @@ def _pixels(dataset: Dataset, index: int) -> int:
         info = dataset.get_data_info(index)
         if 'width' in info and 'height' in info:
             return info['width'] * info['height']
+        if not os.path.isfile(info['img_path']):  # a named pipe would be waited for
+            return 0
         with Image.open(info['img_path']) as image:
             return image.width * image.height
     except Exception:  # whoever loads the sample says what is wrong with it

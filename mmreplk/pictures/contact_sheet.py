@@ -1,7 +1,7 @@
 """Predictions beside the truth, in one picture."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -14,13 +14,15 @@ from ..spread import evenly_spread
 GAP = 4  # pixels between the parts of a sheet
 
 
-def contact_sheet(dataset: Sequence, predictions: str | Path, count: int = 6) -> np.ndarray:
+def contact_sheet(dataset: Sequence, predictions: str | Path, count: int = 6,
+                  read: Callable[[str], np.ndarray] = read_image) -> np.ndarray:
     """Draws rows of image, ground truth and prediction, for ``count`` pictures spread over ``dataset``.
 
     Args:
         dataset: A segmentation dataset of MMSegmentation.
         predictions: The folder that ``tools/test.py --out`` wrote: one label map per image.
         count: Number of rows at most.
+        read: Returns a picture as it is to be shown, BGR ``(H, W, 3)``, uint8.
 
     Returns:
         The sheet ``(H, W, 3)``, uint8, BGR as OpenCV writes it. What the ground truth leaves unlabelled is black in
@@ -33,17 +35,19 @@ def contact_sheet(dataset: Sequence, predictions: str | Path, count: int = 6) ->
         raise InputError(f'the number of rows must be positive, got {count}')
     rows = []
     for i in evenly_spread(range(len(dataset)), count):
-        rows.append(label_row(*read_maps(dataset, i, predictions), dataset.metainfo['palette']))
+        rows.append(label_row(*read_maps(dataset, i, predictions, read=read), dataset.metainfo['palette']))
     return _join(rows, axis=0)
 
 
-def read_maps(dataset: Sequence, index: int, *predictions: str | Path) -> list[np.ndarray]:
+def read_maps(dataset: Sequence, index: int, *predictions: str | Path,
+              read: Callable[[str], np.ndarray] = read_image) -> list[np.ndarray]:
     """Reads a picture, its true labels and predicted ones.
 
     Args:
         dataset: A segmentation dataset of MMSegmentation.
         index: Of the picture in it.
         predictions: Folders that ``tools/test.py --out`` wrote.
+        read: Returns a picture as it is to be shown, BGR ``(H, W, 3)``, uint8.
 
     Returns:
         The image ``(H, W, 3)``, uint8, BGR, the true labels ``(H, W)``, uint8, 255 where unlabelled, and the labels
@@ -55,7 +59,7 @@ def read_maps(dataset: Sequence, index: int, *predictions: str | Path) -> list[n
     info = dataset.get_data_info(index)
     if not info.get('seg_map_path'):
         raise InputError(f'{info["img_path"]} has no label map to draw beside its prediction')
-    image, truth = read_image(info['img_path']), cv2.imread(info['seg_map_path'], cv2.IMREAD_UNCHANGED)
+    image, truth = read(info['img_path']), cv2.imread(info['seg_map_path'], cv2.IMREAD_UNCHANGED)
     if truth is None:
         raise InputError(f'{info["seg_map_path"]!r} is missing or cannot be read as a label map')
     # Files hold 0 for unlabelled and classes from 1 on; the subtraction wraps 0 around to 255.
@@ -91,13 +95,15 @@ def label_row(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray, palet
     return _join([image, colours[truth], colours[np.where(truth == 255, 255, predicted)]], axis=1)
 
 
-def instance_sheet(dataset: Sequence, predictions: str | Path, count: int = 6, score: float = 0.5) -> np.ndarray:
+def instance_sheet(dataset: Sequence, predictions: str | Path, count: int = 6,
+                   read: Callable[[str], np.ndarray] = read_image, score: float = 0.5) -> np.ndarray:
     """Draws rows of image, true masks and predicted masks, for ``count`` pictures spread over ``dataset``.
 
     Args:
         dataset: An instance segmentation dataset of MMDetection.
         predictions: The folder that ``tools/test.py --out`` wrote, for its ``predictions.segm.json``.
         count: Number of rows at most.
+        read: Returns a picture as it is to be shown, BGR ``(H, W, 3)``, uint8.
         score: The least score of what is drawn.
 
     Returns:
@@ -112,7 +118,7 @@ def instance_sheet(dataset: Sequence, predictions: str | Path, count: int = 6, s
     rows = []
     for i in evenly_spread(range(len(dataset)), count):
         info = dataset.get_data_info(i)
-        image, kept = read_image(info['img_path']), predicted.get(info['img_id'], [])
+        image, kept = read(info['img_path']), predicted.get(info['img_id'], [])
         for mask in kept:
             if list(mask['size']) != list(image.shape[:2]):
                 raise InputError(f'{predictions} has a mask of {mask["size"]} pixels for {info["img_path"]}, which has '

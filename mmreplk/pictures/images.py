@@ -15,6 +15,20 @@ from ..spread import evenly_spread
 SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 
 
+def chosen_pictures(folder: str | Path, count: int) -> list[Path]:
+    """Returns ``count`` of the pictures in a folder and the folders in it at most, evenly spread.
+
+    Raises:
+        InputError: If there is none, or ``count`` is not positive.
+    """
+    if count < 1:
+        raise InputError(f'the count of images must be positive, got {count}')
+    found = sorted(path for path in Path(folder).rglob('*') if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not found:
+        raise InputError(f'there is no picture ({", ".join(SUFFIXES)}) in {str(folder)!r}')
+    return evenly_spread(found, count)
+
+
 class ImageFolder(Sequence):
     """Pictures spread evenly over a folder and the folders in it, read and prepared when they are asked for.
 
@@ -34,12 +48,9 @@ class ImageFolder(Sequence):
                  channels: int = 3):
         if channels not in (1, 3):
             raise InputError(f'the network takes {channels} channels, and pictures are read with one or three')
-        if count < 1 or (shape is not None and min(shape) < 1):
-            raise InputError(f'the count of images, their height and width must be positive, got {count} and {shape}')
-        found = sorted(path for path in Path(folder).rglob('*') if path.suffix.lower() in SUFFIXES)
-        if not found:
-            raise InputError(f'there is no picture ({", ".join(SUFFIXES)}) in {str(folder)!r}')
-        self.paths = evenly_spread(found, count)
+        if shape is not None and min(shape) < 1:
+            raise InputError(f'the height and width of images must be positive, got {shape}')
+        self.paths = chosen_pictures(folder, count)
         self.preprocessor = preprocessor
         self.shape = shape
         self.is_grey = channels == 1

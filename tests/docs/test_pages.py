@@ -118,7 +118,8 @@ def test_a_recipe_for_a_shipped_config_trains_and_predicts(kind, folder, monkeyp
     assert run('tools/train.py mine.py --work-dir out', monkeypatch, *short) == 0, capfd.readouterr().err
     assert 'evaluating with 4 large-kernel layers merged' in capfd.readouterr().out
     Path('pictures').symlink_to(folder / pictures)
-    assert run(f'tools/predict.py pictures --model mine.py --checkpoint out/{checkpoint} --out found', monkeypatch, *short) == 0
+    command = f'tools/predict.py pictures --model mine.py --checkpoint out/{checkpoint} --out found'
+    assert run(command, monkeypatch, *short) == 0
     assert list(Path('found/overlays').iterdir())
     for path in Path('found/raw').glob('*.json'):
         found = json.loads(path.read_text())

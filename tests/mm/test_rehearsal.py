@@ -1,5 +1,6 @@
 """A rehearsal finds what would fail at the first validation, and leaves no trace in the run."""
 
+import os
 import random
 import re
 from pathlib import Path
@@ -12,10 +13,12 @@ import torch
 from mmreplk import InputError
 from mmreplk.mm.config import load_config
 from mmreplk.mm.data import make_mini_ade20k, make_mini_coco
+from mmreplk.mm.processes import join_processes
 from mmreplk.mm.rehearsal import ExtremeSampler, rehearse
 from mmreplk.mm.runner import build_runner, close_runner
 from mmreplk.weights import read_checkpoint
 from tests.conftest import assert_same_bits
+from tests.mm.processes import in_two_processes
 
 ROOT = Path(__file__).parents[2]
 ARCH = dict(large_kernel_sizes=[7, 5, 5, 3], layers=[1, 1, 1, 1], channels=[4, 8, 8, 8], small_kernel=None)
@@ -123,6 +126,60 @@ def test_what_only_a_validation_would_find(segmentor, options, words):
     assert {path.name for path in work_dir.rglob('*')} <= {'rehearsal_error.txt'}
     if 'traceback is in' in str(caught.value):
         assert 'Traceback' in (work_dir / 'rehearsal_error.txt').read_text()
+
+
+@pytest.mark.parametrize('error', [MemoryError(), RuntimeError('CUDA error: out of memory')], ids=repr)
+def test_what_the_machine_lacks_is_not_the_configs(segmentor, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr('mmseg.models.EncoderDecoder.predict', fail)
+    with pytest.raises(type(error)) as caught:
+        rehearse(segmentor)
+    assert caught.value is error and not Path(segmentor.work_dir).exists()
+
+
+def rehearsed_in_a_process(cfg, is_trained=True):
+    """Rehearses and trains in one of two processes; returns what lies in the work dir in between, and the weights."""
+    cfg.launcher = 'pytorch'
+    join_processes(cfg)
+    os.environ.pop('RANK')  # which other launchers do not set
+    rehearse(cfg)
+    left = [path.name for path in Path(cfg.work_dir).rglob('*')]
+    if not is_trained:
+        return left, None
+    runner = build_runner(cfg)
+    runner.train()
+    weights = {name: tensor.numpy() for name, tensor in runner.model.module.state_dict().items()}
+    close_runner(runner)
+    return left, weights
+
+
+def test_in_two_processes(segmentor, tmp_path):
+    runs = []
+    for is_rehearsed in (True, False):
+        segmentor.rehearsal, segmentor.work_dir = is_rehearsed, str(tmp_path / f'run{is_rehearsed}')
+        segmentor.randomness = dict(seed=5)
+        runs.append(in_two_processes(rehearsed_in_a_process, segmentor))
+    for one, other in zip(*runs, strict=True):
+        assert not isinstance(one, Exception), one
+        assert one[0] == [] and one[1].keys() == other[1].keys()
+        assert all(np.array_equal(one[1][name], other[1][name]) for name in one[1])
+    files = [sorted(re.sub(r'\d{8}_\d{6}', '', path.name) for path in (tmp_path / f'run{is_rehearsed}').rglob('*'))
+             for is_rehearsed in (True, False)]  # yapf: disable
+    assert files[0] == files[1] and 'iter_2.pth' in files[0]
+
+
+@pytest.mark.parametrize(('options', 'words'), [
+    ({'default_hooks.checkpoint.save_best': 'coco/bbox_mAP'}, 'coco/bbox_mAP'),
+    # A stage whose features no head takes: its gradients are waited for in the second iteration.
+    ({'model.decode_head.in_index': [0, 1, 2], 'model.decode_head.in_channels': [4, 8, 8]}, 'reduction in the prior'),
+])
+def test_what_only_several_processes_or_a_validation_would_find(segmentor, options, words):
+    segmentor.merge_from_dict(options)
+    for error in in_two_processes(rehearsed_in_a_process, segmentor, False):
+        assert isinstance(error, InputError) and words in str(error) and 'found by the rehearsal' in str(error), error
+    assert {path.name for path in Path(segmentor.work_dir).rglob('*')} <= {'rehearsal_error.txt'}
 
 
 def test_images_of_several_sizes_in_a_batch_of_validation(segmentor, ade, tmp_path):

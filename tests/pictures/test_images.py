@@ -1,3 +1,5 @@
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ def test_pictures_are_read_normalized_and_spread_over_the_folder(tmp_path, prepr
         path.parent.mkdir(exist_ok=True)
         cv2.imwrite(str(path), rng.integers(0, 256, (16, 24, 3), np.uint8))
     (tmp_path / 'labels.txt').write_text('no picture')
+    os.mkfifo(tmp_path / 'pipe.png')
     images = ImageFolder(tmp_path, 3, preprocessor)
     assert [path.name for path in images.paths] == ['0.png', '8.bmp', '7.PNG'] and len(images) == 3
     assert len(ImageFolder(tmp_path, 50, preprocessor)) == 9

@@ -1,6 +1,10 @@
 import json
+import runpy
+import sys
 
-from tests.tools.conftest import tool
+import pytest
+
+from tests.tools.conftest import ROOT, tool
 
 SMALL = """
 default_scope = 'mmseg'
@@ -28,3 +32,21 @@ def test_a_model_without_such_layers_is_named(tmp_path):
     assert result.returncode == 2
     assert 'ResNet (dense) has no depthwise convolution that could be faster' in result.stderr
     assert 'Traceback' not in result.stderr
+
+
+@pytest.mark.parametrize(('arguments', 'words'), [
+    (['no_such_model'], 'whose name ends in .py'),
+    (['configs/none.py'], "config 'configs/none.py' does not exist"),
+    (['SMALL', '--size', '0', '64'], 'must be positive, got'),
+    (['SMALL', '--batch', '-1'], 'must be positive, got'),
+    (['SMALL', '--rounds', '0'], 'must be positive, got'),
+    (['SMALL', '--json', 'FOLDER', '--dtype', 'bfloat16'], 'cannot be read: Is a directory'),
+])
+def test_what_cannot_be_measured_is_said(tmp_path, monkeypatch, capsys, arguments, words):
+    (tmp_path / 'small.py').write_text(SMALL)
+    places = dict(SMALL=str(tmp_path / 'small.py'), FOLDER=str(tmp_path))
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, 'argv', ['benchmark_acceleration.py', *(places.get(word, word) for word in arguments)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path('tools/analysis_tools/benchmark_acceleration.py', run_name='__main__')
+    assert ended.value.code == 2 and words in capsys.readouterr().err

@@ -119,6 +119,17 @@ COMMANDS = {
         'JUNK/x.py', 'GOOD.py JUNK/x.pth', 'GOOD.py --out FILE', 'GOOD.py JUNK --format svg',
         'GOOD.py JUNK/x.pth --trust-checkpoint', 'GOOD.py --cfg-options model.backbone.arch=FILE',
     ],
+    'analysis_tools/benchmark_op.py': [
+        '--case 1,2', '--case JUNK/x.py', '--case 1,2,8,4', '--batch 0', '--rounds 1', '--device JUNK',
+        '--json FOLDER --batch', '--json JUNK/list.json --precision float32',
+        '--json FILE/x.json --batch --case 1,2,8,3',
+        '--grid FOLDER', '--grid JUNK/list.json', '--grid FILE/x', '--grid JUNK/x.npy', '--runtimes JUNK/list.json',
+        '--runtimes FOLDER', '--plot OUT/x.txt', '--rival x', '--rival x=none:none', '--precision JUNK',
+    ],
+    'analysis_tools/measure_gpu.py': [
+        '--out FILE', '--out FILE/x', '--out OUT/gpu --minutes 0', '--out OUT/gpu --minutes nan --tiny',
+        '--out OUT/gpu --only JUNK --device cpu',
+    ],
     'dataset_converters/make_mini_dataset.py': [
         'coco JUNK', 'ade20k FILE', 'ade20k OUT/a --num-train -1', 'coco OUT/b --num-val -1', 'coco OUT/c --size 3',
         'ade20k OUT/d --seed -1 --num-train 1 --num-val 1',
@@ -149,15 +160,35 @@ COMMANDS = {
         'JUNK/x.pth', 'JUNK', 'GOOD.pth FOLDER --force', 'GOOD.pth FILE', 'JUNK/list.json OUT/x.pth --trust-checkpoint',
         'JUNK/empty.pth',
     ],
+    'model_converters/list_weights.py': ['JUNK', 'JUNK --addresses'],
     'model_converters/reparameterize.py': [
         'JUNK/x.pth OUT/x.pth', 'GOOD.pth FOLDER --force', 'GOOD.pth FILE', 'GOOD.pth OUT/y.pth --ema',
         'GOOD.pth OUT/z.pth --eps nan', 'GOOD.pth OUT/z.pth --eps -1',
         'JUNK/x.jpg OUT/x.pth --fuse-bn --trust-checkpoint',
     ],
+    'dev/kill_and_resume.py': [
+        'JUNK/x.py --work-dir OUT/kill', 'GOOD.py --work-dir OUT/kill --kills 0', 'GOOD.py --processes -1 --seed 3',
+        'GOOD.py --work-dir FILE', 'GOOD.py --work-dir OUT/kill --cfg-options train_cfg=FILE',
+    ],
+    'dev/measure_cpu_thresholds.py': [
+        'fit JUNK/x.json', 'measure JUNK/list.json --minutes nan', 'fit FOLDER', 'fit OUT/none.jsonl --worst -1',
+        'measure FILE/x.jsonl',
+    ],
+    'dev/measure_memory.py': [
+        'JUNK/x.py', 'GOOD.py --size 0 5', 'GOOD.py --train-batch 0', 'GOOD.py --cycles 0',
+        'GOOD.py --json JUNK/list.json', 'GOOD.py --work JUNK', 'GOOD.py --cfg-options model=FILE',
+    ],
+    'dev/soak.py': [
+        'JUNK/x.py --work-dir OUT/soak', 'GOOD.py --work-dir OUT/soak --minutes nan', 'GOOD.py --iterations 0',
+        'GOOD.py --work-dir OUT/soak --json JUNK/list.json --plot FOLDER --cfg-options train_cfg=FILE',
+    ],
+    'dev/try_stand_in.py': [
+        'JUNK JUNK JUNK', 'FILE FOLDER JUNK', 'FOLDER FOLDER FOLDER --size 0', 'FOLDER FOLDER FOLDER --batch -1',
+        'FOLDER FOLDER FOLDER --rounds 0', 'FOLDER FOLDER FOLDER --json FOLDER',
+    ],
 }  # yapf: disable
 # What takes no file, or has a test of its own in tests/tools or tests/benchmarks.
-ELSEWHERE = {'demo.py', 'analysis_tools/benchmark_op.py', 'analysis_tools/benchmark_acceleration.py',
-             'analysis_tools/measure_gpu.py', 'model_converters/list_weights.py'}  # yapf: disable
+ELSEWHERE = {'demo.py', 'analysis_tools/benchmark_acceleration.py'}
 
 
 @pytest.fixture(scope='module')
@@ -215,6 +246,7 @@ def spoken(command, places):
 @pytest.mark.parametrize(('tool', 'command'), [(tool, command) for tool in COMMANDS for command in COMMANDS[tool]])
 def test_it_ends_with_a_sentence(places, tool, command, monkeypatch, capfd, tmp_path):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend((ROOT / 'tools' / tool).parent)
     monkeypatch.setattr(logging, 'raiseExceptions', False)  # of handlers that write to what pytest has closed
     before = dict(os.environ)
     monkeypatch.setattr(sys, 'argv', [tool, *spoken(command, places)])
@@ -231,6 +263,7 @@ def test_it_ends_with_a_sentence(places, tool, command, monkeypatch, capfd, tmp_
 
 def options_of(tool, monkeypatch):
     found = []
+    monkeypatch.syspath_prepend((ROOT / 'tools' / tool).parent)
 
     def parse(parser, *_, **__):
         found.extend(action for action in parser._actions if action.dest != 'help')

@@ -1,17 +1,21 @@
-"""Times models of timm and backbones of MM configs as they are and accelerated, in inference and in training."""
+"""Times models of timm and backbones of MM configs as they are and accelerated, in inference and in training.
+
+With ``--json``, the same command goes on where it was interrupted.
+"""
 
 import argparse
 import copy
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from mmreplk import InputError, accelerate
-from mmreplk.benchmarks import environment
+from mmreplk.benchmarks import Kept, environment
 from mmreplk.benchmarks.acceleration import compare, fill
+from mmreplk.benchmarks.flops import image_channels
 from mmreplk.cli import file_to_write, run
-from mmreplk.io import write_json
 
 
 def parse_args() -> argparse.Namespace:
@@ -25,36 +29,57 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def build(name: str) -> tuple[str, nn.Module]:
-    """Returns what a table calls a model, and the model with fresh weights."""
+def described(name: str) -> tuple[str, Callable[[], nn.Module]]:
+    """Returns what a table calls a model, and what builds it with fresh weights."""
     if not name.endswith('.py'):
-        import timm
-
-        return f'{name} (timm)', timm.create_model(name)
-    from mmengine.config import Config
+        try:
+            import timm
+        except ImportError as error:
+            raise InputError(f'{name!r} is no config file, whose name ends in .py, and timm is not installed: pip '
+                             'install timm') from error
+        if not timm.is_model(name):
+            raise InputError(f'{name!r} is neither a model that timm knows nor a config file, whose name ends in .py')
+        return f'{name} (timm)', lambda: timm.create_model(name)
     from mmengine.registry import MODELS, init_default_scope
 
-    cfg = Config.fromfile(name)
-    init_default_scope(cfg.default_scope)
-    backbone = dict(cfg.model.backbone, init_cfg=None)
-    return f'{backbone["type"]} ({Path(name).stem})', MODELS.build(backbone)
+    from mmreplk.mm.config import load_config
+    from mmreplk.mm.kinds import kind_of
+    from mmreplk.mm.trust import decide_trust
+
+    cfg = load_config(name)
+    decide_trust(cfg)
+    backbone = (cfg.get('model') or {}).get('backbone')
+    if not backbone:
+        raise InputError(f'the model of {name} has no backbone')
+    init_default_scope(cfg.get('default_scope') or 'mmengine')
+    return f'{kind_of(backbone)} ({Path(name).stem})', lambda: MODELS.build(dict(backbone, init_cfg=None))
 
 
 def main(args: argparse.Namespace) -> None:
-    report = dict(environment=environment('cpu'), results=[])
+    if min(*args.size, args.batch, args.rounds) < 1:
+        raise InputError(f'size, batch and rounds must be positive, got {tuple(args.size)}, {args.batch} and '
+                         f'{args.rounds}')
+    kept = Kept(args.json, dict(environment=environment('cpu'), rounds=args.rounds))
     for name in args.models:
-        images = torch.randn(args.batch, 3, *args.size)
-        name, plain = build(name)
-        fast = copy.deepcopy(fill(plain, images))
-        layers = len(accelerate(fast))
-        if not layers:
-            raise InputError(f'{name} has no depthwise convolution that could be faster')
-        for dtype in (getattr(torch, text) for text in args.dtype):
-            for row in compare(plain.to(dtype), fast.to(dtype), images.to(dtype), args.rounds):
-                report['results'].append(dict(model=name, layers=layers, **row))
-                print(name, {key: row[key] for key in ('work', 'dtype', 'ratio', 'errors')}, flush=True)
-    if args.json:
-        write_json(report, args.json)
+        title, build = described(name)
+        setting = dict(model=title, batch=args.batch, size=args.size)
+        missing = [dtype for dtype in args.dtype if not kept.measured(**setting, dtype=dtype)]
+        for rows in measure(build(), title, args, missing) if missing else ():
+            kept.add(dict(model=title, **row) for row in rows)
+        for row in kept.measured(**setting):
+            print(name, {key: row[key] for key in ('work', 'dtype', 'ratio', 'errors')}, flush=True)
+
+
+def measure(plain: nn.Module, title: str, args: argparse.Namespace, dtypes: list[str]) -> Iterator[list[dict]]:
+    """Yields the rows of each dtype."""
+    images = torch.randn(args.batch, image_channels(plain), *args.size)
+    fast = copy.deepcopy(fill(plain, images))
+    layers = len(accelerate(fast))
+    if not layers:
+        raise InputError(f'{title} has no depthwise convolution that could be faster')
+    for dtype in (getattr(torch, text) for text in dtypes):
+        rows = compare(plain.to(dtype), fast.to(dtype), images.to(dtype), args.rounds)
+        yield [dict(layers=layers, **row) for row in rows]
 
 
 if __name__ == '__main__':

@@ -6,9 +6,10 @@ Triton kernels choose their tiles first.
 
 ``useful`` counts the taps that fall inside the map, ``GB/s`` what must be read and written at least; the shares are of
 the matrix multiplication rate and the copy bandwidth measured in the same run. ``--grid`` compares over a grid of
-shapes with PyTorch and with every way of computing on a CPU, and prints where the choice is slow; a run that is cut off
-goes on where it was. ``--runtimes`` compares with ONNX Runtime and OpenVINO on a CPU. ``--rival`` adds any function of
-input ``(N, C, H, W)`` and filter ``(C, 1, K, K)`` that can be imported, such as another library's kernel.
+shapes with PyTorch and with every way of computing on a CPU, and prints where the choice is slow. ``--runtimes``
+compares with ONNX Runtime and OpenVINO on a CPU. ``--rival`` adds any function of input ``(N, C, H, W)`` and filter
+``(C, 1, K, K)`` that can be imported, such as another library's kernel. What is written into a file is so case by case,
+and the same command goes on where it was interrupted.
 """
 
 import argparse
@@ -24,13 +25,15 @@ from mmreplk import InputError
 from mmreplk.benchmarks import Kept, environment, grid, runtimes, tables
 from mmreplk.benchmarks.operator import PRECISIONS, Case, Rival, benchmark, rivals_on, roofs
 from mmreplk.cli import device, file_to_write, run
-from mmreplk.io import markdown_table, write_json
+from mmreplk.io import markdown_table
 
 # RepLKNet-31B's four stages on 512x512 images, without the batch.
 STAGES = [(128, 128, 31), (256, 64, 29), (512, 32, 27), (1024, 16, 13)]
 # What the official implicit-GEMM extension and NVIDIA's FFT convolution publish figures for; the latter's time does not
 # depend on the kernel, so the largest that fits the map.
 PUBLISHED = [Case(64, 384, 32, 31), Case(8, 768, 16, 15), Case(8, 768, 32, 31), Case(8, 768, 64, 63)]
+FIGURES = ('.png', '.jpg', '.jpeg', '.svg', '.pdf')
+ROOFS = ('gemm_tflops', 'copy_gb_per_s')
 KERNEL_SIZES = (3, 5, 7, 9, 13, 17, 21, 25, 31, 39, 51)
 COLUMNS = ('N,C,H=W,K', 'precision', 'pass', 'rival', 'median ms', '20 %', '80 %', 'useful TFLOP/s', 'share', 'GB/s',
            'share', 'peak MiB')  # yapf: disable
@@ -56,6 +59,12 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
+    if args.device == 'cuda' and not torch.cuda.is_available():
+        raise InputError('--device cuda needs a GPU that PyTorch can use, and there is none')
+    if args.rounds < 2 or min(args.batch or [1]) < 1:
+        raise InputError(f'--rounds must be at least 2 and --batch positive, got {args.rounds} and {args.batch}')
+    if args.plot and Path(args.plot).suffix.lower() not in FIGURES:
+        raise InputError(f'--plot must end in {", ".join(FIGURES)}, got {args.plot!r}')
     torch.manual_seed(0)
     torch.backends.cudnn.benchmark = True
     device, is_gpu = args.device, args.device == 'cuda'
@@ -72,22 +81,38 @@ def main(args: argparse.Namespace) -> None:
     cases += (PUBLISHED if is_gpu else []) if args.case is None else map(parsed, args.case)
     rivals = rivals_on(device) | dict(map(imported, args.rival))
     tuned = os.environ.get('MMREPLK_AUTOTUNE') == '1'
-    report = dict(environment=environment(device), tuned=tuned, roofs={}, results=[])
+    kept = Kept(args.json, dict(environment=environment(device), tuned=tuned, rivals=list(rivals), rounds=args.rounds))
     print(markdown_table(COLUMNS), end='')
     for precision in precisions:
-        report['roofs'][precision] = roofs(precision, device)
+        limits = limits_of(kept, precision, device)
         for case in cases:
-            for row in benchmark(case, precision, device, rivals=rivals, rounds=args.rounds):
-                report['results'].append(row)
-                print_row(row, report['roofs'][precision])
-            save(report, args.json)
+            key = dict(case._asdict(), precision=precision, series='cases')
+            if not kept.measured(**key):
+                rows = benchmark(case, precision, device, rivals=rivals, rounds=args.rounds)
+                kept.add(dict(row, series='cases', **limits) for row in rows)
+            for row in kept.measured(**key):
+                print_row(row)
     if args.plot:
-        case = Case(16 if is_gpu else 1, 128, 64, 0)
-        rows = [row for k in KERNEL_SIZES
-                for row in benchmark(case._replace(k=k), precisions[0], device, ['forward'], rivals)]  # yapf: disable
-        report['kernel_sizes'] = rows
-        plot(rows, args.plot)
-        save(report, args.json)
+        plot(kernel_sizes(kept, Case(16 if is_gpu else 1, 128, 64, 0), precisions[0], args, rivals), args.plot)
+
+
+def limits_of(kept: Kept, precision: str, device: str) -> dict[str, float]:
+    """Returns the rates of matrix products and copies that an earlier run measured, or those measured now."""
+    before = next(iter(kept.measured(precision=precision, series='cases')), None)
+    return {name: before[name] for name in ROOFS} if before else roofs(precision, device)
+
+
+def kernel_sizes(kept: Kept, case: Case, precision: str, args: argparse.Namespace,
+                 rivals: dict[str, Rival]) -> list[dict]:
+    """Returns rows of the forward pass over all kernel sizes, those measured before among them."""
+    found = []
+    for k in KERNEL_SIZES:
+        key = dict(case._replace(k=k)._asdict(), precision=precision, series='kernel sizes')
+        if not kept.measured(**key):
+            rows = benchmark(case._replace(k=k), precision, args.device, ['forward'], rivals, args.rounds)
+            kept.add(dict(row, series='kernel sizes') for row in rows)
+        found += kept.measured(**key)
+    return found
 
 
 def compare_with_runtimes(args: argparse.Namespace) -> None:
@@ -98,12 +123,6 @@ def compare_with_runtimes(args: argparse.Namespace) -> None:
         if not kept.measured(dtype=precision, **case._asdict()):
             kept.add(runtimes.compare(case, PRECISIONS[precision].dtype, args.rounds))
     print(tables.runtimes_table(dict(results=kept.rows)))
-
-
-def save(report: dict, path: str | None) -> None:
-    """Writes what there is so far, so that a run cut short has not measured for nothing."""
-    if path:
-        write_json(report, path)
 
 
 def parsed(case: str) -> Case:
@@ -123,7 +142,7 @@ def imported(rival: str) -> tuple[str, Rival]:
                          f'({error})') from error
 
 
-def print_row(row: dict, roofs: dict[str, float]) -> None:
+def print_row(row: dict) -> None:
     kernel = f'{row["k"]}x{row["kw"]}' if row['kw'] else row['k']
     head = f'| {row["n"]},{row["c"]},{row["h"]},{kernel} | {row["precision"]}'
     if 'what' not in row:
@@ -134,8 +153,8 @@ def print_row(row: dict, roofs: dict[str, float]) -> None:
     cells = [
         row['what'], row['rival'],
         *(f'{row[name]:.3f}' for name in ('median_ms', 'percentile20_ms', 'percentile80_ms')),
-        f'{flops:.3f}', f'{flops / roofs["gemm_tflops"]:.0%}', f'{bandwidth:.1f}',
-        f'{bandwidth / roofs["copy_gb_per_s"]:.0%}', '' if peak is None else f'{peak:.0f}'
+        f'{flops:.3f}', f'{flops / row["gemm_tflops"]:.0%}', f'{bandwidth:.1f}',
+        f'{bandwidth / row["copy_gb_per_s"]:.0%}', '' if peak is None else f'{peak:.0f}'
     ]
     print(f'{head} | {" | ".join(cells)} |', flush=True)
 

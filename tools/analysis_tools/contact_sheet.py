@@ -11,6 +11,7 @@ from mmreplk.cli import file_to_write, run
 from mmreplk.io import write_whole
 from mmreplk.mm.checks import check_data
 from mmreplk.mm.config import add_cfg_options, config_errors, load_config
+from mmreplk.mm.data.reading import PipelineReader, pipeline_of, shown
 from mmreplk.mm.trust import decide_trust
 from mmreplk.pictures import contact_sheet, instance_sheet
 
@@ -36,7 +37,9 @@ def main(args: argparse.Namespace) -> None:
     check_data(cfg, 'test_dataloader')
     with config_errors(cfg):
         dataset = DATASETS.build(cfg.test_dataloader.dataset)
-    write_whole(cv2.imencode(suffix, draw(dataset, args.predictions, args.count))[1].tobytes(), args.out)
+        read = PipelineReader(pipeline_of(cfg.test_dataloader.dataset))
+    sheet = draw(dataset, args.predictions, args.count, lambda path: shown(read(path)))
+    write_whole(cv2.imencode(suffix, sheet)[1].tobytes(), args.out)
 
 
 if __name__ == '__main__':

@@ -5,9 +5,13 @@
 
 Writes a matrix NAME.npy of each model, erf.json with the high-contribution area ratios, and the figure erf.png. Without
 a checkpoint, weights are random as before training from scratch, and BatchNorm's statistics are those of the images.
+The same command goes on where it was interrupted, model by model: what was measured of the same files is not anew.
 """
 
 import argparse
+import hashlib
+import io
+import json
 import re
 from pathlib import Path
 from zipfile import BadZipFile
@@ -20,11 +24,11 @@ from mmreplk import InputError
 from mmreplk.benchmarks import environment
 from mmreplk.benchmarks.flops import image_channels
 from mmreplk.cli import add_trust_checkpoint, device, file_to_write, folder_to_write, run
-from mmreplk.io import write_json
+from mmreplk.io import write_json, write_whole
 from mmreplk.mm.building import build_backbone
 from mmreplk.mm.config import add_cfg_options, load_config
 from mmreplk.mm.trust import allow_pickles
-from mmreplk.pictures import ImageFolder
+from mmreplk.pictures import ImageFolder, chosen_pictures
 from mmreplk.pictures.figures import draw_erfs
 from mmreplk.pictures.receptive_field import area_ratios, contributions, estimate_statistics, scores
 
@@ -59,25 +63,56 @@ def main(args: argparse.Namespace) -> None:
     if figure.suffix.lower() not in FIGURES:
         raise InputError(f'--figure must end in {", ".join(FIGURES)}, got {args.figure!r}')
     out.mkdir(parents=True, exist_ok=True)
-    fields, rows = {}, []
+    head, fields, rows = dict(environment=environment(args.device)), {}, {}
+    before = measured_before(out / 'erf.json')
     for name, (source, checkpoint) in models.items():
+        if not source.endswith('.npy'):
+            print(f'{name}: {source}, {checkpoint or f"random weights of seed {args.seed}"}', flush=True)
+        matrix = out / f'{re.sub(r"[^A-Za-z0-9_.-]+", "_", name)}.npy'
+        of = made_of(args, source, checkpoint)
+        known = before.pop(name, None)
         if source.endswith('.npy'):
             fields[name] = read_matrix(source)
+        elif known and matrix.is_file() and {key: known.get(key) for key in of} == of:
+            fields[name] = read_matrix(str(matrix))
         else:
-            print(f'{name}: {source}, {checkpoint or f"random weights of seed {args.seed}"}', flush=True)
-            fields[name] = measure(args, source, checkpoint)
-            np.save(out / f'{re.sub(r"[^A-Za-z0-9_.-]+", "_", name)}.npy', fields[name].astype(np.float32))
-        rows.append(dict(name=name, source=source, checkpoint=checkpoint, shape=list(fields[name].shape),
-                         area_ratio=area_ratios(scores(fields[name])),
-                         area_ratio_without_logarithm=area_ratios(fields[name])))  # yapf: disable
+            write_json(dict(head, models=[*rows.values(), *before.values()]), out / 'erf.json', indent=1)
+            fields[name] = measure(args, source, checkpoint).astype(np.float32).astype(np.float64)
+            write_matrix(fields[name], matrix)
+        rows[name] = dict(name=name, **of, shape=list(fields[name].shape),
+                          area_ratio=area_ratios(scores(fields[name])),
+                          area_ratio_without_logarithm=area_ratios(fields[name]))  # yapf: disable
+        write_json(dict(head, models=[*rows.values(), *before.values()]), out / 'erf.json', indent=1)
         print(f'{name}: the area ratio is ' +
-              ', '.join(f'{ratio:.1%} at t = {t:.0%}' for t, ratio in rows[-1]['area_ratio'].items()), flush=True)
+              ', '.join(f'{ratio:.1%} at t = {t:.0%}' for t, ratio in rows[name]['area_ratio'].items()), flush=True)
     figure.parent.mkdir(parents=True, exist_ok=True)
     draw_erfs(fields, figure)
-    report = dict(environment=environment(args.device), images=args.images, count=args.count, seed=args.seed,
-                  models=rows)  # yapf: disable
-    write_json(report, out / 'erf.json', indent=1)
+    write_json(dict(head, models=list(rows.values())), out / 'erf.json', indent=1)
     print(f'{out}/erf.json and {figure}')
+
+
+def measured_before(path: Path) -> dict[str, dict]:
+    """Returns the rows that an earlier run has written, by the names of the models."""
+    try:
+        return {row['name']: row for row in json.loads(path.read_bytes())['models']}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def made_of(args: argparse.Namespace, source: str, checkpoint: str | None) -> dict:
+    """Returns what a matrix is made of: the options, and a checksum of config, weights and pictures."""
+    if source.endswith('.npy'):
+        return dict(source=source, checkpoint=checkpoint)
+    if not args.images:
+        raise InputError('--images is needed: a receptive field is measured on pictures, such as those of a validation')
+    read = hashlib.sha256(repr(load_config(source, args.cfg_options).to_dict()).encode())
+    pictures = chosen_pictures(args.images, args.count)
+    for path in ([checkpoint] if checkpoint and Path(checkpoint).is_file() else []) + pictures:
+        with open(path, 'rb') as file:
+            while block := file.read(1 << 20):
+                read.update(block)
+    return dict(source=source, checkpoint=checkpoint, images=args.images, count=args.count, seed=args.seed,
+                shape_asked=list(args.shape), sha256=read.hexdigest())  # yapf: disable
 
 
 def named_models(args: argparse.Namespace) -> dict[str, tuple[str, str | None]]:
@@ -95,8 +130,6 @@ def named_models(args: argparse.Namespace) -> dict[str, tuple[str, str | None]]:
 
 
 def measure(args: argparse.Namespace, config: str, checkpoint: str | None) -> np.ndarray:
-    if not args.images:
-        raise InputError('--images is needed: a receptive field is measured on pictures, such as those of a validation')
     torch.manual_seed(args.seed)
     module, preprocessor = build_backbone(load_config(config, args.cfg_options), checkpoint, args.trust_checkpoint)
     module, preprocessor = module.to(args.device), preprocessor.to(args.device)
@@ -114,6 +147,12 @@ def read_matrix(path: str) -> np.ndarray:
     if matrix.ndim != 2:
         raise InputError(f'{path!r} must be a matrix (H, W), its shape is {matrix.shape}')
     return matrix.astype(np.float64)
+
+
+def write_matrix(matrix: np.ndarray, path: Path) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, matrix.astype(np.float32))
+    write_whole(buffer.getbuffer(), path)
 
 
 if __name__ == '__main__':

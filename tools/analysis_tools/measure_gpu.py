@@ -15,9 +15,10 @@ from pathlib import Path
 
 import torch
 
+from mmreplk import InputError
 from mmreplk.benchmarks.gpu_page import gpu_page
 from mmreplk.benchmarks.schedule import Part, run_parts
-from mmreplk.cli import device, folder_to_write
+from mmreplk.cli import device, folder_to_write, run
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL, TINY_MODEL = 'configs/upernet_replknet31b_ade20k.py', 'configs/upernet_replknet_tiny_miniade20k.py'
@@ -36,7 +37,13 @@ def parse_args() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     begin = time.monotonic()
+    if not args.minutes > 0:
+        raise InputError(f'--minutes must be positive, got {args.minutes}')
     out = Path(args.out)
+    names = [part.name for part in planned(out.resolve(), args.device, args.tiny)]
+    for name in args.only or ():
+        if name not in names:
+            raise InputError(f'--only must name some of {", ".join(names)}, got {name!r}')
     parts = [part for part in planned(out.resolve(), args.device, args.tiny)
              if args.only is None or part.name in args.only]  # yapf: disable
     run_parts(parts, args.minutes * 60 - (time.monotonic() - begin), out, lambda line: print(line, flush=True))
@@ -87,4 +94,5 @@ def _tool(name: str) -> Path:
 
 
 if __name__ == '__main__':
-    main(parse_args())
+    arguments = parse_args()
+    run(lambda: main(arguments))

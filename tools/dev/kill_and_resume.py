@@ -19,6 +19,7 @@ from mmengine.config import Config
 from mmreplk import InputError
 from mmreplk.cli import run
 from mmreplk.mm.config import add_cfg_options, load_config
+from mmreplk.mm.kinds import kind_of
 from mmreplk.weights import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,6 +39,8 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
+    if args.kills < 1 or args.processes < 1:
+        raise InputError(f'--kills and --processes must be positive, got {args.kills} and {args.processes}')
     work_dir = Path(args.work_dir).resolve()
     shutil.rmtree(work_dir, ignore_errors=True)
     work_dir.mkdir(parents=True)
@@ -45,7 +48,7 @@ def main(args: argparse.Namespace) -> None:
     if cfg.train_cfg.get('max_iters') is None:
         raise InputError(f'{args.config} must train by iterations, with train_cfg.max_iters')
     cfg.randomness = dict(seed=args.seed, deterministic=True)
-    if not any(hook.type == 'EMAHook' for hook in cfg.custom_hooks):
+    if not any(kind_of(hook) == 'EMAHook' for hook in cfg.custom_hooks):
         cfg.custom_hooks.append(dict(type='EMAHook'))
     config = work_dir / Path(args.config).name
     cfg.dump(config)

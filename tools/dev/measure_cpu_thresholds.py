@@ -27,7 +27,10 @@ def main(args: argparse.Namespace) -> None:
         raise InputError('there is nothing to measure: the fast path needs an x86 CPU with AVX2 and oneDNN')
     torch.set_num_threads(1)
     path = Path(args.rows)
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    try:
+        rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    except ValueError as error:
+        raise InputError(f'{str(path)!r} holds no measurements of this tool: {error}') from error
     if args.do == 'measure':
         end = time.monotonic() + 60 * args.minutes
         with path.open('a') as file:

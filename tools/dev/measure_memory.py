@@ -15,6 +15,7 @@ from typing import Any
 from growth import growth
 from mmengine.config import Config
 
+from mmreplk import InputError
 from mmreplk.benchmarks import Kept, environment
 from mmreplk.benchmarks.measure import resident_mib
 from mmreplk.cli import run
@@ -48,6 +49,9 @@ def parse_args() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     sizes = [tuple(size) for size in args.size or [(512, 512)]]
+    if min(min(size) for size in sizes) < 1 or args.train_batch < 1 or (args.cycles is not None and args.cycles < 10):
+        raise InputError(f'sizes and batch must be positive, and cycles at least 10, got {sizes}, {args.train_batch} '
+                         f'and {args.cycles}')
     kept = Kept(args.json, dict(environment=environment('cpu')))
     measure = cycles if args.cycles else peaks
     for config in args.configs:

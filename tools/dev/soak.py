@@ -48,6 +48,9 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
+    if args.iterations < 1 or not args.minutes >= 0:
+        raise InputError(f'--iterations must be positive and --minutes not negative, got {args.iterations} and '
+                         f'{args.minutes}')
     shutil.rmtree(args.work_dir, ignore_errors=True)
     cfg = load_config(args.config, args.cfg_options, args.work_dir)
     if cfg.train_cfg.get('max_iters') is None:

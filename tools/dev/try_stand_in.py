@@ -2,7 +2,7 @@
 
 It needs timm, which that code imports, and checkouts of github.com/DingXiaoH/RepLKNet-pytorch, VITA-Group/SLaK and
 AILab-CVC/UniRepLKNet. Each network is built twice from its file as it is: on the stand-in, and on a module of the same
-name with torch.nn.Conv2d.
+name with torch.nn.Conv2d. With ``--json``, the same command goes on where it was interrupted.
 """
 
 import argparse
@@ -15,12 +15,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mmreplk.benchmarks import environment
+from mmreplk import InputError
+from mmreplk.benchmarks import Kept, environment
 from mmreplk.benchmarks.acceleration import compare, fill
-from mmreplk.io import write_json
+from mmreplk.cli import run
 from mmreplk.stand_in import stand_in_path
 
 MODULE, CLASS = 'depthwise_conv2d_implicit_gemm', 'DepthWiseConv2dImplicitGEMM'
+DTYPES = (torch.float32, torch.bfloat16)
 # By network: file, function, its arguments.
 NETWORKS = {
     'RepLKNet-31B': ('replknet.py', 'create_RepLKNet31B', dict(use_checkpoint=False)),
@@ -60,24 +62,33 @@ def build(file: Path, function: str, arguments: dict, module: types.ModuleType |
 
 
 def main(args: argparse.Namespace) -> None:
-    report = dict(environment=environment('cpu'), results=[])
+    if min(args.size, args.batch, args.rounds) < 1:
+        raise InputError(f'size, batch and rounds must be positive, got {args.size}, {args.batch} and {args.rounds}')
+    for folder, (file, *_) in zip(args.folders, NETWORKS.values(), strict=True):
+        if not (folder / file).is_file():
+            raise InputError(f'{str(folder)!r} is no checkout of the official repository: it has no {file}')
+    kept = Kept(args.json, dict(environment=environment('cpu'), rounds=args.rounds))
     plain_module = types.ModuleType(MODULE)
     setattr(plain_module, CLASS, PlainConv2d)
     os.environ['LARGE_KERNEL_CONV_IMPL'] = stand_in_path()  # what RepLKNet asks for, and the path for the others
     sys.path.append(stand_in_path())
     for folder, (name, (file, function, arguments)) in zip(args.folders, NETWORKS.items(), strict=True):
+        setting = dict(model=name, batch=args.batch, size=[args.size, args.size])
+        missing = [dtype for dtype in DTYPES if not kept.measured(**setting, dtype=str(dtype).removeprefix('torch.'))]
+        if not missing:
+            continue
         images = torch.randn(args.batch, 3, args.size, args.size)
         plain = fill(build(folder / file, function, arguments, plain_module), images)
         fast = build(folder / file, function, arguments, None)
         layers = sum(type(module).__name__ == CLASS for module in fast.modules())
         assert layers == sum(type(module) is PlainConv2d for module in plain.modules()) > 0
-        for dtype in (torch.float32, torch.bfloat16):
-            for row in compare(plain.to(dtype), fast.to(dtype), images.to(dtype), args.rounds):
-                report['results'].append(dict(model=name, layers=layers, **row))
+        for dtype in missing:
+            rows = compare(plain.to(dtype), fast.to(dtype), images.to(dtype), args.rounds)
+            kept.add(dict(model=name, layers=layers, **row) for row in rows)
+            for row in rows:
                 print(name, layers, {key: row[key] for key in ('work', 'dtype', 'ratio', 'errors')}, flush=True)
-    if args.json:
-        write_json(report, args.json)
 
 
 if __name__ == '__main__':
-    main(parse_args())
+    arguments = parse_args()
+    run(lambda: main(arguments))

@@ -39,7 +39,8 @@ def with_budget(cfg: Config, first: Config, iters: int | None = None, seed: int 
     factor = iters / first.train_cfg.max_iters
     cfg = copy.deepcopy(cfg)
     cfg.train_dataloader.batch_size = first.train_dataloader.batch_size
-    cfg.train_cfg = dict(first.train_cfg, max_iters=iters, val_begin=iters + 1)
+    cfg.train_cfg = copy.deepcopy(first.train_cfg)  # a plain dict of it, of pure Python, could not be written out
+    cfg.train_cfg.update(max_iters=iters, val_begin=iters + 1)
     schedulers = [_stretched(scheduler, factor) for scheduler in first.param_scheduler]
     # MMEngine refuses one that has been shortened to nothing.
     cfg.param_scheduler = [own for own in schedulers if 'end' not in own or own['end'] > own.get('begin', 0)]
@@ -52,7 +53,7 @@ def _stretched(scheduler: Mapping, factor: float) -> dict:
     def moved(moment: int) -> int:
         return max(1, round(moment * factor)) if moment else 0
 
-    own = dict(scheduler)
+    own = copy.deepcopy(scheduler)
     own.update({key: moved(own[key]) for key in ('begin', 'end') if key in own})
     if 'milestones' in own:
         own['milestones'] = [moved(moment) for moment in own['milestones']]

@@ -19,6 +19,7 @@ def check_channels(cfg: Config) -> None:
     """
     model = cfg.model.get('module', cfg.model)  # test-time augmentation wraps the model
     backbone = model.get('backbone')
+    _check_stages(model.get('roi_head'))
     if network_of(backbone) is None:
         return
     network = build_empty(backbone)
@@ -36,6 +37,17 @@ def check_channels(cfg: Config) -> None:
             _check_reader(path, part, handed)
             if name == 'neck':  # what follows reads what the first of several hands out
                 break
+
+
+def _check_stages(roi_head: object) -> None:
+    """Raises InputError if box heads of a cascade, whose scores are averaged, tell other numbers of classes apart."""
+    heads = roi_head.get('bbox_head') if isinstance(roi_head, dict) else None
+    heads = heads if isinstance(heads, (list, tuple)) else []
+    counts = [head.get('num_classes') for head in heads if isinstance(head, dict)]
+    for i, count in enumerate(counts):
+        if count != counts[0]:
+            raise InputError(f'model.roi_head.bbox_head.{i}.num_classes must be {counts[0]!r}, as of the first stage, '
+                             f'got {count!r}')
 
 
 def _check_reader(path: str, part: dict, handed: list[int]) -> None:

@@ -4,7 +4,7 @@ import inspect
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from ...errors import InputError
 from ...spread import evenly_spread
+from ..data.reading import PipelineReader, pipeline_of
 from .coco_file import LISTED, left_out, listed, missing_classes, read_coco
 
 IGNORED = 255
@@ -36,6 +37,7 @@ def check_split(dataset: dict, sample: int = 200) -> tuple[int, list[str], list[
     count, problems, notes = 0, [], []
     for part in leaf_datasets(dataset):
         built = DATASETS.build(dict(part, lazy_init=True))
+        read = _reader(pipeline_of(part))
         if not hasattr(built, 'get_data_info'):
             raise InputError(f'{type(built).__name__} has no get_data_info, by which a dataset says what its files are')
         if str(getattr(built, 'ann_file', None) or '').endswith('.json') and 'img' in (built.data_prefix or {}):
@@ -46,11 +48,11 @@ def check_split(dataset: dict, sample: int = 200) -> tuple[int, list[str], list[
                 continue
             if not labels['annotations']:
                 notes.append(f'{built.ann_file} has no annotations')
-            problems += check_coco(labels, built.data_prefix['img'], built.metainfo['classes'], sample)
+            problems += check_coco(labels, built.data_prefix['img'], built.metainfo['classes'], sample, read)
             count += len(labels['images'])
             continue
         built.full_init()
-        found = list(check_segmentation(built, sample))
+        found = list(check_segmentation(built, sample, read))
         problems += found
         seen = list(classes_seen(built, sample)) if not found else []
         (problems if any(ONE_CLASS in sentence for sentence in seen) else notes).extend(seen)
@@ -78,12 +80,14 @@ def dataset_class(dataset: dict) -> type | None:
     return kind if isinstance(kind, type) else None
 
 
-def check_segmentation(dataset: Sequence, sample: int = 200) -> Iterator[str]:
+def check_segmentation(dataset: Sequence, sample: int = 200,
+                       read: Callable[[str], np.ndarray | None] | None = None) -> Iterator[str]:
     """Looks for every file of a dataset of MMSegmentation, and into ``sample`` of them, evenly spread.
 
     Args:
         dataset: The dataset, as the config builds it; of one without label maps, the images are looked at.
         sample: How many images are opened with their label maps.
+        read: Returns the image of a file, None of one that is none; None for what Pillow makes of it.
 
     Yields:
         Sentences on what is wrong: missing or unreadable files, label maps of another size, labels that no class has.
@@ -98,7 +102,8 @@ def check_segmentation(dataset: Sequence, sample: int = 200) -> Iterator[str]:
     unreadable, misfits, strange, known = [], [], {}, (0, classes - 1)
     present = [info for info in infos if missing.isdisjoint([info.get(key) for key in kinds])]
     for info in evenly_spread(present, sample):
-        image, labels = (_read(info[key]) if info.get(key) else None for key in kinds)
+        image, labels = (one(info[key]) if info.get(key) else None for one, key in zip((read or _read, _read), kinds,
+                                                                                       strict=True))  # yapf: disable
         unread = [info[key] for key, read in zip(kinds, (image, labels), strict=True) if info.get(key) and read is None]
         unreadable += unread
         if unread or labels is None or image is None:
@@ -135,7 +140,7 @@ def classes_seen(dataset: Sequence, sample: int = 20) -> Iterator[str]:
     trained, stored, read = Counter(), Counter(), 0
     for i in evenly_spread(range(len(dataset)), sample):
         info = dataset.get_data_info(i)
-        labels = _read(info['seg_map_path']) if info.get('seg_map_path') else None
+        labels = _read(info['seg_map_path']) if _is_of_its_image(info) else None
         if labels is None or labels.ndim != 2:
             continue
         values, counts = np.unique(labels, return_counts=True)
@@ -234,7 +239,8 @@ def _default(kind: type, name: str) -> object:
     return None
 
 
-def check_coco(labels: dict, images: str | Path, classes: Sequence[str], sample: int = 200) -> Iterator[str]:
+def check_coco(labels: dict, images: str | Path, classes: Sequence[str], sample: int = 200,
+               read: Callable[[str], np.ndarray | None] | None = None) -> Iterator[str]:
     """Compares annotations in COCO's format with the images beside them, and looks into ``sample``, evenly spread.
 
     Args:
@@ -242,6 +248,7 @@ def check_coco(labels: dict, images: str | Path, classes: Sequence[str], sample:
         images: The folder of the images.
         classes: The names that the config trains.
         sample: How many images are opened.
+        read: As of :func:`check_segmentation`.
 
     Yields:
         Sentences on what is wrong: missing or unreadable files, images of another size, classes without a category,
@@ -254,7 +261,7 @@ def check_coco(labels: dict, images: str | Path, classes: Sequence[str], sample:
     unreadable, misfits = [], []
     for path in evenly_spread(sorted(paths.keys() - missing), sample):
         width, height = paths[path]
-        image = _read(path)
+        image = (read or _read)(path)
         if image is None:
             unreadable.append(path)
         elif image.shape[:2] != (height, width):
@@ -274,8 +281,38 @@ def _inside(dataset: Sequence) -> list:
     return [child for child in inner if child is not None]
 
 
+def _reader(pipeline: list[dict]) -> Callable[[str], np.ndarray | None]:
+    """Returns what reads images: Pillow, which notices what is cut short, or the pipeline if that reads otherwise."""
+    reader = PipelineReader(pipeline)
+    if reader.is_usual:
+        return _read
+
+    def read(path: str) -> np.ndarray | None:
+        try:
+            return reader(path)
+        except InputError:
+            return None
+
+    return read
+
+
+def _is_of_its_image(info: dict) -> bool:
+    """Says whether there is a label map of as many pixels as its image, by the headers of both."""
+    pixels, paths = set(), [info.get(key) for key in ('img_path', 'seg_map_path')]
+    for path in (path for path in paths if path and os.path.isfile(path)):
+        try:
+            with warnings.catch_warnings(), Image.open(path) as image:
+                warnings.simplefilter('ignore', Image.DecompressionBombWarning)
+                pixels.add(image.width * image.height)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+            continue  # an image may be of a format that its own loader knows
+    return bool(paths[1]) and len(pixels) < 2
+
+
 def _read(path: str) -> np.ndarray | None:
-    """Returns a picture as it is to be seen, or None if it cannot be read to its end."""
+    """Returns a picture as it is to be seen, or None if it is no file or cannot be read to its end."""
+    if not os.path.isfile(path):  # a named pipe would be waited for
+        return None
     try:
         with warnings.catch_warnings(), Image.open(path) as image:
             warnings.simplefilter('ignore', Image.DecompressionBombWarning)

@@ -16,6 +16,7 @@ from ...networks.fitting import fit_weights
 from ...networks.sources import find_backbone
 from ...weights import local_file, read_checkpoint
 from ..backbones import build_empty, network_of
+from ..data.reading import missing_decoder
 from ..kinds import is_pretrained, kind_of, listed_parts, only_writes
 from ..trust import refuse_pickled_data
 from .channels import check_channels, misfits
@@ -23,7 +24,7 @@ from .classes import check_classes
 from .coco_file import left_out, listed, missing_classes, read_coco
 from .dataset import dataset_class, leaf_datasets, no_suffix
 from .schedule import check_schedule, unsaved
-from .values import check_values, is_count
+from .values import check_values, is_count, nodes
 
 _WITHOUT = ('Or name another file with --cfg-options model.backbone.init_cfg.checkpoint=FILE, or train from scratch '
             'with --cfg-options model.backbone.init_cfg=None')
@@ -82,6 +83,7 @@ def _check_config(cfg: Config, *dataloaders: str) -> None:
     check_schedule(cfg)
     _check_backbone(cfg)
     check_channels(cfg)
+    _check_decoders(cfg, *dataloaders)
     check_data(cfg, *dataloaders)
     check_classes(cfg, *dataloaders)
     _check_annotations(cfg, *dataloaders)
@@ -96,6 +98,15 @@ def _check_places(cfg: Config) -> None:
             path = part.get(key) if isinstance(part, dict) else None
             if isinstance(path, str) and '://' not in path:
                 check(path)
+
+
+def _check_decoders(cfg: Config, *dataloaders: str) -> None:
+    """Raises InputError if a step of a pipeline reads pictures by what is not installed."""
+    for name in dataloaders:
+        for path, step in nodes(cfg.get(name) or {}, name):
+            missing = missing_decoder(step)
+            if missing:
+                raise InputError(f'{path} cannot be used: {missing}')
 
 
 def _check_labels(cfg: Config) -> None:

@@ -43,6 +43,7 @@ _FLAG = 'True or False', _is(bool)
 _SIZE = 'a pair of positive integers or None', _is_size
 _RATIOS = 'a pair of positive numbers', lambda value: _are(value, lambda ratio: _is_measure(ratio) and ratio > 0)
 _NUMBER = 'a number', lambda value: isinstance(value, (int, float)) and not isinstance(value, bool)
+_LOSSES = 'a loss or several', lambda value: isinstance(value, (dict, list, tuple)) and len(value) > 0
 _LEVEL = 'a name such as INFO', lambda value: isinstance(value, str) and isinstance(logging.getLevelName(value), int)
 RULES: dict[str, tuple[str, Callable[[object], bool]]] = {
     'model': _DICT,
@@ -74,7 +75,7 @@ RULES: dict[str, tuple[str, Callable[[object], bool]]] = {
 # The same for keys of one meaning wherever they are.
 ANYWHERE: dict[str, tuple[str, Callable[[object], bool]]] = {
     'ratio_range': _RATIOS, 'power': _NUMBER, 'eta_min': _NUMBER, 'start_factor': _NUMBER, 'end_factor': _NUMBER,
-    'gamma': _NUMBER
+    'gamma': _NUMBER, 'loss_decode': _LOSSES
 }  # yapf: disable
 
 

@@ -1,6 +1,5 @@
 """What MMEngine raises because of a config, as one sentence on the part of the config that it stumbled over."""
 
-import errno
 import sys
 import traceback
 from collections.abc import Iterator
@@ -14,11 +13,11 @@ from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop
 
 from ...errors import InputError
+from ...io import DISK_FULL
 from ..checks.values import nodes
 from ..internals import hook_called_in, is_training, part_built_in, registry_that_lacks_it, step_of_runner
 from ..kinds import kind_of
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _ANY = 'the config', None  # where the part is not known
 _FIRST_HOOKS = ('before_run', 'before_train', 'before_test')  # where hooks look at their arguments
 _FRAMEWORKS = ('mmengine', 'mmcv', 'mmseg', 'mmdet')
@@ -54,7 +53,7 @@ def config_errors(cfg: Config) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        if _is_of_the_machine(error):
+        if is_of_the_machine(error):
             raise
         frames = _frames(error)
         loops = [_owner(frame) for frame in frames if frame.f_code.co_name == 'run']
@@ -70,7 +69,7 @@ def config_errors(cfg: Config) -> Iterator[None]:
         raise InputError(_sentence(path, part, frames, error)) from error
 
 
-def _is_of_the_machine(error: BaseException) -> bool:
+def is_of_the_machine(error: BaseException) -> bool:
     """Says whether memory, the disk, the device or the connection between processes is to blame."""
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         return True

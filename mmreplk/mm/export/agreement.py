@@ -75,7 +75,8 @@ def real_batches(folder: str | Path, count: int = 4, channels: int = 3) -> list[
     Raises:
         InputError: If there is no picture there, one cannot be read, or the network takes other channels.
     """
-    paths = sorted(path for path in Path(folder).rglob('*') if path.suffix.lower() in SUFFIXES)[:count]
+    found = sorted(path for path in Path(folder).rglob('*') if path.suffix.lower() in SUFFIXES and path.is_file())
+    paths = found[:count]
     if not paths:
         raise InputError(f'there is no picture ({", ".join(SUFFIXES)}) in {str(folder)!r}')
     if channels not in (1, 3):

@@ -93,7 +93,8 @@ def serve(predictor: Predictor,
             raise InputError('the page needs Gradio, which is not installed: pip install "mmreplk[serve]", or '
                              f'"gradio>=6" alone ({error})') from error
         page = _build(gradio, predictor, title, examples, limits)
-        predictor([np.zeros((256, 256, 3), np.uint8)])  # the first prediction of a process takes longer than others
+        # The first prediction of a process takes longer than others.
+        predictor([np.zeros((256, 256, predictor.read.channels), np.uint8)])
         theme = gradio.themes.Soft(primary_hue='teal', neutral_hue='slate', font=['system-ui', 'sans-serif'],
                                    font_mono=['ui-monospace', 'monospace'])  # yapf: disable
         try:
@@ -172,8 +173,9 @@ def _answer(predictor: Predictor, limits: Limits, path: Path) -> tuple[str, str]
     """Returns, as HTML, the picture with what lies over it, and the panel: time, legend, raw result; or a sentence."""
     try:
         image = read_image(path, FORMATS, round(limits.megapixels * 1e6))
+        loaded = image if predictor.read.is_usual else predictor.read(path)
         start = time.perf_counter()
-        prediction, = predictor([image])
+        prediction, = predictor([loaded])
         seconds = time.perf_counter() - start
     except InputError as error:
         sentence = str(error).replace(repr(str(path)), repr(path.name))

@@ -21,10 +21,11 @@ from ...weights.conversion import load_whole
 from ...weights.files import read_checkpoint
 from ..building import adapt_backbone
 from ..config import config_errors, load_config
+from ..data.reading import shown
 from . import sliding_detection, sliding_segmentation
 from .classes import known_classes, test_dataset_config
 from .detections import Detections
-from .loading import PictureLoader, Preparation, shown
+from .loading import PictureLoader, Preparation
 from .overlays import blend
 from .segmentation import Segmentation
 from .windows import Windows

@@ -1,12 +1,15 @@
 """What a config says that what it inherits does not."""
 
 import ast
+import importlib.util
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from mmengine.config import Config
+
+from ..kinds import kind_of
 
 ABSENT = '(absent)'
 
@@ -34,7 +37,12 @@ def config_changes(trained: Config, source: str | Path) -> list[Change]:
 
 
 def _inherited(source: Path) -> dict:
-    assigned = {target.id: node.value for node in ast.parse(source.read_text()).body if isinstance(node, ast.Assign)
+    body = ast.parse(source.read_text()).body
+    read = [line for node in body if isinstance(node, ast.With) and _is_read_base(node) for line in node.body]
+    if read:
+        paths = [str(_imported(line, source)) for line in read if isinstance(line, ast.ImportFrom)]
+        return {key: value for path in paths for key, value in Config.fromfile(path).to_dict().items()}
+    assigned = {target.id: node.value for node in body if isinstance(node, ast.Assign)
                 for target in node.targets if isinstance(target, ast.Name)}  # yapf: disable
     bases = ast.literal_eval(assigned['_base_']) if '_base_' in assigned else []
     # Of an installed framework, 'mmseg::...', or beside the file.
@@ -46,12 +54,29 @@ def _inherited(source: Path) -> dict:
         return Config.fromfile(file).to_dict()
 
 
+def _is_read_base(node: ast.With) -> bool:
+    call = node.items[0].context_expr
+    return isinstance(call, ast.Call) and getattr(call.func, 'id', getattr(call.func, 'attr', None)) == 'read_base'
+
+
+def _imported(line: ast.ImportFrom, source: Path) -> Path:
+    """Returns the file that ``from ... import *`` in a pure-Python config means."""
+    parts = (line.module or '').split('.')
+    if line.level:
+        return source.parent.joinpath(*['..'] * (line.level - 1), *parts).with_suffix('.py').resolve()
+    package = importlib.util.find_spec(parts[0])  # of an installed framework, whose configs are no packages
+    return Path(package.origin).parent.joinpath(*parts[1:]).with_suffix('.py')
+
+
 def _flatten(node: object, prefix: str = '') -> Iterator[tuple[str, str]]:
-    """Yields values by dotted key; lists of dicts are entered, other lists are values."""
+    """Yields values by dotted key; lists of dicts are entered, other lists are values, classes are their names."""
     if isinstance(node, dict) and (node or not prefix):
         children = node.items()
     elif isinstance(node, (list, tuple)) and any(isinstance(child, dict) for child in node):
         children = enumerate(node)
+    elif prefix.rpartition('.')[2] == 'type':
+        yield prefix, repr(kind_of(dict(type=node)) or node)
+        return
     else:
         yield prefix, repr(list(node) if isinstance(node, tuple) else node)
         return

@@ -13,11 +13,11 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from torch.utils.data import Dataset
 
 from ...errors import InputError
-from ...io import read_image
 from ...merging import reparameterized
 from ...pictures.contact_sheet import instance_row, label_row
 from ...weights.conversion import load_whole
 from ...weights.files import read_checkpoint
+from ..data.reading import PipelineReader, pipeline_of, shown
 
 IOU, SCORE = 0.5, 0.5  # from which overlap a detection is right, and from which score it counts
 
@@ -60,7 +60,8 @@ def find_examples(cfg: Config,
     dataset = DATASETS.build(cfg.val_dataloader.dataset)
     model = MODELS.build(cfg.model).to(device).eval()
     load_whole(model, read_checkpoint(checkpoint), str(checkpoint))
-    judge = (_Detection if cfg.default_scope == 'mmdet' else _Segmentation)(dataset, cfg.val_evaluator)
+    read = PipelineReader(pipeline_of(cfg.val_dataloader.dataset))
+    judge = (_Detection if cfg.default_scope == 'mmdet' else _Segmentation)(dataset, cfg.val_evaluator, read)
     with reparameterized(model), torch.no_grad():
         scores = [judge.score(index, _predict(model, dataset, index)) for index in progress(range(len(dataset)))]
         order = sorted(range(len(dataset)), key=scores.__getitem__)
@@ -78,8 +79,8 @@ def _predict(model: torch.nn.Module, dataset: Dataset, index: int) -> object:
 class _Segmentation:
     measure = 'mean IoU over the classes that the image shows'
 
-    def __init__(self, dataset: Dataset, _: dict):
-        self.dataset, self.classes = dataset, dataset.metainfo['classes']
+    def __init__(self, dataset: Dataset, _: dict, read: PipelineReader):
+        self.read, self.dataset, self.classes = read, dataset, dataset.metainfo['classes']
         self.counts = torch.zeros(len(self.classes), len(self.classes), dtype=torch.long)
 
     def score(self, index: int, sample: object) -> float:
@@ -101,7 +102,7 @@ class _Segmentation:
 
     def draw(self, index: int, sample: object) -> np.ndarray:
         maps = [label.data[0].numpy().astype(np.uint8) for label in (sample.gt_sem_seg, sample.pred_sem_seg)]
-        return label_row(read_image(sample.img_path), *maps, self.dataset.metainfo['palette'])
+        return label_row(shown(self.read(sample.img_path)), *maps, self.dataset.metainfo['palette'])
 
 
 def _iou(counts: torch.Tensor) -> torch.Tensor:
@@ -112,8 +113,8 @@ def _iou(counts: torch.Tensor) -> torch.Tensor:
 class _Detection:
     measure = f'F1 of detections that score at least {SCORE}, at IoU {IOU}'
 
-    def __init__(self, dataset: Dataset, evaluators: dict | list[dict]):
-        self.dataset = dataset
+    def __init__(self, dataset: Dataset, evaluators: dict | list[dict], read: PipelineReader):
+        self.read, self.dataset = read, dataset
         coco = next(e for e in (evaluators if isinstance(evaluators, list) else [evaluators]) if 'metric' in e)
         kinds = coco.metric if isinstance(coco.metric, list) else [coco.metric]
         # One each: classwise results of boxes and masks have the same names.
@@ -170,4 +171,4 @@ class _Detection:
             shapes = [instance['mask'] for instance in true], list(found.masks.numpy())
         else:
             shapes = [np.array(instance['bbox']) for instance in true], list(found.bboxes.numpy())
-        return instance_row(read_image(sample.img_path), *shapes)
+        return instance_row(shown(self.read(sample.img_path)), *shapes)

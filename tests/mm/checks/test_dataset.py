@@ -1,4 +1,5 @@
 import json
+import os
 from types import SimpleNamespace
 
 import cv2
@@ -158,6 +159,17 @@ def test_images_that_are_huge_or_without_labels(tmp_path, monkeypatch):
     monkeypatch.undo()
     dataset.get_data_info = lambda i: dict(img_path=f'{dataset.paths[i]}.jpg')
     assert not list(check_segmentation(dataset)) and not list(classes_seen(dataset))
+
+
+def test_label_maps_that_are_no_files_or_not_of_their_image_are_not_read(tmp_path, monkeypatch):
+    dataset, read = Masks(tmp_path, [[[0, 1], [2, 255]]] * 3), []
+    os.remove(f'{dataset.paths[0]}.png')
+    os.mkfifo(f'{dataset.paths[0]}.png')  # which would be waited for
+    cv2.imwrite(f'{dataset.paths[1]}.png', np.zeros((3000, 3000), np.uint8))
+    asarray = np.asarray
+    monkeypatch.setattr(np, 'asarray', lambda image: read.append(image.size) or asarray(image))
+    list(classes_seen(dataset))
+    assert read == [(2, 2)]
 
 
 def test_datasets_in_wrappers_and_without_labels(tmp_path):

@@ -264,6 +264,12 @@ def test_channels_that_do_not_fit(cfg, options, words):
         check_before_training(cfg)
 
 
+def test_stages_of_a_cascade_with_other_classes(cfg):
+    cfg.model.roi_head = dict(bbox_head=[dict(num_classes=5), dict(num_classes=5), dict(num_classes=6)])
+    with pytest.raises(ValueError, match='model.roi_head.bbox_head.2.num_classes must be 5, as of the first .* got 6'):
+        check_before_training(cfg)
+
+
 def test_channels_that_only_their_reader_knows(cfg):
     cfg.model.decode_head = dict(type='Own')
     cfg.model.auxiliary_head = [dict(in_channels=8, in_index=-1), dict(in_channels=5)]

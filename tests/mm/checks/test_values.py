@@ -35,6 +35,7 @@ def test_our_own(path):
     ('param_scheduler.1.power', None, 'param_scheduler.1.power must be a number, got None'),
     ('model.decode_head.dropout_ratio', float('nan'), 'model.decode_head.dropout_ratio is nan, which is no value'),
     ('train_dataloader.dataset.pipeline.1.type', 5, 'dataset.pipeline.1.type must be the name of a class, got 5'),
+    ('model.decode_head.loss_decode', (), r'model.decode_head.loss_decode must be a loss or several, got \(\)'),
     ('optim_wrapper.optimizer.lr', float('nan'), 'lr must be a finite number of at least 0, got nan'),
     ('optim_wrapper.optimizer.weight_decay', 'x', "weight_decay must be a finite number of at least 0, got 'x'"),
     ('optim_wrapper.accumulative_counts', 3, 'interval must be a multiple of .*accumulative_counts, 3, .*got 16000'),

@@ -13,9 +13,9 @@ from mmreplk.benchmarks.flops import image_channels
 from mmreplk.mm.benchmarks.comparison import measure_models
 from mmreplk.mm.benchmarks.model import Setting, benchmark_model
 from mmreplk.mm.building import build_backbone, build_empty_model
+from mmreplk.mm.data.reading import shown
 from mmreplk.mm.export import real_batches
-from mmreplk.mm.inference import Predictor, Segmentation, find_jobs, predict_files
-from mmreplk.mm.inference.loading import shown
+from mmreplk.mm.inference import Predictor, Segmentation, find_jobs, predict_files, serve
 from mmreplk.pictures import ImageFolder
 from tests.conftest import randomize
 from tests.mm.inference.conftest import SEGMENTATION, picture, small_config
@@ -77,6 +77,12 @@ def test_frames_are_made_grey_and_nothing_else_is_made_up(predictor):
             predictor([frame])
 
 
+def test_the_page_begins(predictor):
+    pytest.importorskip('gradio')
+    with serve(predictor, predictor.name) as url:
+        assert url.startswith('http://127.0.0.1:')
+
+
 def test_other_files_are_refused_by_name(predictor, tmp_path):
     path = tmp_path / 'other.png'
     cv2.imwrite(str(path), picture())
@@ -84,7 +90,7 @@ def test_other_files_are_refused_by_name(predictor, tmp_path):
         with pytest.raises(InputError, match="other.png.* has 3 channels as it is loaded, and the model takes"):
             predictor.read(path)
     path.write_text('no picture')
-    with pytest.raises(InputError, match="other.png.* cannot be read by LoadImageFromFile, as the test pipeline says"):
+    with pytest.raises(InputError, match="other.png.* cannot be read by LoadImageFromFile, as the pipeline says"):
         predictor.read(path)
     with pytest.raises(InputError, match="none.png' does not exist"):
         predictor.read(tmp_path / 'none.png')

@@ -26,3 +26,19 @@ def test_a_config_that_inherits_of_a_framework(tmp_path, other):
     leaf.write_text(f"_base_ = ['mmdet::_base_/schedules/schedule_1x.py'{other}]\ntrain_cfg = dict(max_epochs=7)")
     assert [tuple(change) for change in config_changes(Config.fromfile(leaf), leaf)] == [
         ('train_cfg.max_epochs', '12', '7')]  # yapf: disable
+
+
+def test_a_config_in_pure_python(tmp_path, monkeypatch):
+    schedules = tmp_path / 'framework/configs'
+    schedules.mkdir(parents=True)
+    (tmp_path / 'framework/__init__.py').touch()
+    (schedules / 'schedule.py').write_text('train_cfg = dict(max_epochs=12, val_interval=1)\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / 'pure_base.py').write_text('from torch.optim import SGD, AdamW\n\noptimizer = dict(type=SGD, lr=1)\n'
+                                           'other = dict(type=AdamW)\nsame = 1\n')  # yapf: disable
+    leaf = tmp_path / 'pure_leaf.py'
+    leaf.write_text('from mmengine.config import read_base\nfrom torch.optim import AdamW\n\nwith read_base():\n'
+                    '    from .pure_base import *\n    from framework.configs.schedule import *\n\n'
+                    'optimizer.update(type=AdamW)\ntrain_cfg.update(max_epochs=7)\n')  # yapf: disable
+    assert [tuple(change) for change in config_changes(Config.fromfile(leaf), leaf)] == [
+        ('optimizer.type', "'SGD'", "'AdamW'"), ('train_cfg.max_epochs', '12', '7')]  # yapf: disable

@@ -45,7 +45,7 @@ DETECTOR = [
 ]  # yapf: disable
 # Values of WRONG that are right for a key, or mean what a reader would expect.
 MEANT = {
-    'model.backbone.drop_path_rate': [0], 'model.backbone.frozen_stages': [-1, 0],
+    'model.backbone.out_indices': [None], 'model.backbone.drop_path_rate': [0], 'model.backbone.frozen_stages': [-1, 0],
     'model.backbone.arch.small_kernel': [None],
     'model.data_preprocessor.mean': [None],
     'train_dataloader.num_workers': [0], 'train_dataloader.dataset.pipeline.4.prob': [0, None, True],
