@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from tests.tools.conftest import ROOT, TINY
+from tests.tools.conftest import TINY
+from tests.tools.processes import ROOT
 
 
 def test_benchmark_model_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
