@@ -17,7 +17,7 @@ from mmreplk import InputError, RepLKNet, merging
 from mmreplk.mm import ReparamHook
 from mmreplk.weights import read_checkpoint
 from tests.conftest import assert_same_bits, copied_state
-from tests.mm.processes import in_two_processes
+from tests.processes import in_two_processes
 
 
 class Pictures(Dataset):
