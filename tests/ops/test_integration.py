@@ -173,7 +173,8 @@ def averaged_and_expected():
     torch.manual_seed(0)
     model = LargeKernelConv2d(4, 4, 31, padding=15, groups=4)
     x = torch.randn(4, 4, 12, 12)
-    out = DistributedDataParallel(model)(x[2 * rank:2 * rank + 2])
+    wrapped = DistributedDataParallel(model)  # which averages for as long as it lives
+    out = wrapped(x[2 * rank:2 * rank + 2])
     assert 'mmreplk' in type(out.grad_fn).__name__
     out.square().mean().backward()
     averaged = model.weight.grad.clone()
