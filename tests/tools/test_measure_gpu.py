@@ -10,7 +10,7 @@ from tests.tools.processes import command, tool
 def test_every_part_runs_and_a_second_call_goes_on(tmp_path):
     pytest.importorskip('triton')
     pytest.importorskip('mmseg')
-    call = ('analysis_tools/measure_gpu.py', '--device', 'cpu', '--tiny', '--minutes', 9, '--out', tmp_path)
+    call = ('analysis_tools/measure_gpu.py', '--device', 'cpu', '--tiny', '--minutes', 60, '--out', tmp_path)
     first = command(*call)
     assert first.returncode == 0, first.stdout + first.stderr
     state = json.loads((tmp_path / 'parts.json').read_text())

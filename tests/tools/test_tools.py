@@ -96,7 +96,7 @@ def test_ctrl_c_leaves_the_last_checkpoint_whole(short_options, tmp_path):
             assert time.time() < deadline and process.poll() is None
             time.sleep(.2)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 130 and 'is whole: go on from it with --resume' in errors, errors
