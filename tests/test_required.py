@@ -82,6 +82,7 @@ from mmreplk.ops import depthwise_conv2d as conv
 ], ids=['ops', 'root', 'about', 'acceleration'])
 def test_pytorch_is_enough(code):
     result = python(code + """
+assert 'torch._dynamo' not in sys.modules, 'it takes as long to import as all of PyTorch'
 x, weight = torch.randn(2, 8, 64, 64, requires_grad=True), torch.randn(8, 1, 31, 31, requires_grad=True)
 out = conv(x, weight)
 assert torch.allclose(out, torch.nn.functional.conv2d(x, weight, padding=15, groups=8), atol=1e-3)

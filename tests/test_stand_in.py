@@ -32,8 +32,8 @@ def test_one_command_prints_the_folder_that_is_not_on_the_path_by_itself():
     folder = python('-m', 'mmreplk', 'stand-in')
     assert folder == stand_in_path()
     assert {path.name for path in Path(folder).glob('*.py')} == {'__init__.py', f'{NAME}.py'}
-    look = f'import importlib.util, mmreplk; print(importlib.util.find_spec({NAME!r}))'
-    assert python('-c', look) == 'None'
+    look = f'import importlib.util; print(importlib.util.find_spec({NAME!r}))'
+    assert python('-c', f'import mmreplk; {look}') == 'None'
     path = os.pathsep.join([folder, str(ROOT)])
     assert f'{folder}/{NAME}.py' in python('-c', look, PYTHONPATH=path)
 

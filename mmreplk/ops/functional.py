@@ -4,7 +4,7 @@ import functools
 import logging
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -149,7 +149,13 @@ def _planned(x: Tensor, weight: Tensor, stride: int | tuple[int, int], padding: 
     return geometry, backend
 
 
-@torch.compiler.assume_constant_result
+def _constant(function: Callable) -> Callable:
+    """Does what ``torch.compiler.assume_constant_result`` does, which imports Dynamo: that takes as long as PyTorch."""
+    function._dynamo_marked_constant = True
+    return function
+
+
+@_constant
 def _is_exported() -> bool:
     """Whether an exporter looks on, which is to see an ordinary convolution.
 
@@ -215,7 +221,7 @@ def _why_not_here(backend: str, gpu: torch.device | None) -> str | None:
     return _fault_of_triton(gpu)
 
 
-@torch.compiler.assume_constant_result
+@_constant
 @functools.cache
 def _fault_of_triton(device: torch.device) -> str | None:
     """Returns why Triton cannot compile and run a kernel here, for want of a C compiler or a cache it may write to."""

@@ -23,11 +23,11 @@ def test_no_part_stops_or_outlasts_the_others(tmp_path, monkeypatch):
         Part('good', python(f'open({str(tmp_path / "found")!r}, "a").write("1")'), 1),
         Part('bad', python('raise SystemExit("no such thing")'), 1),
         Part('absent', [sys.executable, str(tmp_path / 'nothing.py')], 1),
-        Part('endless', [sys.executable, '-u', '-c', orphan], 3),
-        Part('last', python('print("here")'), 3),
+        Part('endless', [sys.executable, '-u', '-c', orphan], .03),  # seven seconds, and half a minute for the others
+        Part('last', python('print("here")'), 1),
     ]
-    state = run_parts(parts, 24, tmp_path, told.append)
-    assert time.monotonic() - begin < 24
+    state = run_parts(parts, 240, tmp_path, told.append)
+    assert time.monotonic() - begin < 240
     assert {name: part['status'] for name, part in state.items()} == dict(
         good='done', bad='failed', absent='failed', endless='out of time', last='done')
     assert told[0] == 'good: done' and len(told) == 5
@@ -36,18 +36,24 @@ def test_no_part_stops_or_outlasts_the_others(tmp_path, monkeypatch):
 
     # Again: what is done is not run twice, what failed is.
     parts[1] = parts[1]._replace(command=python('print("mended")'))
-    again = run_parts([parts[0], parts[1]], 24, tmp_path, told.append)
+    again = run_parts([parts[0], parts[1]], 240, tmp_path, told.append)
     assert (tmp_path / 'found').read_text() == '1' and told[5:] == ['bad: done']
     assert again['bad']['status'] == 'done' and again['endless']['status'] == 'out of time'
 
 
 def test_what_a_part_started_ends_with_it(tmp_path):
     pid = tmp_path / 'pid'
-    child = f'import os, time; open({str(pid)!r}, "w").write(str(os.getpid())); time.sleep(60)'
-    run_parts([Part('parent', python(f'import subprocess, sys; subprocess.run([sys.executable, "-c", {child!r}])'), 1)],
-              8, tmp_path, lambda line: None)  # yapf: disable
-    status = Path(f'/proc/{pid.read_text()}/status')
-    for _ in range(20):
+    child = f'import os, time; open({str(pid)!r}, "w").write(f"{{os.getpid()}} "); time.sleep(600)'
+    parent = f'''
+import os, subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", {child!r}])
+while not (os.path.exists({str(pid)!r}) and open({str(pid)!r}).read().endswith(" ")):
+    time.sleep(.05)
+'''
+    state = run_parts([Part('parent', python(parent), 1)], 240, tmp_path, lambda line: None)
+    assert state['parent']['status'] == 'done'
+    status = Path(f'/proc/{pid.read_text().strip()}/status')
+    for _ in range(300):
         if not status.exists() or 'State:\tZ' in status.read_text():
             return
         time.sleep(.1)

@@ -3,7 +3,7 @@ import json
 import pytest
 from fuzzing import sandbox
 
-from tests.tools.conftest import tool
+from tests.tools.processes import command
 
 
 def test_a_few_inputs_of_each_kind_that_are_not_what_they_should_be(tmp_path):
@@ -11,7 +11,7 @@ def test_a_few_inputs_of_each_kind_that_are_not_what_they_should_be(tmp_path):
     pytest.importorskip('mmseg')
     pytest.importorskip('mmdet')
     figures = tmp_path / 'figures.json'
-    result = tool('dev/fuzz_inputs.py', '--work-dir', tmp_path / 'work', '--json', figures, '--only', 1, 2)
+    result = command('dev/fuzz_inputs.py', '--work-dir', tmp_path / 'work', '--json', figures, '--only', 1, 2)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     figures = json.loads(figures.read_text())
     assert {kind: figures[kind]['outcomes'] for kind in figures} == dict(

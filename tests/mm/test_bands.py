@@ -18,7 +18,7 @@ from mmreplk.mm.inference import Predictor, Segmentation, find_jobs, predict_fil
 from mmreplk.mm.inference.page import Limits, _answer
 from mmreplk.mm.reports.examples import find_examples
 from mmreplk.mm.runner import build_runner, close_runner
-from tests.tools.conftest import ROOT, tool
+from tests.tools.processes import ROOT, tool
 
 pytest.importorskip('mmseg')
 LOADER = "dict(type='LoadImageFromFile', color_type='unchanged', to_float32=True)"

@@ -13,7 +13,7 @@ from mmreplk.mm.checkpoints import find_resumable
 from mmreplk.mm.runner import build_runner
 from mmreplk.mm.trust import allow_pickles, refuse_pickled_data
 from tests.mm.hooks.toy import toy_config
-from tests.tools.conftest import ROOT, tool
+from tests.tools.processes import ROOT, tool
 from tests.weights.hostile import Hostile
 
 

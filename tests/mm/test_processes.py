@@ -12,7 +12,7 @@ from mmreplk.mm.processes import join_processes
 from mmreplk.mm.runner import build_runner
 from mmreplk.weights import files
 from tests.mm.hooks.toy import toy_config
-from tests.mm.processes import in_two_processes
+from tests.processes import in_two_processes
 
 
 @pytest.fixture

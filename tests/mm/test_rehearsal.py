@@ -18,7 +18,7 @@ from mmreplk.mm.rehearsal import ExtremeSampler, rehearse
 from mmreplk.mm.runner import build_runner, close_runner
 from mmreplk.weights import read_checkpoint
 from tests.conftest import assert_same_bits
-from tests.mm.processes import in_two_processes
+from tests.processes import in_two_processes
 
 ROOT = Path(__file__).parents[2]
 ARCH = dict(large_kernel_sizes=[7, 5, 5, 3], layers=[1, 1, 1, 1], channels=[4, 8, 8, 8], small_kernel=None)

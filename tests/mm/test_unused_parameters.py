@@ -12,7 +12,7 @@ from mmreplk.mm.processes import join_processes
 from mmreplk.mm.runner import build_runner
 from mmreplk.networks import NETWORKS
 from tests.mm.hooks.toy import toy_config
-from tests.mm.processes import in_two_processes
+from tests.processes import in_two_processes
 
 SIZES = dict(layers=[1, 1, 1, 1], channels=[4, 8, 12, 16])
 # As small as they go; RepLKNet with XL's norms of features.

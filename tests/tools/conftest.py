@@ -1,25 +1,14 @@
-import os
 import re
 import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from mmreplk.mm.data import make_mini_ade20k, make_mini_coco
+from tests.tools.processes import command, tool
 
-ROOT = Path(__file__).parents[2]
 TINY = 'configs/upernet_replknet_tiny_miniade20k.py'
 MASKS = 'configs/cascade_mask_rcnn_replknet_tiny_minicoco.py'
 REAL = 'configs/upernet_replknet31b_ade20k.py'
-
-
-def tool(name, *arguments, **environment):
-    """Runs ``tools/<name>`` as a user does; returns the finished process with its output as text."""
-    env = dict(os.environ, PYTHON=sys.executable, **environment)
-    head = [str(ROOT / 'tools' / name)] if name.endswith('.sh') else [sys.executable, f'tools/{name}']
-    return subprocess.run([*head, *map(str, arguments)], cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)
 
 
 def miou(output):
@@ -57,7 +46,7 @@ def short_options(data_options):
 def trained(tmp_path_factory, short_options):
     """The work dir of a short training of the tiny config."""
     work_dir = tmp_path_factory.mktemp('trained')
-    result = tool('train.py', TINY, '--work-dir', work_dir, '--cfg-options', *short_options)
+    result = command('train.py', TINY, '--work-dir', work_dir, '--cfg-options', *short_options)
     assert result.returncode == 0, result.stdout + result.stderr
     return work_dir
 

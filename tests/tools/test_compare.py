@@ -6,7 +6,8 @@ import pytest
 from mmengine.config import Config
 
 from mmreplk import InputError
-from tests.tools.conftest import REAL, ROOT, TINY
+from tests.tools.conftest import REAL, TINY
+from tests.tools.processes import ROOT
 
 
 @pytest.fixture

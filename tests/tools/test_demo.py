@@ -14,7 +14,7 @@ from mmreplk.merging import reparameterized
 from mmreplk.mm.config import load_config
 from mmreplk.mm.data import CLASS_NAMES, NEED_SURROUNDINGS, make_mini_surroundings
 from tests.configs.test_configs import inputs
-from tests.tools.conftest import ROOT
+from tests.tools.processes import ROOT
 
 # The discs' classes are not.
 DRAWN = set(CLASS_NAMES) - {35, 37, 88, 120}

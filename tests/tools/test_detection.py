@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.tools.conftest import MASKS, tool
+from tests.tools.conftest import MASKS
+from tests.tools.processes import tool
 
 CONFIG = """
 default_scope = 'mmdet'

@@ -5,7 +5,8 @@ import statistics
 
 import pytest
 
-from tests.tools.conftest import ROOT, TINY, free_port, tool
+from tests.tools.conftest import TINY, free_port
+from tests.tools.processes import ROOT, command, tool
 
 CONFIG = """
 _base_ = '{base}'
@@ -29,8 +30,8 @@ def train(folder, options, processes, hook="dict(type='Recorder')"):
     config.write_text(CONFIG.format(base=ROOT / TINY, hook=hook))
     arguments = ['--work-dir', folder, '--cfg-options', *options, f'train_dataloader.batch_size={4 // processes}']
     if processes == 1:
-        return tool('train.py', config, *arguments, PYTHONPATH=str(ROOT))
-    return tool('dist_train.sh', config, processes, *arguments, PYTHONPATH=str(ROOT), PORT=free_port(),
+        return tool('train.py', config, *arguments)
+    return command('dist_train.sh', config, processes, *arguments, PYTHONPATH=str(ROOT), PORT=free_port(),
                 OMP_NUM_THREADS='1')  # yapf: disable
 
 

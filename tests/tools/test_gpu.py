@@ -6,7 +6,8 @@ import re
 import pytest
 import torch
 
-from tests.tools.conftest import TINY, tool
+from tests.tools.conftest import TINY
+from tests.tools.processes import tool
 
 pytestmark = [
     pytest.mark.gpu,

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from mmreplk.benchmarks import benchmark_tables
-from tests.tools.conftest import ROOT, TINY
+from tests.tools.conftest import TINY
+from tests.tools.processes import ROOT
 
 
 def call(monkeypatch, tool, command, function, interrupt, **constants):

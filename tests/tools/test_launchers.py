@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from tests.tools.conftest import tool
+from tests.tools.processes import tool
 
 ARGUMENTS = {
     'dist_train.sh': 'CONFIG',

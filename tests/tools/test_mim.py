@@ -13,7 +13,8 @@ import yaml
 from mmreplk.mm.config import load_config
 from mmreplk.mm.data import make_mini_coco
 from mmreplk.shipped import config_names
-from tests.tools.conftest import ROOT, TINY
+from tests.tools.conftest import TINY
+from tests.tools.processes import ROOT
 
 MASKS = 'configs/cascade_mask_rcnn_replknet_tiny_minicoco.py'
 

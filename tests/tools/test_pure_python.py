@@ -12,7 +12,7 @@ import pytest
 
 from mmreplk.mm.data import make_mini_ade20k, make_mini_coco
 from tests.mm.config.test_pure_python import write_pure
-from tests.tools.conftest import ROOT, tool
+from tests.tools.processes import ROOT, tool
 from tests.tools.test_wrong_files import interrupted_in_a_tool
 
 ARCH = dict(large_kernel_sizes=[7, 5, 5, 3], layers=[1, 1, 1, 1], channels=[4, 8, 8, 8], small_kernel=3)
@@ -36,7 +36,8 @@ def places(tmp_path_factory):
 
 @pytest.mark.parametrize(('name', 'command', 'result'), [
     ('test.py', 'CONFIG CHECKPOINT --tta --work-dir OUT/test --out OUT/maps', 'OUT/maps/ADE_val_00000001.png'),
-    ('predict.py', 'IMAGES --model CONFIG --checkpoint CHECKPOINT --out OUT/predict', 'OUT/predict/raw/ADE_val_00000001.png'),
+    ('predict.py', 'IMAGES --model CONFIG --checkpoint CHECKPOINT --out OUT/predict',
+     'OUT/predict/raw/ADE_val_00000001.png'),
     ('report.py', 'RUN --config CONFIG --out OUT/report.html', 'OUT/report.html'),
     ('serve.py', 'CONFIG CHECKPOINT', None),
     ('analysis_tools/benchmark_acceleration.py', 'CONFIG --size 64 64 --rounds 1 --json OUT/a.json', 'OUT/a.json'),
@@ -90,6 +91,6 @@ def test_a_detector_is_trained_and_reported(tmp_path):
     result = tool('test.py', config, tmp_path / 'run/iter_2.pth', '--tta', '--work-dir', tmp_path / 'test')
     assert result.returncode == 0 and 'coco/bbox_mAP' in result.stdout, result.stderr[-3000:]
     cv2.imwrite(str(tmp_path / 'a.png'), cv2.imread(str(next((data / 'val').iterdir()))))
-    result = tool('predict.py', tmp_path / 'a.png', '--model', config, '--checkpoint', tmp_path / 'run/iter_2.pth', '--out',
-                  tmp_path / 'out')  # yapf: disable
+    result = tool('predict.py', tmp_path / 'a.png', '--model', config, '--checkpoint', tmp_path / 'run/iter_2.pth',
+                  '--out', tmp_path / 'out')  # yapf: disable
     assert result.returncode == 0 and 'annotations' in json.loads(Path(tmp_path, 'out/raw/a.json').read_text())

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from mmreplk.weights import read_checkpoint
-from tests.tools.conftest import REAL, ROOT, TINY, free_port, miou, tool
+from tests.tools.conftest import REAL, TINY, free_port, miou
+from tests.tools.processes import ROOT, command, tool
 
 
 def test_training_evaluates_merged_and_saves_in_training_form(trained):
@@ -24,7 +25,7 @@ def test_training_evaluates_merged_and_saves_in_training_form(trained):
 
 
 def test_testing_gives_the_metric_of_training_and_pictures(trained, data_options, tmp_path):
-    result = tool('test.py', TINY, trained / 'iter_4.pth', '--work-dir', tmp_path, '--out', tmp_path / 'maps',
+    result = command('test.py', TINY, trained / 'iter_4.pth', '--work-dir', tmp_path, '--out', tmp_path / 'maps',
                   '--show-dir', tmp_path / 'pictures', '--cfg-options', *data_options)
     assert result.returncode == 0, result.stderr
     log = next(trained.glob('*/*.log')).read_text()
@@ -32,7 +33,7 @@ def test_testing_gives_the_metric_of_training_and_pictures(trained, data_options
     assert len(list((tmp_path / 'maps').glob('*.png'))) == 2
     assert len(list((tmp_path / 'pictures').rglob('*.png'))) == 2
     sheet = tmp_path / 'sheet.png'
-    result = tool('analysis_tools/contact_sheet.py', TINY, tmp_path / 'maps', sheet, '--cfg-options', *data_options)
+    result = command('analysis_tools/contact_sheet.py', TINY, tmp_path / 'maps', sheet, '--cfg-options', *data_options)
     assert result.returncode == 0 and sheet.stat().st_size > 1000, result.stderr
 
 
@@ -64,11 +65,11 @@ def test_the_real_config_trains_evaluates_and_saves(data_options, tmp_path):
 
 
 def test_two_processes(trained, short_options, data_options, tmp_path):
-    result = tool('dist_train.sh', TINY, 2, '--work-dir', tmp_path, '--cfg-options', *short_options,
+    result = command('dist_train.sh', TINY, 2, '--work-dir', tmp_path, '--cfg-options', *short_options,
                   PORT=free_port(), OMP_NUM_THREADS='1')
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
     assert result.stdout.count('evaluating with 6 large-kernel layers merged') == 1, 'said by the first process alone'
-    result = tool('dist_test.sh', TINY, tmp_path / 'iter_4.pth', 2, '--work-dir', tmp_path, '--cfg-options',
+    result = command('dist_test.sh', TINY, tmp_path / 'iter_4.pth', 2, '--work-dir', tmp_path, '--cfg-options',
                   *data_options, PORT=free_port(), OMP_NUM_THREADS='1')
     assert result.returncode == 0, result.stderr[-2000:]
     alone = tool('test.py', TINY, tmp_path / 'iter_4.pth', '--work-dir', tmp_path, '--cfg-options', *data_options)
@@ -91,7 +92,7 @@ def test_ctrl_c_leaves_the_last_checkpoint_whole(short_options, tmp_path):
             assert time.time() < deadline and process.poll() is None
             time.sleep(.2)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 130 and 'is whole: go on from it with --resume' in errors, errors

@@ -16,7 +16,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 from mmreplk.mm.config import load_config
 from mmreplk.mm.data import make_mini_ade20k
-from tests.tools.conftest import ROOT
+from tests.tools.processes import ROOT
 
 CONFIG = """
 _base_ = '{base}'

@@ -70,6 +70,8 @@ def export(cfg: Config,
     """
     if format not in FORMATS:
         raise InputError(f'the format must be one of {", ".join(FORMATS)}, got {format!r}')
+    if not tolerance > 0:
+        raise InputError(f'the tolerance must be positive, got {tolerance}')
     if format == 'onnx':
         need_onnx()
     init_default_scope(cfg.get('default_scope') or 'mmengine')

@@ -92,6 +92,9 @@ def test_backbone_and_neck_of_a_detector():
 def test_what_cannot_be_exported(cfg, saved):
     with pytest.raises(InputError, match=r'differs from the model by .* more than 1e-12: it is not written'):
         export(cfg, saved, 'it', 'torchscript', tolerance=1e-12)
+    for tolerance in (0, -1, float('nan')):
+        with pytest.raises(InputError, match=f'the tolerance must be positive, got {tolerance}'):
+            export(cfg, saved, 'it', tolerance=tolerance)
     with pytest.raises(InputError, match="one of onnx, pt2, torchscript, got 'pb'"):
         export(cfg, saved, 'it', 'pb')
     with pytest.raises(InputError, match='at least 9x9 pixels, got 8x99'):

@@ -15,7 +15,7 @@ from mmreplk.mm.runner import build_runner
 from mmreplk.weights import read_checkpoint
 from tests.conftest import assert_same_bits, copied_state
 from tests.mm.hooks.toy import Toy, make_runner, toy_config
-from tests.mm.processes import in_two_processes
+from tests.processes import in_two_processes
 
 AMP = dict(type=CPUAmpOptimWrapper, dtype='float16', optimizer=dict(type='AdamW', lr=1e-2))
 

@@ -13,7 +13,7 @@ from mmreplk.mm import ReparamHook
 from mmreplk.weights import read_checkpoint
 from tests.conftest import assert_same_bits, copied_state
 from tests.mm.hooks.classifier import Classifier, Losses, Pictures, Plain, make_runner
-from tests.mm.processes import in_two_processes
+from tests.processes import in_two_processes
 
 
 def is_merged(backbone):

@@ -12,7 +12,7 @@ from mmreplk.weights import read_checkpoint
 from tests.conftest import assert_same_bits, copied_state
 from tests.mm.hooks.classifier import Classifier, Losses, Pictures, Plain, make_runner
 from tests.mm.hooks.toy import InterruptAt, Interrupted
-from tests.mm.processes import in_two_processes
+from tests.processes import in_two_processes
 
 ARCH = dict(layers=[1, 1], channels=[4, 8], large_kernel_sizes=[9, 7])
 ADAM = dict(type='AdamW', lr=1e-2)
