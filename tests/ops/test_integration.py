@@ -37,7 +37,7 @@ def test_autocast_lowers_as_for_conv2d(dtype):
     x, weight, bias = torch.randn(2, 4, 20, 20), torch.randn(4, 1, 31, 31).requires_grad_(), torch.randn(4).to(dtype)
     with torch.autocast('cpu', dtype):
         out = depthwise_conv2d(x, weight, bias)
-        assert out.dtype == dtype and 'mmreplk' in type(out.grad_fn).__name__
+        assert out.dtype == dtype and 'DepthwiseConv2d' in type(out.grad_fn).__name__
         out.float().sum().backward()
     assert weight.grad.dtype == torch.float32
     expected = F.conv2d(x.to(dtype).double(), weight.to(dtype).double(), bias.double(), padding=15, groups=4)
@@ -164,7 +164,7 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 from mmreplk.layers import LargeKernelConv2d
 from mmreplk.ops.cpu import costs
-costs.OVERHEAD = {False: -1e9, True: -1e9}
+costs.OVERHEAD = -1e9
 rank, store = int(sys.argv[1]), sys.argv[2]
 distributed.init_process_group('gloo', f'file://{store}', rank=rank, world_size=2)
 torch.manual_seed(0)
@@ -172,7 +172,7 @@ model = LargeKernelConv2d(4, 4, 31, padding=15, groups=4)
 x = torch.randn(4, 4, 12, 12)
 wrapped = DistributedDataParallel(model)
 out = wrapped(x[2 * rank:2 * rank + 2])
-assert 'mmreplk' in type(out.grad_fn).__name__
+assert 'DepthwiseConv2d' in type(out.grad_fn).__name__
 out.square().mean().backward()
 averaged = model.weight.grad.clone()
 model.zero_grad()
