@@ -8,7 +8,7 @@
 #   optim_wrapper.accumulative_counts=8 train_cfg.max_iters=1280000 param_scheduler.0.end=12000
 #   param_scheduler.1.begin=12000 param_scheduler.1.end=1280000
 _base_ = [
-    '_base_/models/mask2former.py', '_base_/datasets/ade20k_32_640.py', '_base_/schedules/adamw_160k_decay.py'
+    '_base_/models/mask2former.py', '_base_/datasets/ade20k_32_640.py', '_base_/schedules/adamw_160k_mask2former.py'
 ]
 custom_imports = dict(imports=['mmdet.models', 'mmreplk'])
 model = dict(
@@ -23,4 +23,4 @@ model = dict(
         init_cfg=dict(type='Pretrained', checkpoint='unireplknet-l_in22k-in1k-384')),
     decode_head=dict(in_channels=[192, 384, 768, 1536]))
 train_dataloader = dict(batch_size=2)
-optim_wrapper = dict(clip_grad=dict(max_norm=0.01, norm_type=2), paramwise_cfg=dict(decay_rate=0.85))
+optim_wrapper = dict(paramwise_cfg=dict(decay_rate=0.85))

@@ -94,7 +94,10 @@ def markdown_table(head: Sequence[object], rows: Iterable[Sequence[object]] = ()
     return ''.join(f'| {" | ".join(map(str, line))} |\n' for line in (head, ['---'] * len(head), *rows))
 
 
-def read_image(path: str | Path, formats: Collection[str] = (), max_pixels: int | None = None) -> np.ndarray:
+def read_image(path: str | Path,
+               formats: Collection[str] = (),
+               max_pixels: int | None = None,
+               grey: bool = False) -> np.ndarray:
     """Reads a picture as the frameworks do, turned as its EXIF data say.
 
     OpenCV, which they read with, makes the rest of a picture that is cut short grey; Pillow notices.
@@ -104,9 +107,10 @@ def read_image(path: str | Path, formats: Collection[str] = (), max_pixels: int 
         formats: Which formats are taken, by Pillow's names and whatever the file is called: ``'JPEG'``, ``'PNG'``, ...;
             none for all.
         max_pixels: The most that are taken, by what the file's header says, before anything is decoded.
+        grey: Read it in grey.
 
     Returns:
-        BGR ``(H, W, 3)``, uint8.
+        BGR ``(H, W, 3)``, or grey ``(H, W)``; uint8.
 
     Raises:
         InputError: One sentence on why there is no picture: missing, empty, damaged, of no known or of another format,
@@ -123,7 +127,7 @@ def read_image(path: str | Path, formats: Collection[str] = (), max_pixels: int 
     if not data:
         raise InputError(f'{name!r} is empty')
     _check_picture(name, data, formats, max_pixels)
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR)
     if image is None:
         raise InputError(f'{name!r} is no picture that OpenCV can read: it begins with {data[:12]!r}')
     return image

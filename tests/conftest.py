@@ -60,8 +60,14 @@ class Messages:
         return self.caplog.messages[index]
 
 
-def randomize(model: nn.Module) -> nn.Module:
-    """Gives every BatchNorm statistics and weights that a mistake in folding cannot survive."""
+def randomize(model: nn.Module, scales: bool = False) -> nn.Module:
+    """Gives every BatchNorm statistics and weights that a mistake in folding cannot survive.
+
+    With ``scales``, GRN and layer scales too: at their start, zeros and small numbers hide mistakes.
+    """
+    for name, parameter in model.named_parameters():
+        if scales and name.endswith(('gamma', 'beta')):
+            nn.init.normal_(parameter)
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             nn.init.normal_(module.running_mean)

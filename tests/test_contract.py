@@ -21,13 +21,13 @@ from mmreplk.mm.checks.preflight import check_before_training
 from mmreplk.mm.export import export
 from mmreplk.mm.inference import Predictor
 from mmreplk.networks import NETWORKS
-from mmreplk.pictures.filters import merged_kernels
+from mmreplk.pictures.filters import filters_of
 from mmreplk.pictures.merge_differences import merge_differences
 from mmreplk.pictures.receptive_field import contributions
 from mmreplk.weights.conversion import convert, describe, reparameterize_checkpoint
 from mmreplk.weights.files import read_checkpoint
 from tests.conftest import assert_same_bits, copied_state, randomize
-from tests.mm.hooks.test_reparam_hook import Classifier, Logits, Losses, make_runner
+from tests.mm.hooks.classifier import Classifier, Logits, Losses, make_runner
 from tests.networks.made_up import MadeUp, RegisteredMadeUp
 
 SIZES = dict(layers=[1, 2, 1], channels=[8, 12, 16])
@@ -267,7 +267,7 @@ def test_receptive_field_and_filters_are_seen(network):
     model = build(network).eval()
     seen = contributions(model, [torch.randn(1, 3, 96, 96)])
     assert seen.shape == (96, 96) and (seen > 0).sum() > 1000
-    kernels = merged_kernels(model)
+    kernels = filters_of(model)
     assert len(kernels) == sum(len(m.merges) for m in model.modules() if isinstance(m, MergeableConv))
     for kernel in kernels:
         assert kernel.energy.sum() == pytest.approx(1) and kernel.energy.shape == kernel.filters.shape[1:]

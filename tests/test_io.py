@@ -89,6 +89,7 @@ def test_pictures_are_read_as_opencv_does(tmp_path):
     for kind in ('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF'):
         path.write_bytes(encoded(kind))
         assert np.array_equal(read_image(path), cv2.imread(str(path)))
+        assert np.array_equal(read_image(path, grey=True), cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
     exif = Image.Exif()
     exif[0x0112] = 6  # lies on its side
     path.write_bytes(encoded('JPEG', exif=exif))

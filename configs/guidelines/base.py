@@ -1,19 +1,13 @@
 # The paper's guidelines 2, 3 and 5 in minutes on a CPU: MobileNetV2 at half its width, CamVid at 192x144 pixels. The
 # head sees no neighbourhood, so that all context is the backbone's. Training crops have the size of the test images, so
 # that no tap of a kernel meets pixels in the test only. `published` is what the paper reports, at full width.
-_base_ = ['../_base_/datasets/camvid.py', '../_base_/schedules/adamw_160k.py']
+_base_ = [
+    '../_base_/models/segmentor.py', '../_base_/datasets/camvid.py', '../_base_/schedules/adamw_160k.py'
+]
 crop_size = (144, 192)
 max_iters = 300
 model = dict(
-    type='EncoderDecoder',
-    data_preprocessor=dict(
-        type='SegDataPreProcessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_val=0,
-        seg_pad_val=255,
-        size=crop_size),
+    data_preprocessor=dict(size=crop_size),
     backbone=dict(type='LargeKernelMobileNetV2', widen_factor=0.5, norm_cfg=dict(type='SyncBN')),
     decode_head=dict(
         type='SegformerHead',
@@ -24,17 +18,10 @@ model = dict(
         num_classes=11,
         norm_cfg=dict(type='SyncBN'),
         align_corners=False,
-        loss_decode=dict(type='CrossEntropyLoss')),
-    test_cfg=dict(mode='whole'))
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(type='RandomResize', scale=(192, 144), ratio_range=(1.0, 2.0), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PhotoMetricDistortion'),
-    dict(type='PackSegInputs')
-]
+        loss_decode=dict(type='CrossEntropyLoss')))
+train_pipeline = _base_.train_pipeline
+train_pipeline[2].update(scale=(192, 144), ratio_range=(1.0, 2.0))
+train_pipeline[3].crop_size = crop_size
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(192, 144), keep_ratio=True),

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from ..layers.folding import BatchNorm
 from .measure import time_in_turns
 
 
@@ -58,7 +59,7 @@ def fill(model: nn.Module, images: Tensor) -> nn.Module:
             nn.init.uniform_(tensor, 0.1, 0.5)
         else:
             nn.init.normal_(tensor, std=fan_in**-0.5)
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    norms = [module for module in model.modules() if isinstance(module, BatchNorm)]
     for norm in norms:
         norm.momentum = 1
     model.train()  # which returns nothing in some backbones of MM

@@ -1,5 +1,12 @@
 """Parameters and multiply-adds of segmentors and detectors."""
 
+import copy
+import inspect
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from types import SimpleNamespace
+
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -15,11 +22,13 @@ def count_flops(model: nn.Module, shape: tuple[int, int]) -> dict:
 
     Counted are backbone, neck and every head that predicts: of a segmentor, all but the auxiliary heads; of a detector,
     the dense heads on the whole image, and each stage's box head on 1000 proposals and mask head on 100, as MMDetection
-    2.x counted, whatever the image shows. Norms, activations, interpolation, RoIAlign and NMS count nothing.
+    2.x counted, whatever the image shows; of a detector or segmentor with a transformer, all of it. Norms, activations,
+    interpolation, RoIAlign, NMS and the sampling of deformable attention count nothing.
 
     Args:
         model: A segmentor of MMSegmentation or a detector of MMDetection, on any device; on ``'meta'``, nothing is
-            computed, which MMEngine's analysis, a tracer, cannot do. It is put into evaluation mode.
+            computed, which MMEngine's analysis, a tracer, cannot do, but transformers: they look at numbers, and run on
+            the CPU, with weights of 0. It is put into evaluation mode.
         shape: Height and width of the image in pixels.
 
     Returns:
@@ -32,21 +41,25 @@ def count_flops(model: nn.Module, shape: tuple[int, int]) -> dict:
     """
     if len(shape) != 2 or not all(isinstance(size, int) and size > 0 for size in shape):
         raise InputError(f'shape must be height and width in pixels, got {shape!r}')
-    counted = _Counted(model).eval()
+    model.eval()
     image = torch.zeros(1, image_channels(model), *shape, device=next(model.parameters()).device)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        counted(image)
-    by_module = {name: sum(counts.values()) // 2 for name, counts in counter.get_flop_counts().items()}
-    leaves = [name for name, module in counted.named_modules() if not any(module.children())]
+    with torch.no_grad(), FlopCounterMode(display=False) as counter, _Shares(counter) as shares:
+        shares.watch(model)
+        if getattr(model, 'roi_head', None) is not None:
+            _run_two_stages(model, image)
+        elif hasattr(model, 'forward_transformer') or _takes_samples(getattr(model, 'decode_head', None)):
+            _run_transformer(model, image, shares)
+        else:
+            model(image, mode='tensor')
     parts = {}
     for part, module in model.named_children():
         params = sum(p.numel() for p in module.parameters())
         if params and not part.startswith('auxiliary_head'):
-            own = [f'_Counted.{name}' for name in leaves if name.startswith(f'model.{part}.')]
-            parts[part] = dict(params=params, flops=sum(by_module.get(name, 0) for name in own))
+            parts[part] = dict(params=params, flops=shares.of(part))
+    own = sum(p.numel() for p in model.parameters(recurse=False))
     return dict(
         shape=list(shape),
-        params=sum(part['params'] for part in parts.values()),
+        params=sum(part['params'] for part in parts.values()) + own,
         flops=counter.get_total_flops() // 2,
         parts=parts)
 
@@ -57,27 +70,78 @@ def image_channels(model: nn.Module) -> int:
     return next((module.in_channels for module in modules if isinstance(module, nn.Conv2d)), 3)
 
 
-class _Counted(nn.Module):
-    """Runs all that is counted, with shapes that do not depend on what the image shows."""
+class _Shares(ExitStack):
+    """Attributes what ``counter`` counts to the innermost module that is running."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, counter: FlopCounterMode):
         super().__init__()
-        self.model = model
+        self._counter, self._counted = counter, 0
+        self._running: list[str] = []
+        self._by_module: Counter[str] = Counter()
 
-    def forward(self, image: Tensor) -> None:
-        model = self.model
-        roi_head = getattr(model, 'roi_head', None)
-        if roi_head is None:
-            model(image, mode='tensor')
-            return
-        features = model.extract_feat(image)
-        model.rpn_head(features)
-        boxes = (BOX_PROPOSALS, getattr(roi_head, 'bbox_roi_extractor', None), roi_head.bbox_head)
-        masks = (MASK_PROPOSALS, getattr(roi_head, 'mask_roi_extractor', None), getattr(roi_head, 'mask_head', None))
-        for count, extractors, heads in (boxes, masks):
-            for extractor, head in zip(_modules(extractors), _modules(heads), strict=True):
-                layer = extractor.roi_layers[0]
-                head(features[0].new_zeros(count, extractor.out_channels, *layer.output_size))
+    def watch(self, model: nn.Module) -> None:
+        """Attributes by the names of the modules of ``model`` from now on, until the exit."""
+        for name, module in model.named_modules():
+            before = module.register_forward_pre_hook(lambda *_, name=name: self._enter(name))
+            after = module.register_forward_hook(lambda *_: self._leave())
+            self.callback(before.remove)
+            self.callback(after.remove)
+
+    def of(self, part: str) -> int:
+        """Returns the multiply-adds of a module and all below it."""
+        return sum(flops for name, flops in self._by_module.items() if f'{name}.'.startswith(f'{part}.')) // 2
+
+    def _enter(self, name: str) -> None:
+        self._attribute()
+        self._running.append(name)
+
+    def _leave(self) -> None:
+        self._attribute()
+        self._running.pop()
+
+    def _attribute(self) -> None:
+        total = self._counter.get_total_flops()
+        if self._running:
+            self._by_module[self._running[-1]] += total - self._counted
+        self._counted = total
+
+
+def _run_two_stages(model: nn.Module, image: Tensor) -> None:
+    """Runs a detector with shapes that do not depend on what the image shows."""
+    roi_head = model.roi_head
+    features = model.extract_feat(image)
+    model.rpn_head(features)
+    boxes = (BOX_PROPOSALS, getattr(roi_head, 'bbox_roi_extractor', None), roi_head.bbox_head)
+    masks = (MASK_PROPOSALS, getattr(roi_head, 'mask_roi_extractor', None), getattr(roi_head, 'mask_head', None))
+    for count, extractors, heads in (boxes, masks):
+        for extractor, head in zip(_modules(extractors), _modules(heads), strict=True):
+            layer = extractor.roi_layers[0]
+            head(features[0].new_zeros(count, extractor.out_channels, *layer.output_size))
+
+
+def _run_transformer(model: nn.Module, image: Tensor, shares: _Shares) -> None:
+    """Runs backbone and neck, and what comes after them on zeros: DETR and its kin, or Mask2Former's head."""
+    features: Sequence[Tensor] = model.extract_feat(image)
+    if image.is_meta:
+        model = copy.deepcopy(model)
+        model.backbone = model.neck = None
+        model.to_empty(device='cpu')
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.zero_()
+        shares.watch(model)
+        features = [torch.zeros(feature.shape, dtype=feature.dtype) for feature in features]
+    size = tuple(image.shape[-2:])
+    sizes = dict(img_shape=size, batch_input_shape=size)
+    samples = [SimpleNamespace(metainfo=sizes, **sizes)]
+    if hasattr(model, 'forward_transformer'):
+        model.bbox_head.forward(**model.forward_transformer(features, samples))
+    else:
+        model.decode_head(features, samples)
+
+
+def _takes_samples(head: nn.Module | None) -> bool:
+    """Says whether a head of MMSegmentation wants more than features, as Mask2Former's, of MMDetection, does."""
+    return head is not None and 'batch_data_samples' in inspect.signature(head.forward).parameters
 
 
 def _modules(stages: nn.Module | None) -> list[nn.Module]:

@@ -20,6 +20,7 @@ from .hooks import (
     PeakMemoryHook,
     ReparamHook,
     SafeCheckpointHook,
+    SparseTrainingHook,
     StrictLoadHook,
 )
 from .mobilenet_v2 import LargeKernelMobileNetV2
@@ -28,8 +29,8 @@ from .optim import CPUAmpOptimWrapper, LargeKernelLayerDecayConstructor
 __all__ = [
     'AccelerateHook', 'AtomicLocalBackend', 'BackboneWeightsHook', 'CPUAmpOptimWrapper', 'CheckDataHook',
     'ExactResumeHook', 'KeepSparsityHook', 'LargeKernelLayerDecayConstructor', 'LargeKernelMobileNetV2',
-    'NonFiniteHook', 'PeakMemoryHook', 'RepLKNet', 'ReparamHook', 'SLaK', 'SafeCheckpointHook', 'StrictLoadHook',
-    'UniRepLKNet'
+    'NonFiniteHook', 'PeakMemoryHook', 'RepLKNet', 'ReparamHook', 'SLaK', 'SafeCheckpointHook',
+    'SparseTrainingHook', 'StrictLoadHook', 'UniRepLKNet'
 ]
 
 logs.attach()

@@ -1,5 +1,6 @@
 """Models that configs describe, built without a runner: backbones to be looked at, shapes without weights."""
 
+import copy
 import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -60,7 +61,7 @@ def build_empty_model(cfg: Config) -> nn.Module:
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     # Swin, for one, computes with tensors while it is being built, which that device does not.
     with torch.device('cpu' if network_of(cfg.model.backbone) is None else 'meta'):
-        return MODELS.build(cfg.model).to('meta')
+        return MODELS.build(copy.deepcopy(cfg.model)).to('meta')  # detectors write into what they are built of
 
 
 def adapt_backbone(cfg: Config, saved: Mapping) -> None:

@@ -26,6 +26,7 @@ from torch.utils.data import Dataset, Sampler
 
 from ..errors import InputError
 from ..io import DISK_FULL
+from ..spread import evenly_spread
 from .checks.schedule import counts_epochs, overlong, unsaved
 from .config.errors import config_errors
 from .kinds import kind_of, listed_parts
@@ -154,8 +155,7 @@ class ExtremeSampler(Sampler):
         count = len(dataset)
         if not count:
             raise InputError('a dataset of the config has no sample: with its filters, none is left')
-        spread = np.unique(np.linspace(0, count - 1, min(count, LOOKED_AT)).round().astype(int)).tolist()
-        by_size = sorted(spread, key=lambda index: _pixels(dataset, index))
+        by_size = sorted(evenly_spread(range(count), LOOKED_AT), key=lambda index: _pixels(dataset, index))
         self.indices = [by_size[0], by_size[-1]] * repeats
         if batch_size and batch_size > 1 and math.ceil(count / get_world_size()) % batch_size == 1:
             self.indices.append(by_size[0])

@@ -1,5 +1,6 @@
 """What makes one network of a kind differ from another of it."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar
@@ -10,7 +11,7 @@ from ..errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arch:
+class Arch(ABC):
     """An architecture; a network adds the fields that are its own, and ``NAMED``, those that were published.
 
     Attributes:
@@ -56,13 +57,13 @@ class Arch:
         return cls(**arch)
 
     @classmethod
+    @abstractmethod
     def of_weights(cls, weights: Mapping[str, Tensor]) -> 'Arch | None':
         """Reads the architecture off the names and shapes of a network's tensors; None if they are of another kind."""
-        raise NotImplementedError
 
+    @abstractmethod
     def with_kernels(self, size: int) -> 'Arch':
         """Returns the same architecture with kernels of ``size`` without branches beside them, to compare with."""
-        raise NotImplementedError
 
     @property
     def name(self) -> str | None:

@@ -1,5 +1,6 @@
 """What all large-kernel networks have in common: everything but their stem, their blocks and their names."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import ClassVar
@@ -15,7 +16,7 @@ from .arch import Arch
 from .fitting import take_weights
 
 
-class LargeKernelBackbone(nn.Module):
+class LargeKernelBackbone(nn.Module, ABC):
     """A network of stages of large-kernel blocks, each stage at half the resolution of the one before.
 
     A network states its ``Arch``, builds its layers in :meth:`build`, and says in :meth:`entry`, :meth:`blocks` and
@@ -93,36 +94,36 @@ class LargeKernelBackbone(nn.Module):
         for module in self._frozen_modules():
             module.eval().requires_grad_(False)
 
+    @abstractmethod
     def build(self, drop_path_rates: Sequence[float], norm: Norm) -> None:
         """Makes the layers of the first ``num_stages`` stages; ``drop_path_rates`` has a rate for every block."""
-        raise NotImplementedError
 
+    @abstractmethod
     def entry(self, stage: int) -> Iterable[nn.Module]:
         """Returns the modules through which features enter ``stage``, in order: the stem, or a down-sampling."""
-        raise NotImplementedError
 
+    @abstractmethod
     def blocks(self, stage: int) -> Iterable[nn.Module]:
         """Returns the blocks of ``stage``, in order."""
-        raise NotImplementedError
 
+    @abstractmethod
     def output_norm(self, stage: int) -> nn.Module:
         """Returns what the features of ``stage`` go through before they are handed out."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def num_layers(self) -> int:
         """The number, for layer-wise decay of learning rates, of the last layer of the whole architecture."""
-        raise NotImplementedError
 
+    @abstractmethod
     def layer_of(self, stage: int, block: int | None) -> int:
         """Returns the layer of a block, or of a stage's entry (None); that of the stem is 0, of the last block
         ``num_layers``."""
-        raise NotImplementedError
 
     @staticmethod
+    @abstractmethod
     def form_of(names: Iterable[str]) -> str:
         """Returns of which form the tensors of these names are: 'training', 'merged', 'folded' or 'unknown'."""
-        raise NotImplementedError
 
     @staticmethod
     def classifier_norm(names: Iterable[str]) -> list[str]:

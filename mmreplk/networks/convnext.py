@@ -1,5 +1,6 @@
 """The body that UniRepLKNet and SLaK share with ConvNeXt: its names, its initialization, its layers for decay."""
 
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 
 from torch import nn
@@ -22,19 +23,19 @@ class ConvNeXtBody(LargeKernelBackbone):
     Source: "A ConvNet for the 2020s", arXiv 2201.03545.
     """
 
-    def __init__(self, *args, layer_scale: float = 1e-6, **kwargs):
+    def __init__(self, *args, layer_scale: float, **kwargs):
         if not isinstance(layer_scale, (int, float)) or layer_scale <= 0:
             raise InputError(f'layer_scale must be a number above 0, got {layer_scale!r}')
         self.layer_scale = layer_scale
         super().__init__(*args, **kwargs)
 
+    @abstractmethod
     def downsampling(self, stage: int) -> nn.Sequential:
         """Makes the layers through which features enter ``stage``, the stem included."""
-        raise NotImplementedError
 
+    @abstractmethod
     def block(self, stage: int, index: int, drop_path_rate: float, norm: Norm) -> nn.Module:
         """Makes the block of this index in ``stage``."""
-        raise NotImplementedError
 
     def build(self, drop_path_rates: Sequence[float], norm: Norm) -> None:
         rates, stages = iter(drop_path_rates), range(self.num_stages)

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..io import read_image
+from ..spread import evenly_spread
 
 GAP = 4  # pixels between the parts of a sheet
 
@@ -31,8 +32,8 @@ def contact_sheet(dataset: Sequence, predictions: str | Path, count: int = 6) ->
     if count < 1:
         raise InputError(f'the number of rows must be positive, got {count}')
     rows = []
-    for i in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int):
-        info = dataset.get_data_info(int(i))
+    for i in evenly_spread(range(len(dataset)), count):
+        info = dataset.get_data_info(i)
         if not info.get('seg_map_path'):
             raise InputError(f'{info["img_path"]} has no label map to draw beside its prediction')
         image, truth = read_image(info['img_path']), cv2.imread(info['seg_map_path'], cv2.IMREAD_UNCHANGED)
@@ -85,8 +86,8 @@ def instance_sheet(dataset: Sequence, predictions: str | Path, count: int = 6, s
     if count < 1:
         raise InputError(f'the number of rows must be positive, got {count}')
     rows = []
-    for i in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int):
-        info = dataset.get_data_info(int(i))
+    for i in evenly_spread(range(len(dataset)), count):
+        info = dataset.get_data_info(i)
         image, kept = read_image(info['img_path']), predicted.get(info['img_id'], [])
         for mask in kept:
             if list(mask['size']) != list(image.shape[:2]):

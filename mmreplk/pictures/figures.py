@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import NullFormatter
 
-from .filters import Kernel, growth
+from ..spread import evenly_spread
+from .filters import LayerFilters, growth
 from .receptive_field import area_ratios, scores
 
 COLUMNS = 3  # receptive fields beside each other, where there are more than four
@@ -60,68 +61,68 @@ def _blocks(field: np.ndarray) -> np.ndarray:
     return means / means.max()
 
 
-def draw_kernels(kernels: Sequence[Kernel], title: str, path: str | Path) -> None:
+def draw_filters(layers: Sequence[LayerFilters], title: str, path: str | Path) -> None:
     """Draws the layers of a stage, one a row: where the energy lies, how it grows from the centre, and filters.
 
     Args:
-        kernels: The layers.
+        layers: What :func:`filters_of` returns, of one stage.
         title: What stands above.
         path: The picture to write.
     """
-    figure = Figure(figsize=(12, 2.75 * len(kernels) + 0.6), layout='constrained')
+    figure = Figure(figsize=(12, 2.75 * len(layers) + 0.6), layout='constrained')
     figure.suptitle(title, fontsize='large')
     figure.get_layout_engine().set(w_pad=0.1)
-    axes = figure.subplots(len(kernels), 3, squeeze=False, width_ratios=(1.2, 1.2, 2.3))
-    for kernel, (energy, curve, filters) in zip(kernels, axes, strict=True):
-        _draw_energy(kernel, figure, energy)
-        _draw_growth(kernel, curve)
-        _draw_filters(kernel, figure, filters)
+    axes = figure.subplots(len(layers), 3, squeeze=False, width_ratios=(1.2, 1.2, 2.3))
+    for layer, (energy, curve, filters) in zip(layers, axes, strict=True):
+        _draw_energy(layer, figure, energy)
+        _draw_growth(layer, curve)
+        _draw_sheet(layer, figure, filters)
     axes[-1, 1].set_xlabel('distance from the centre, taps')
     figure.savefig(path, dpi=100)
 
 
-def _draw_energy(kernel: Kernel, figure: Figure, axis) -> None:
-    height, width = kernel.energy.shape
-    relative = kernel.energy * kernel.energy.size
+def _draw_energy(layer: LayerFilters, figure: Figure, axis) -> None:
+    height, width = layer.energy.shape
+    relative = layer.energy * layer.energy.size
     extent = (-width / 2, width / 2, height / 2, -height / 2)
     image = axis.imshow(relative, cmap='viridis', norm=LogNorm(), extent=extent)
-    corner = -kernel.centre / 2
-    axis.add_patch(Rectangle((corner, corner), kernel.centre, kernel.centre, fill=False, edgecolor='white'))
-    axis.set_title(f'{kernel.name.removesuffix(".large_kernel")}, {height}x{width}', fontsize='medium')
+    corner = -layer.centre / 2
+    axis.add_patch(Rectangle((corner, corner), layer.centre, layer.centre, fill=False, edgecolor='white'))
+    axis.set_title(f'{layer.name.removesuffix(".large_kernel")}, {height}x{width}', fontsize='medium')
     axis.set_xticks([-(width // 2), 0, width // 2])
     axis.set_yticks([-(height // 2), 0, height // 2])
     figure.colorbar(image, ax=axis).set_label('energy of a tap / even share', fontsize='small')
 
 
-def _draw_growth(kernel: Kernel, axis) -> None:
-    own = kernel.figures()
-    even = np.full_like(kernel.energy, 1 / kernel.energy.size)
-    axis.plot(*growth(kernel.energy), color='#0072B2', label='merged')
-    if kernel.energy_of_large is not None:
-        axis.plot(*growth(kernel.energy_of_large), color='#D55E00', linestyle='--', label='large branch alone')
+def _draw_growth(layer: LayerFilters, axis) -> None:
+    own = layer.figures()
+    even = np.full_like(layer.energy, 1 / layer.energy.size)
+    axis.plot(*growth(layer.energy), color='#0072B2', label='merged')
+    if layer.energy_of_large is not None:
+        axis.plot(*growth(layer.energy_of_large), color='#D55E00', linestyle='--', label='large branch alone')
     axis.plot(*growth(even), color='0.6', linestyle=':', label='even')
     radii = [own['radius50'], own['radius90']]
-    axis.plot(radii, np.interp(radii, *growth(kernel.energy)), 'o', color='#0072B2', markersize=5)
+    axis.plot(radii, np.interp(radii, *growth(layer.energy)), 'o', color='#0072B2', markersize=5)
     axis.set(ylim=(0, 1.03), xlim=(0, None), yticks=[0, 0.5, 0.9, 1], ylabel='energy within')
     axis.grid(alpha=0.3)
     axis.legend(fontsize='x-small', loc='lower right')
-    axis.set_title(f'{100 * own["centre_share"]:.0f} % in the central {kernel.centre}x{kernel.centre}; half within '
+    axis.set_title(f'{100 * own["centre_share"]:.0f} % in the central {layer.centre}x{layer.centre}; half within '
                    f'{own["radius50"]:.1f}, 90 % within {own["radius90"]:.1f}', fontsize='small')  # yapf: disable
 
 
-def _draw_filters(kernel: Kernel, figure: Figure, axis) -> None:
-    chosen = np.linspace(0, len(kernel.filters) - 1, min(FILTERS, len(kernel.filters))).round().astype(int)
+def _draw_sheet(layer: LayerFilters, figure: Figure, axis) -> None:
+    chosen = evenly_spread(range(len(layer.filters)), FILTERS)
     columns = -(-len(chosen) // 3)
-    height, width = kernel.filters.shape[1:]
+    height, width = layer.filters.shape[1:]
     gap = max(1, max(height, width) // 12)
     sheet = np.full((3 * (height + gap) - gap, columns * (width + gap) - gap), np.nan)
     for i, channel in enumerate(chosen):
         y, x = i // columns * (height + gap), i % columns * (width + gap)
-        own = kernel.filters[channel]
+        own = layer.filters[channel]
         sheet[y:y + height, x:x + width] = own / max(abs(own).max(), np.finfo(np.float32).tiny)
     image = axis.imshow(sheet, cmap='RdBu_r', norm=SymLogNorm(0.03, vmin=-1, vmax=1), interpolation='nearest')
     axis.set_axis_off()
-    axis.set_title(f'{len(chosen)} of {len(kernel.filters)} merged filters, evenly chosen', fontsize='small')
+    axis.set_title(f'{len(chosen)} of {len(layer.filters)} merged filters, evenly chosen', fontsize='small')
     bar = figure.colorbar(image, ax=axis, ticks=[-1, -0.1, 0, 0.1, 1], format='%g')
     bar.set_label('weight / largest of its filter', fontsize='small')
 

@@ -16,7 +16,7 @@ CENTRE = 5  # where there is no small kernel to compare with
 
 
 @dataclass(frozen=True)
-class Kernel:
+class LayerFilters:
     """The merged filters of a layer.
 
     Energy is the square of a weight in parts of the sum over its filter, averaged over the filters, each of which so
@@ -51,7 +51,7 @@ class Kernel:
             radius90=radius(self.energy, 0.9))
 
 
-def merged_kernels(backbone: nn.Module) -> list[Kernel]:
+def filters_of(backbone: nn.Module) -> list[LayerFilters]:
     """Returns the merged filters of every large-kernel layer, in order; of one that merges into several, of each.
 
     Raises:
@@ -63,8 +63,8 @@ def merged_kernels(backbone: nn.Module) -> list[Kernel]:
             filters, branches = weight.detach().flatten(0, 1), layer.merges[path]
             small = min(min(branch.extent) for branch in branches) if len(branches) > 1 else CENTRE
             own = f'{name}.{path}' if len(layer.merges) > 1 else name
-            found.append(Kernel(own, filters.cpu().numpy(), min(small, *filters.shape[1:]), _energy(filters),
-                                None if layer.is_merged else _energy_of_largest(layer, path)))  # yapf: disable
+            found.append(LayerFilters(own, filters.cpu().numpy(), min(small, *filters.shape[1:]), _energy(filters),
+                                      None if layer.is_merged else _energy_of_largest(layer, path)))  # yapf: disable
     return found
 
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..io import read_image
+from ..spread import evenly_spread
 
 SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 
@@ -37,20 +39,17 @@ class ImageFolder(Sequence):
         found = sorted(path for path in Path(folder).rglob('*') if path.suffix.lower() in SUFFIXES)
         if not found:
             raise InputError(f'there is no picture ({", ".join(SUFFIXES)}) in {str(folder)!r}')
-        chosen = np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(int)
-        self.paths = [found[i] for i in chosen]
+        self.paths = evenly_spread(found, count)
         self.preprocessor = preprocessor
         self.shape = shape
-        self.flag = cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_GRAYSCALE
+        self.is_grey = channels == 1
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Tensor:
         """Returns the image ``(1, C, H, W)``, normalized, on the device of the preprocessor."""
-        image = cv2.imread(str(self.paths[index]), self.flag)
-        if image is None:
-            raise InputError(f'{str(self.paths[index])!r} cannot be read as a picture')
+        image = read_image(self.paths[index], grey=self.is_grey)
         if self.shape is not None:
             image = cv2.resize(image, self.shape[::-1], interpolation=cv2.INTER_CUBIC)
         pixels = torch.from_numpy(np.atleast_3d(image).transpose(2, 0, 1).copy())

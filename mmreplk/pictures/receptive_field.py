@@ -5,9 +5,9 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import InputError
+from ..layers.folding import BatchNorm
 from ..merging import reparameterized
 
 THRESHOLDS = (0.2, 0.3, 0.5, 0.99)
@@ -16,8 +16,8 @@ THRESHOLDS = (0.2, 0.3, 0.5, 0.99)
 def contributions(backbone: nn.Module, images: Iterable[Tensor]) -> np.ndarray:
     """Averages over images the contribution of each pixel to the centre of the last feature map.
 
-    That is the gradient, by the pixel, of the sum over the channels of what is positive there; of the gradient, what is
-    positive is summed over the channels of the image.
+    Takes the last feature map at its centre, drops negative values, sums over channels and differentiates with respect
+    to every pixel; negative gradients are dropped and the rest summed over the channels of the image.
 
     Args:
         backbone: Maps images ``(N, 3, H, W)`` to features ``(N, C, h, w)``, or to several of them, of which the last
@@ -110,7 +110,7 @@ def estimate_statistics(backbone: nn.Module, images: Iterable[Tensor]) -> None:
         images: Normalized images ``(N, 3, H, W)``.
     """
     backbone.eval()
-    norms = [module for module in backbone.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    norms = [module for module in backbone.modules() if isinstance(module, BatchNorm) and module.track_running_stats]
     if not norms:
         return
     kept = [norm.momentum for norm in norms]

@@ -5,11 +5,13 @@ import torch
 from mmengine.analysis import FlopAnalyzer
 from mmengine.registry import MODELS
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from mmreplk.benchmarks import count_flops
 from mmreplk.mm.building import build_empty_model
 from mmreplk.mm.config import load_config
 from mmreplk.ops import depthwise_conv2d
+from tests.configs.narrowing import config_of, inputs, narrow
 from tests.tools.conftest import ROOT, TINY, tool
 
 
@@ -65,6 +67,28 @@ def test_mmengines_analysis_agrees():
         assert set(counted) == {'conv', 'batch_norm', 'adaptive_avg_pool2d', 'upsample_bilinear2d'}
         for one in (empty, model):
             one.backbone.reparameterize(fuse_bn=True)
+
+
+@pytest.mark.parametrize('name', ['mask2former_replknet31b_ade20k', 'dino_unireplknet_l_coco_in22k'])
+def test_transformers_count_what_a_prediction_computes(name):
+    pytest.importorskip('mmdet')
+    cfg = config_of(name)
+    narrow(cfg)
+    figures, model = count_flops(build_empty_model(cfg), (64, 64)), MODELS.build(cfg.model).eval()
+    assert figures['flops'] == sum(part['flops'] for part in figures['parts'].values())
+    assert figures['params'] == sum(p.numel() for p in model.parameters())
+    assert count_flops(model, (64, 64)) == figures, 'with numbers as without'
+    images, samples = (both[:1] for both in inputs(cfg))
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(images, samples, mode='predict')
+    # A map of each class is made of those of the queries at last, at the size of the image.
+    maps = 2 * 100 * 150 * 64 * 64 if 'mask2former' in name else 0
+    assert 2 * figures['flops'] == counter.get_total_flops() - maps
+    # 85 places of features at strides 8 to 64, of Mask2Former 84 at 8 to 32; in each of 6 layers two projections, where
+    # to look and how much at 4 points a level for each of 8 heads, and a hidden layer.
+    if 'dino' in name:
+        layer = 2 * 256 * 256 + 256 * 8 * 4 * 4 * 3 + 2 * 256 * 2048
+        assert figures['parts']['encoder']['flops'] == 6 * 85 * layer
 
 
 def test_a_wrong_shape_is_named():

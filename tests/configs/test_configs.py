@@ -1,24 +1,19 @@
 """Every config builds as it is, and runs and learns at its real depth and a fraction of its width."""
 
-import dataclasses
 import re
-from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from mmengine.hooks import EMAHook
 from mmengine.registry import MODELS, init_default_scope
-from mmengine.structures import PixelData
 
 from mmreplk.benchmarks import count_flops
-from mmreplk.mm.backbones import network_of
 from mmreplk.mm.building import build_empty_model
 from mmreplk.mm.config import load_config
 from mmreplk.weights import PUBLISHED as KNOWN
+from tests.configs.narrowing import CONFIGS, ROOT, config_of, inputs, narrow
 
-ROOT = Path(__file__).parents[2]
-CONFIGS = {path.stem: path for path in sorted((ROOT / 'configs').glob('*.py'))}
 STUDY = sorted(path for path in (ROOT / 'configs/kernel_sizes').glob('*.py') if not path.stem.startswith('base'))
 PUBLISHED = {model['Name']: model for model in yaml.safe_load((ROOT / 'configs/metafile.yml').read_text())['Models']}
 # Of networks that are published, without published results.
@@ -28,20 +23,9 @@ UNPUBLISHED = {
 }
 # Of the other networks, the smallest of each method is run: the larger ones differ from it in numbers alone.
 RUN = [name for name in CONFIGS if not re.search('unireplknet_[sblx]|slak_[sb]|mask2former|dino', name)]
-NARROWING = 16
-
-
 @pytest.fixture(params=CONFIGS)
 def cfg(request):
     return config_of(request.param)
-
-
-def config_of(name):
-    if 'convnext' in name:
-        pytest.importorskip('mmpretrain', reason='ConvNeXt comes from MMPretrain')
-    cfg = load_config(str(CONFIGS[name]))
-    init_default_scope(cfg.default_scope)
-    return cfg
 
 
 def test_builds_at_full_width(cfg):
@@ -249,50 +233,6 @@ def test_drop_path_rates():
     rates = {name: load_config(str(CONFIGS[name])).model.backbone.drop_path_rate for name in PUBLISHED
              if name not in DECAYS}  # yapf: disable
     assert list(rates.values()) == [.5, .3, .3, .5, .5, .6, .4, .7, .5, .5]
-
-
-def narrow(cfg):
-    """Divides a network's width by NARROWING, keeping its depth and kernels, and lets few proposals reach heads."""
-    model = cfg.model
-    model.backbone.init_cfg = None
-    network = network_of(model.backbone)
-    if network is not None:
-        arch = network.Arch.parse(model.backbone.arch)
-        channels = [max(channels // NARROWING, 8) for channels in arch.channels]
-        model.backbone.arch = dict(dataclasses.asdict(arch), channels=channels)
-        if 'neck' in model:
-            model.neck.in_channels = [channels[i] for i in model.backbone.out_indices]
-        else:
-            model.decode_head.in_channels = channels
-        if model.get('auxiliary_head'):
-            model.auxiliary_head.in_channels = channels[2]
-    if model.test_cfg.get('mode') == 'slide':
-        model.test_cfg.update(crop_size=(64, 64), stride=(42, 42))
-    for stage in (model.get('train_cfg') or {}).get('rcnn', []):
-        stage.sampler.num = 8
-    if 'rcnn' in model.test_cfg:
-        model.test_cfg.rpn.max_per_img = 8
-    if 'num_queries' in model:
-        model.num_queries = 20  # a picture of 64x64 has 85 places for them
-    return model
-
-
-def inputs(cfg):
-    """Two pictures of 64x64, after the data preprocessor would have seen them."""
-    images = torch.randn(2, 3, 64, 64)
-    metainfo = dict(img_shape=(64, 64), ori_shape=(64, 64), pad_shape=(64, 64), batch_input_shape=(64, 64),
-                    scale_factor=(1, 1), img_id=0, flip=False)  # yapf: disable
-    if cfg.default_scope == 'mmseg':
-        from mmseg.structures import SegDataSample
-        sample = SegDataSample(metainfo=metainfo)
-        sample.gt_sem_seg = PixelData(data=torch.randint(0, 11, (1, 64, 64)))
-        return images, [sample, sample.clone()]
-    from mmdet.testing import demo_mm_inputs
-    samples = demo_mm_inputs(2, (3, 64, 64), num_items=[3, 2], num_classes=2, with_mask=True)['data_samples']
-    for sample in samples:
-        sample.gt_instances.labels.zero_()
-        sample.set_metainfo(metainfo)
-    return images, samples
 
 
 @pytest.mark.parametrize('name', RUN)

@@ -6,7 +6,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 
 from mmreplk import reparameterized
-from tests.configs.test_configs import config_of, inputs, narrow
+from tests.configs.narrowing import config_of, inputs, narrow
 from tests.conftest import randomize
 
 NAMES = ('mask2former_replknet31b_ade20k', 'mask2former_unireplknet_l_ade20k_in22k_640', 'dino_replknet31b_coco',

@@ -13,7 +13,7 @@ from mmengine.utils import is_installed
 from mmreplk import RepLKNet
 from mmreplk.mm.config import load_config
 from mmreplk.networks import NETWORKS
-from tests.configs.test_configs import inputs
+from tests.configs.narrowing import inputs
 
 PAGE = Path(__file__).parents[2] / 'docs/other_configs.md'
 RECIPES = {re.search(r"_base_ = '\w+::(\S+?)/", recipe).group(1): recipe

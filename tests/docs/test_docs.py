@@ -10,13 +10,15 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, VISUALIZERS, init_default_scope
 
-from mmreplk import InputError
+from mmreplk import InputError, RepLKNet
 from mmreplk.benchmarks import benchmark_tables
 from mmreplk.mm.building import build_empty_model
 from mmreplk.mm.checks.channels import check_channels
 from mmreplk.mm.config import load_config
-from tests.configs.test_configs import inputs
+from mmreplk.weights.conversion import describe
+from tests.configs.narrowing import inputs
 from tests.conftest import randomize
+from tests.networks.layouts import official_classification
 
 ROOT = Path(__file__).parents[2]
 # The name and the text of each function that adds an option to several tools.
@@ -53,6 +55,17 @@ def test_commands_are_found():
 def test_benchmarks_are_those_of_the_files(page):
     text, tables = (ROOT / f'docs/{page}.md').read_text(), benchmark_tables(ROOT / f'docs/{page}')
     assert tables and text.endswith(tables), 'run tools/dev/benchmark_page.py'
+
+
+def test_weights_are_described_and_refused_as_shown():
+    text = (ROOT / 'docs/weights.md').read_text()
+    with torch.device('meta'):
+        small, large = RepLKNet('31B'), RepLKNet('31L')
+    for title, words in describe(official_classification(small.state_dict())).items():
+        assert f'\n{title:<14} {words}\n' in text
+    with pytest.raises(InputError) as refused:
+        small.load_state_dict(large.state_dict())
+    assert f'\n{refused.value}\n' in text
 
 
 @pytest.mark.parametrize('number', [0, 1], ids=['segmentation', 'detection'])
@@ -115,3 +128,10 @@ def test_tensorboard_is_a_line_of_a_config(tmp_path):
     visualizer.add_scalars(dict(loss=1.0), step=1)
     visualizer.close()
     assert list(tmp_path.rglob('events.out.tfevents.*')) and list(tmp_path.rglob('scalars.json'))
+
+
+@pytest.mark.parametrize('page', [page for page in PAGES if page.name not in ('index.md', 'README.md')],
+                         ids=lambda page: page.stem)
+def test_a_page_begins_with_what_one_can_do_after_it(page):
+    title, blank, first = page.read_text().split('\n')[:3]
+    assert title.startswith('# ') and not blank and re.match('After this page you (can|know) ', first)

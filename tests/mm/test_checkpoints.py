@@ -13,7 +13,7 @@ from mmreplk import InputError
 from mmreplk.mm.checkpoints import AtomicLocalBackend, find_resumable
 from mmreplk.mm.trust import allow_pickles
 from mmreplk.weights import is_whole, read_checkpoint
-from tests.weights.test_files import Hostile
+from tests.weights.hostile import Hostile
 
 ARGS = dict(backend='mmreplk.atomic_local')
 

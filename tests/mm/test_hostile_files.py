@@ -14,7 +14,7 @@ from mmreplk.mm.runner import build_runner
 from mmreplk.mm.trust import allow_pickles, refuse_pickled_data
 from tests.mm.hooks.toy import toy_config
 from tests.tools.conftest import ROOT, tool
-from tests.weights.test_files import Hostile
+from tests.weights.hostile import Hostile
 
 
 def put_everywhere(text, node):

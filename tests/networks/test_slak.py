@@ -3,8 +3,7 @@ import torch
 from torch import nn
 
 from mmreplk import InputError, SLaK
-from tests.conftest import assert_same_bits, copied_state
-from tests.networks.test_unireplknet import randomized
+from tests.conftest import assert_same_bits, copied_state, randomize
 
 TINY = dict(layers=[1, 1, 2, 1], channels=[8, 12, 16, 20], large_kernel_sizes=[13, 9, 7, 5])
 
@@ -23,7 +22,7 @@ def test_parameters_of_the_published_architectures(name, parameters):
     TINY, dict(TINY, decomposed=False), dict(TINY, decomposed=False, small_kernel=None), dict(TINY, small_kernel=3)
 ], ids=str)  # yapf: disable
 def test_merging_and_folding_are_exact(arch):
-    model = randomized(SLaK(arch)).double().eval()
+    model = randomize(SLaK(arch), scales=True).double().eval()
     x = torch.randn(2, 3, 45, 70, dtype=torch.float64)
     expected = model(x)
     assert [tuple(out.shape[2:]) for out in expected] == [(11, 17), (5, 8), (2, 4), (1, 2)]

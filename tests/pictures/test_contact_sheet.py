@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmreplk.pictures import contact_sheet, instance_sheet
-from tests.weights.test_files import Hostile
+from tests.weights.hostile import Hostile
 
 
 class Pair:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from mmreplk import InputError, ReparamLargeKernelConv, RepLKNet
-from mmreplk.pictures.filters import CENTRE, centre_share, growth, merged_kernels, radius
+from mmreplk.pictures.filters import CENTRE, centre_share, filters_of, growth, radius
 from mmreplk.pictures.merge_differences import merge_differences
 from tests.conftest import assert_same_bits, copied_state, randomize
 
@@ -38,7 +38,7 @@ def test_kernels_are_the_merged_ones():
     layers = [model.get_submodule(name) for name in LAYERS]
     for branch in (layers[0].lkb_origin, layers[0].small_conv):
         branch.bn.weight.data[1] = 0  # a filter of zeros has no energy to count
-    found = merged_kernels(model)
+    found = filters_of(model)
     assert [kernel.name for kernel in found] == LAYERS
     for i, (kernel, layer) in enumerate(zip(found, layers, strict=True)):
         filters = layer.merged_filters()['lkb_reparam'][0][:, 0].double().numpy()
@@ -52,13 +52,13 @@ def test_kernels_are_the_merged_ones():
         assert own['centre_share_of_large'] == pytest.approx(9 / own['kernel_size']**2, rel=0.6)
         assert own['centre_share'] > 1.2 * own['centre_share_of_large']
     model.reparameterize()
-    for merged, kernel in zip(merged_kernels(model), found, strict=True):
+    for merged, kernel in zip(filters_of(model), found, strict=True):
         np.testing.assert_allclose(merged.energy, kernel.energy, rtol=1e-5)
         assert merged.energy_of_large is None and merged.figures()['centre_share_of_large'] is None
         assert merged.centre == 3
-    assert [kernel.centre for kernel in merged_kernels(network(small_kernel=None))] == [CENTRE] * 3
+    assert [kernel.centre for kernel in filters_of(network(small_kernel=None))] == [CENTRE] * 3
     with pytest.raises(InputError, match='the backbone must be a large-kernel network, got Conv2d'):
-        merged_kernels(nn.Conv2d(3, 3, 3))
+        filters_of(nn.Conv2d(3, 3, 3))
 
 
 def test_merging_differs_by_rounding_and_the_model_stays_as_it_is():

@@ -1,4 +1,5 @@
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -19,6 +20,11 @@ def tool(name, *arguments, **environment):
     env = dict(os.environ, PYTHON=sys.executable, **environment)
     head = [str(ROOT / 'tools' / name)] if name.endswith('.sh') else [sys.executable, f'tools/{name}']
     return subprocess.run([*head, *map(str, arguments)], cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)
+
+
+def miou(output):
+    """Returns the last mIoU in what MMSegmentation logged, in percent."""
+    return float(re.findall(r'mIoU: ([0-9.]+)', output)[-1])
 
 
 def free_port():

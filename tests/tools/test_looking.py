@@ -67,7 +67,7 @@ def test_kernels_and_what_merging_changes(trained, data_root, tmp_path):
     assert result.returncode == 0, result.stderr
     for stage in (1, 2, 3, 4):
         picture(tmp_path / f'stage{stage}.png')
-    layers = json.loads((tmp_path / 'kernels.json').read_text())['layers']
+    layers = json.loads((tmp_path / 'filters.json').read_text())['layers']
     assert [layer['kernel_size'] for layer in layers] == [31, 29, 27, 27, 27, 13]
     assert all(0 < layer['radius50'] <= layer['radius90'] <= 22 for layer in layers)
     assert f'| stages.0.blocks.0 | 31 | 5 | {layers[0]["centre_share"]:.1%} | ' in result.stdout

@@ -11,11 +11,7 @@ import pytest
 import torch
 
 from mmreplk.weights import read_checkpoint
-from tests.tools.conftest import REAL, ROOT, TINY, free_port, tool
-
-
-def miou(output):
-    return float(re.findall(r'mIoU: ([0-9.]+)', output)[-1])
+from tests.tools.conftest import REAL, ROOT, TINY, free_port, miou, tool
 
 
 def test_training_evaluates_merged_and_saves_in_training_form(trained):

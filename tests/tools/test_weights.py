@@ -8,9 +8,8 @@ import torch
 from mmreplk import RepLKNet
 from mmreplk.weights import read_checkpoint
 from tests.networks.layouts import mmpretrain, official_classification
-from tests.tools.conftest import TINY, tool
-from tests.tools.test_tools import miou
-from tests.weights.test_files import Hostile
+from tests.tools.conftest import TINY, miou, tool
+from tests.weights.hostile import Hostile
 
 
 def backbone_of(path):

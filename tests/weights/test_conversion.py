@@ -6,7 +6,7 @@ from mmreplk.networks.replknet import Arch
 from mmreplk.weights import read_checkpoint
 from mmreplk.weights.conversion import convert, describe
 from tests.networks import layouts
-from tests.networks.test_fitting import PRETRAINED_XL_LIKE, TINY, assert_same_outputs, tiny
+from tests.networks.tiny import PRETRAINED_XL_LIKE, TINY, assert_same_outputs, tiny
 
 
 @pytest.mark.parametrize('layout', layouts.LAYOUTS, ids=lambda layout: layout.__name__)

@@ -8,7 +8,7 @@ from mmreplk import InputError, RepLKNet
 from mmreplk.weights.conversion import reparameterize_checkpoint
 from tests.conftest import assert_same_bits, randomize
 from tests.networks import layouts
-from tests.networks.test_fitting import TINY, tiny
+from tests.networks.tiny import TINY, tiny
 
 
 def deployed(checkpoint, fuse_bn, prefix=''):

@@ -12,16 +12,7 @@ import torch
 
 from mmreplk.weights import is_whole, read_checkpoint
 from mmreplk.weights.files import find_damage
-
-
-class Hostile:
-    """What executes when it is unpickled, by leaving a file."""
-
-    def __init__(self, trace):
-        self.trace = str(trace)
-
-    def __reduce__(self):
-        return open, (self.trace, 'w')
+from tests.weights.hostile import Hostile
 
 
 def written(path, content):

@@ -2,6 +2,7 @@
 
 import argparse
 
+from mmreplk import reparameterize
 from mmreplk.benchmarks import count_flops
 from mmreplk.cli import run
 from mmreplk.io import write_json
@@ -15,7 +16,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'), help='image in pixels; default 512 2048 for '
                         'a segmentor, 800 1280 for a detector')  # yapf: disable
-    parser.add_argument('--merged', action='store_true', help='as ReparamHook evaluates, not as it is trained')
+    parser.add_argument('--merged', action='store_true', help='the backbone as it is evaluated, not as it is '
+                        'trained')  # yapf: disable
     parser.add_argument('--json', help='file for the figures')
     add_cfg_options(parser)
     return parser.parse_args()
@@ -27,7 +29,7 @@ def main(args: argparse.Namespace) -> None:
     shape = args.shape or ([800, 1280] if cfg.get('default_scope') == 'mmdet' else [512, 2048])
     model = build_empty_model(cfg)
     if args.merged:
-        model.backbone.reparameterize(fuse_bn=True)
+        reparameterize(model.backbone)
     figures = count_flops(model, tuple(shape))
     for name, part in dict(figures['parts'], total=figures).items():
         print(f'{name:<16}{part["params"] / 1e6:>10.2f} M parameters{part["flops"] / 1e9:>12.2f} G multiply-adds')

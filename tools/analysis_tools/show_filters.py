@@ -1,4 +1,4 @@
-"""Draws the merged large kernels of a RepLKNet, a page a stage, and says how far from their centre they reach."""
+"""Draws the merged large kernels of a network, a page a stage, and says how far from their centre they reach."""
 
 import argparse
 from collections import defaultdict
@@ -9,15 +9,15 @@ from mmreplk.io import write_json
 from mmreplk.mm.building import build_backbone
 from mmreplk.mm.config import add_cfg_options, load_config
 from mmreplk.mm.trust import allow_pickles
-from mmreplk.pictures.figures import draw_kernels
-from mmreplk.pictures.filters import merged_kernels
+from mmreplk.pictures.figures import draw_filters
+from mmreplk.pictures.filters import filters_of
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', nargs='?', help='checkpoint file; else random weights')
-    parser.add_argument('--out', default='work_dirs/kernels', help='folder for the pages and their figures')
+    parser.add_argument('--out', default='work_dirs/filters', help='folder for the pages and their figures')
     parser.add_argument('--format', choices=['png', 'jpg', 'svg'], default='png', help='of the pages')
     add_trust_checkpoint(parser)
     add_cfg_options(parser)
@@ -28,17 +28,17 @@ def main(args: argparse.Namespace) -> None:
     allow_pickles(args.trust_checkpoint)
     backbone = build_backbone(load_config(args.config, args.cfg_options), args.checkpoint, args.trust_checkpoint).module
     stages, rows = defaultdict(list), []
-    for kernel in merged_kernels(backbone):
-        stages[int(kernel.name.split('.')[1]) + 1].append(kernel)
-        rows.append(kernel.figures())
+    for layer in filters_of(backbone):
+        stages[int(layer.name.split('.')[1]) + 1].append(layer)
+        rows.append(layer.figures())
         print_row(rows[-1], with_head=len(rows) == 1)
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    for stage, kernels in stages.items():
-        draw_kernels(kernels, f'Stage {stage}', out / f'stage{stage}.{args.format}')
+    for stage, layers in stages.items():
+        draw_filters(layers, f'Stage {stage}', out / f'stage{stage}.{args.format}')
     report = dict(config=args.config, checkpoint=args.checkpoint, layers=rows)
-    write_json(report, out / 'kernels.json', indent=1)
-    print(f'{out}/kernels.json and stage*.{args.format}')
+    write_json(report, out / 'filters.json', indent=1)
+    print(f'{out}/filters.json and stage*.{args.format}')
 
 
 def print_row(row: dict, with_head: bool) -> None:

@@ -1,8 +1,8 @@
 """Feeds the tools mutilated datasets, configs with wrong values and mutilated checkpoints, and judges what they do.
 
-Right is to be refused with one sentence that names what is wrong, warned of by name, or none the worse, or to be what
-nothing can tell from a sound input. Wrong are a hang, a crash, code executed from a file, a traceback, and going on as
-if nothing were the matter. The cases follow from the seed.
+A case passes if the tool refuses it in one sentence that names the fault, warns about it by name, or gives the same
+result as for the sound input, or if nothing can tell the two apart. It fails if the tool hangs, crashes, executes code
+from a file, ends in a traceback, or goes on as if nothing were the matter. The cases follow from the seed.
 """
 
 import argparse

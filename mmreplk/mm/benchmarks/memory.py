@@ -1,19 +1,17 @@
 """Peak memory of training and evaluating a segmentor on the CPU, each to be measured in a process of its own."""
 
 import copy
-import importlib
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
-from mmengine.structures import PixelData
 from torch import nn
 
 from ...benchmarks.measure import peak_mib, resident_mib
 from ...merging import reparameterized
+from .samples import packed_sample
 
 WORKS = ('train', 'train with_cp', 'evaluate', 'slide')
 TRAINING_STEPS = 2  # the first allocates the optimizer's moments
@@ -87,13 +85,8 @@ def evaluation(model: nn.Module, data: dict[str, list]) -> Callable[[], object]:
 
 def labelled_batch(cfg: Config, size: tuple[int, int], batch: int) -> dict[str, list]:
     """Returns what a data loader of MMSegmentation returns, with random pixels and labels."""
-    structures: Any = importlib.import_module('mmseg.structures')
-    samples = []
-    for _ in range(batch):
-        sample = structures.SegDataSample()
-        sample.set_metainfo(dict(img_shape=size, ori_shape=size, pad_shape=size, scale_factor=(1., 1.)))
-        sample.gt_sem_seg = PixelData(data=torch.randint(cfg.model.decode_head.num_classes, (1, *size)))
-        samples.append(sample)
+    classes = cfg.model.decode_head.num_classes
+    samples = [packed_sample('mmseg', size, gt_seg_map=torch.randint(classes, size).numpy()) for _ in range(batch)]
     channels = cfg.model.backbone.get('in_channels', 3)
     images = [torch.randint(256, (channels, *size), dtype=torch.uint8) for _ in samples]
     return dict(inputs=images, data_samples=samples)

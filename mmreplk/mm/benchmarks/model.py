@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import importlib
 import statistics
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -23,6 +22,7 @@ from ...layers import LargeKernelConv2d, MergeableConv
 from ...merging import reparameterized
 from ..backbones import build_empty, network_of
 from .memory import labelled_batch
+from .samples import packed_sample
 
 PARTS, STEP = ('backbone', 'model'), 'training step'
 FORMS = ('plain', 'training', 'merged', 'folded', 'folded 3x3')
@@ -182,7 +182,7 @@ def _use_plain_convolutions(model: nn.Module) -> None:
 
 def _whole(model: nn.Module, images: torch.Tensor, scope: str, dtype: torch.dtype) -> Callable[[], object]:
     """Returns what a test does with ``images``, from their normalization to masks or boxes."""
-    samples = [_sample(scope, tuple(images.shape[-2:])) for _ in images]
+    samples = [packed_sample(scope, tuple(images.shape[-2:])) for _ in images]
 
     def run() -> object:
         with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
@@ -202,14 +202,6 @@ def _step(model: nn.Module, cfg: Config, data: dict[str, list], setting: Setting
         wrapper.update_params(loss)
 
     return run
-
-
-def _sample(scope: str, size: tuple[int, int]) -> Any:
-    """Returns what a test pipeline of MMSegmentation or MMDetection says of an image."""
-    structures = importlib.import_module(f'{scope}.structures')
-    sample = structures.SegDataSample() if scope == 'mmseg' else structures.DetDataSample()
-    sample.set_metainfo(dict(img_shape=size, ori_shape=size, pad_shape=size, scale_factor=(1., 1.), img_id=0))
-    return sample
 
 
 def _large_kernel_share(function: Callable[[], object], device: str) -> float:

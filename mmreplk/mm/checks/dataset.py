@@ -11,6 +11,7 @@ from mmengine.registry import DATASETS
 from PIL import Image, ImageOps
 
 from ...errors import InputError
+from ...spread import evenly_spread
 from .coco_file import LISTED, left_out, listed, missing_classes, read_coco
 
 IGNORED = 255
@@ -86,7 +87,7 @@ def check_segmentation(dataset: Sequence, sample: int = 200) -> Iterator[str]:
     classes = len(dataset.metainfo.get('classes') or ())
     unreadable, misfits, strange, known = [], [], {}, (0, classes - 1)
     present = [info for info in infos if missing.isdisjoint([info.get(key) for key in kinds])]
-    for info in _spread(present, sample):
+    for info in evenly_spread(present, sample):
         image, labels = (_read(info[key]) if info.get(key) else None for key in kinds)
         unread = [info[key] for key, read in zip(kinds, (image, labels), strict=True) if info.get(key) and read is None]
         unreadable += unread
@@ -122,7 +123,7 @@ def classes_seen(dataset: Sequence, sample: int = 20) -> Iterator[str]:
     if _inside(dataset) or len(names) < 2 or not hasattr(dataset, 'get_data_info') or not len(dataset):
         return
     trained, stored, read = Counter(), Counter(), 0
-    for i in _spread(list(range(len(dataset))), sample):
+    for i in evenly_spread(range(len(dataset)), sample):
         info = dataset.get_data_info(i)
         labels = _read(info['seg_map_path']) if info.get('seg_map_path') else None
         if labels is None or labels.ndim != 2:
@@ -206,7 +207,7 @@ def check_coco(labels: dict, images: str | Path, classes: Sequence[str], sample:
     missing = [path for path in paths if not os.path.isfile(path)]
     yield from listed('files are missing', missing)
     unreadable, misfits = [], []
-    for path in _spread(sorted(paths.keys() - missing), sample):
+    for path in evenly_spread(sorted(paths.keys() - missing), sample):
         width, height = paths[path]
         image = _read(path)
         if image is None:
@@ -226,11 +227,6 @@ def _inside(dataset: Sequence) -> list:
     """Returns the datasets that a wrapper has."""
     inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
     return [child for child in inner if child is not None]
-
-
-def _spread(items: list, count: int) -> list:
-    """Returns at most ``count`` of ``items``, evenly spread."""
-    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int))]
 
 
 def _read(path: str) -> np.ndarray | None:

@@ -18,8 +18,8 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset
 from .loaders import at_their_beginning, with_data
 from .proxy import DatasetProxy
 
-# What keeps the seeds of the data apart from those of the model's iterations.
-DATA, MODEL = 0, 1
+# What keeps the seeds of the data, of the model's iterations and of masks apart.
+DATA, MODEL, SPARSITY = 0, 1, 2
 
 
 class Draw(NamedTuple):

@@ -95,9 +95,7 @@ def random_batches(shape: tuple[int, int, int]) -> list[Tensor]:
 
 
 def _read(path: Path, channels: int) -> Tensor:
-    image = read_image(path)
-    if channels == 1:
-        image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    image = read_image(path, grey=channels == 1)
     scale = LARGEST_SIDE / max(image.shape[:2])
     if scale < 1:
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)

@@ -11,6 +11,7 @@ from mmengine.registry import DATASETS, init_default_scope
 from torch import Tensor
 
 from ...errors import InputError
+from ...spread import evenly_spread
 from ..checks.preflight import check_data
 from ..inference.classes import test_dataset_config
 from .onnx_files import OnnxNetwork
@@ -69,8 +70,8 @@ def training_images(cfg: Config, count: int) -> Iterator[Tensor]:
     while 'pipeline' not in described:
         described = described.get('dataset') or described.datasets[0]
     dataset = DATASETS.build(dict(described, pipeline=test_dataset_config(cfg)['pipeline']))
-    for index in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int):
-        yield dataset[int(index)]['inputs'][None].float()
+    for index in evenly_spread(range(len(dataset)), count):
+        yield dataset[index]['inputs'][None].float()
 
 
 class _Reader:

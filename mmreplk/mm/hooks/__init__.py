@@ -8,9 +8,11 @@ from .peak_memory_hook import PeakMemoryHook
 from .reparam_hook import ReparamHook
 from .resume_hook import ResumeHook
 from .safe_checkpoint_hook import SafeCheckpointHook
+from .sparse_training_hook import SparseTrainingHook
 from .strict_load_hook import StrictLoadHook
 
 __all__ = [
     'AccelerateHook', 'BackboneWeightsHook', 'CheckDataHook', 'ExactResumeHook', 'KeepSparsityHook', 'NonFiniteHook',
-    'PeakMemoryHook', 'ReparamHook', 'ResumeHook', 'SafeCheckpointHook', 'StrictLoadHook'
+    'PeakMemoryHook', 'ReparamHook', 'ResumeHook', 'SafeCheckpointHook', 'SparseTrainingHook',
+    'StrictLoadHook'
 ]

@@ -1,12 +1,12 @@
 """``load_from`` for weights of a backbone alone."""
 
 from mmengine.hooks import Hook
-from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ...networks import LargeKernelBackbone
 from ...networks.sources import unwrap
+from ..wrappers import unwrapped
 
 
 @HOOKS.register_module()
@@ -22,9 +22,7 @@ class BackboneWeightsHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Renames the tensors in ``checkpoint`` if the model has such a network and they have no model around them."""
-        model = runner.model
-        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-            model = model.module
+        model = unwrapped(runner.model)
         weights, _ = unwrap(checkpoint)
         backbone = getattr(model, 'backbone', None)
         if isinstance(backbone, LargeKernelBackbone) and not set(backbone.state_dict()).isdisjoint(weights):

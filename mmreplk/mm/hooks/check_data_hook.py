@@ -2,7 +2,6 @@
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
@@ -12,6 +11,7 @@ from ..checks.dataset import classes_seen, without_images
 from ..checks.samples import CheckedDataset
 from ..data.loaders import with_data
 from ..internals import replace_data
+from ..wrappers import unwrapped
 
 _HEADS = ('decode_head', 'auxiliary_head', 'bbox_head')
 
@@ -53,8 +53,7 @@ def _check(runner: Runner, loop: BaseLoop, num_classes: int | None = None) -> No
 
 def _num_classes(model: nn.Module) -> int | None:
     """Returns how many classes the heads of a segmentor or the box heads of a detector know; None if unknown."""
-    while is_model_wrapper(model):
-        model = model.module
+    model = unwrapped(model)
     heads = [head for part in (model, getattr(model, 'roi_head', None)) for name in _HEADS
              if (head := getattr(part, name, None)) is not None]  # yapf: disable
     heads = [one for head in heads for one in (head if isinstance(head, nn.ModuleList) else [head])]

@@ -1,14 +1,14 @@
 """Fine-tuning of sparse networks."""
 
-import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from ...errors import InputError
 from ...networks import LargeKernelBackbone
+from ...sparsity import apply_masks, sparsifiable
+from ..wrappers import unwrapped
 
 
 @HOOKS.register_module()
@@ -32,28 +32,26 @@ class KeepSparsityHook(Hook):
     LEAST = 0.01  # of all weights: below it, zeros are chance
 
     def __init__(self) -> None:
-        self._masks: list[tuple[nn.Parameter, Tensor]] = []
+        self._weights: dict[str, nn.Parameter] = {}
+        self._masks: dict[str, Tensor] = {}
 
     def before_train(self, runner: Runner) -> None:
         """Takes the masks off the weights, which are all loaded by now."""
-        model = runner.model
-        while is_model_wrapper(model):
-            model = model.module
-        backbones = [module for module in model.modules() if isinstance(module, LargeKernelBackbone)]
+        model = unwrapped(runner.model)
+        backbones = {name: module for name, module in model.named_modules() if isinstance(module, LargeKernelBackbone)}
         if not backbones:
             raise InputError(f'KeepSparsityHook needs a model with a large-kernel network, got {type(model).__name__}')
-        weights = [parameter for backbone in backbones for parameter in backbone.parameters() if parameter.ndim > 1]
-        self._masks = [(weight, weight.detach() != 0) for weight in weights]
-        total = sum(weight.numel() for weight in weights)
-        zeros = total - sum(int(mask.sum()) for _, mask in self._masks)
+        self._weights = {f'{prefix}.{name}': weight for prefix, backbone in backbones.items()
+                         for name, weight in sparsifiable(backbone).items()}  # yapf: disable
+        self._masks = {name: weight.detach() != 0 for name, weight in self._weights.items()}
+        total = sum(mask.numel() for mask in self._masks.values())
+        zeros = total - sum(int(mask.sum()) for mask in self._masks.values())
         if zeros < self.LEAST * total:
             raise InputError(f'KeepSparsityHook found {zeros} zeros among {total} weights, less than {self.LEAST:.0%}: '
                              'load a sparse checkpoint, or leave the hook out')
         runner.logger.info(f'KeepSparsityHook: {zeros / total:.1%} of {total / 1e6:.1f} million weights are zero and '
                            'stay so.')
 
-    @torch.no_grad()
     def after_train_iter(self, runner: Runner, *_, **__) -> None:
         """Puts the zeros back."""
-        for weight, mask in self._masks:
-            weight.mul_(mask)
+        apply_masks(self._weights, self._masks)

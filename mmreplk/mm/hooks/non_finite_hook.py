@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from ...errors import InputError
+from ..wrappers import unwrapped
 
 
 @HOOKS.register_module()
@@ -50,7 +50,7 @@ class NonFiniteHook(Hook):
             raise InputError('NonFiniteHook watches one optimizer; remove it from custom_hooks where there are several')
         if wrapper.update_params == self._checked_update_params:  # since an earlier call of train()
             return
-        self._model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        self._model = unwrapped(runner.model)
         self._model.register_forward_pre_hook(self._keep_inputs, with_kwargs=True)
         self._update_params, wrapper.update_params = wrapper.update_params, self._checked_update_params
         self._step, wrapper.step = wrapper.step, self._checked_step

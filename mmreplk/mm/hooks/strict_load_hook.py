@@ -1,13 +1,13 @@
 """No evaluation of, and no resuming into, a model that its checkpoint does not fill."""
 
 from mmengine.hooks import Hook
-from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ...errors import InputError
 from ...networks import LargeKernelBackbone
 from ..internals import checkpoint_of, is_resuming, is_training
+from ..wrappers import unwrapped
 
 
 @HOOKS.register_module()
@@ -23,9 +23,7 @@ class StrictLoadHook(Hook):
         is_fine_tuning = is_training(runner) and not is_resuming(runner)
         if is_fine_tuning:
             return
-        model = runner.model
-        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-            model = model.module
+        model = unwrapped(runner.model)
         source = checkpoint_of(runner) or f'in {runner.work_dir}'
         weights = checkpoint.get('state_dict', checkpoint)
         given = {name.removeprefix('module.'): getattr(tensor, 'shape', ()) for name, tensor in weights.items()}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from mmengine.dataset import Compose
 from mmengine.registry import TRANSFORMS
 
 from ...errors import InputError
@@ -21,7 +22,7 @@ class PictureLoader:
     """
 
     def __init__(self, pipeline: Sequence[dict], channels: int):
-        steps = [step for step in pipeline if kind_of(step).startswith('Load') and 'Image' in kind_of(step)]
+        steps = [step for step in pipeline if _loads_picture(step)]
         self._step = steps[0] if steps else {}
         self.channels = channels
         self.is_grey = self._step.get('color_type') == 'grayscale'
@@ -70,6 +71,29 @@ class PictureLoader:
             raise InputError(f'{name} has {channels} channels as it is loaded, and the model takes {self.channels}: '
                              'color_type and imdecode_backend of LoadImageFromFile in the test pipeline say how '
                              'pictures are loaded')
+
+
+class Preparation:
+    """The steps of a test pipeline after the one that loads the picture, without those that load annotations.
+
+    Args:
+        pipeline: The steps, as the config describes them; the default scope must be set.
+    """
+
+    def __init__(self, pipeline: Sequence[dict]):
+        self._is_float = any(step.get('to_float32') for step in pipeline if _loads_picture(step))
+        self._steps = Compose([dict(step) for step in pipeline
+                               if not _loads_picture(step) and 'Annotation' not in kind_of(step)])  # yapf: disable
+
+    def __call__(self, image: np.ndarray) -> dict:
+        """Returns what a model's ``test_step`` takes a list of, for a picture ``(H, W)`` or ``(H, W, C)``."""
+        size = image.shape[:2]
+        image = image.astype(np.float32) if self._is_float else image
+        return self._steps(dict(img=image, img_path=None, img_id=0, img_shape=size, ori_shape=size))
+
+
+def _loads_picture(step: dict) -> bool:
+    return kind_of(step).startswith('Load') and 'Image' in kind_of(step)
 
 
 def shown(image: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """A trained segmentor or detector as a function from pictures to predictions."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.infer import BaseInferencer
-from mmengine.registry import TRANSFORMS, init_default_scope
+from mmengine.device import get_device
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from ...benchmarks.flops import image_channels
@@ -20,11 +21,10 @@ from ...weights.conversion import load_whole
 from ...weights.files import read_checkpoint
 from ..building import adapt_backbone
 from ..config.errors import config_errors
-from ..kinds import kind_of
 from . import sliding_detection, sliding_segmentation
 from .classes import known_classes, test_dataset_config
 from .detections import Detections
-from .loading import PictureLoader
+from .loading import PictureLoader, Preparation
 from .segmentation import Segmentation
 from .windows import Windows
 
@@ -35,7 +35,7 @@ PREDICTIONS = dict(mmseg=Segmentation, mmdet=Detections)
 class Predictor:
     """Predicts with a trained model, merged and folded for good.
 
-    The framework's own inferencer builds the model, prepares images by the config's test pipeline, and runs the model.
+    The config's test pipeline prepares images, and the framework's own ``test_step`` runs the model on them.
 
     Args:
         cfg: Config of MMSegmentation or MMDetection, as :func:`mmreplk.mm.config.load_config` returns it.
@@ -73,11 +73,13 @@ class Predictor:
         self.least_score = least_score
         saved = read_checkpoint(checkpoint, trusted)
         with config_errors(cfg):
-            self._inferencer = _inferencer(cfg, saved, str(checkpoint), device)
-        self.model = self._inferencer.model
+            init_default_scope(cfg.default_scope)
+            self.model = _load(cfg, saved, str(checkpoint), device or get_device())
+            pipeline = test_dataset_config(cfg)['pipeline']
+            self._prepare = Preparation(pipeline)
         self.classes = known_classes(cfg, saved, _count_classes(self.model))
         self.merged = reparameterize(self.model)
-        self.read = PictureLoader(test_dataset_config(cfg)['pipeline'], image_channels(self.model))
+        self.read = PictureLoader(pipeline, image_channels(self.model))
         self.windows = windows or _configured_windows(self.model)
 
     def __call__(self, images: Sequence[np.ndarray]) -> list[Prediction]:
@@ -143,23 +145,25 @@ class Predictor:
 
     def _forward(self, images: Sequence[np.ndarray]) -> Iterator:
         for batch in self._prepared(images, self.batch_size):
-            yield from self._inferencer.forward(batch)
+            with torch.no_grad():
+                samples = self.model.test_step(batch)
+            yield from samples
 
     def _prepared(self, images: Sequence[np.ndarray], batch_size: int) -> Iterator[dict]:
         """Yields batches of images of one size, as a model takes them.
 
         Images of several sizes would have to be padded, and predictions would depend on what they are padded to.
         """
-        samples = map(self._inferencer.pipeline, images)
+        samples = map(self._prepare, images)
         for _, group in groupby(samples, lambda sample: sample['inputs'].shape):
             batch = []
             for sample in group:
                 batch.append(sample)
                 if len(batch) == batch_size:
-                    yield self._inferencer.collate_fn(batch)
+                    yield pseudo_collate(batch)
                     batch = []
             if batch:
-                yield self._inferencer.collate_fn(batch)
+                yield pseudo_collate(batch)
 
 
 def prediction_type(cfg: Config) -> type[Prediction]:
@@ -174,36 +178,14 @@ def prediction_type(cfg: Config) -> type[Prediction]:
     return PREDICTIONS[scope]
 
 
-def _inferencer(cfg: Config, saved: Mapping, source: str, device: str | None) -> BaseInferencer:
-    """Builds the framework's inferencer, which is given the weights instead of a path to read."""
+def _load(cfg: Config, saved: Mapping, source: str, device: str) -> nn.Module:
+    """Builds the model of ``cfg``, in evaluation mode, with the weights in ``saved``."""
     cfg = copy.deepcopy(cfg)
     adapt_backbone(cfg, saved)
-    if cfg.default_scope == 'mmseg':
-        from mmseg.apis import MMSegInferencer as Inferencer
-    else:
-        from mmdet.apis import DetInferencer as Inferencer
-
-    class LoadedInferencer(Inferencer):
-
-        def _load_weights_to_model(self, model: nn.Module, *_) -> None:
-            load_whole(model, saved, source)
-            model.dataset_meta = dict(classes=(), palette=())  # of a visualizer that draws nothing
-
-        def _init_collate(self, *_) -> Callable:
-            return pseudo_collate  # as always, but without a warning that the framework has no registry of functions
-
-    init_default_scope(cfg.default_scope)
-    # The inferencers look for the steps that load by their names, where pure-Python configs have classes.
-    pipeline = [dict(step, type=_registered_name(step)) for step in test_dataset_config(cfg)['pipeline']]
-    cfg.test_dataloader = dict(dataset=dict(pipeline=pipeline))
-    cfg.visualizer = dict(type='SegLocalVisualizer' if cfg.default_scope == 'mmseg' else 'DetLocalVisualizer')
-    return LoadedInferencer(cfg, device=device, scope=cfg.default_scope)
-
-
-def _registered_name(step: dict) -> object:
-    kind, name = step['type'], kind_of(step)
-    with TRANSFORMS.switch_scope_and_registry(None) as registry:  # of the scope that is current
-        return name if not isinstance(kind, str) and registry.get(name) is kind else kind
+    cfg.model.pop('pretrained', None)  # of older configs
+    model = MODELS.build(cfg.model)
+    load_whole(model, saved, source)
+    return revert_sync_batchnorm(model.to(device)).eval()
 
 
 def _count_classes(model: nn.Module) -> int:

@@ -14,8 +14,8 @@ OVERLAP = 0.5  # of the smaller box, from which on two windows see the same obje
 def merge(parts: Sequence[Detections], corners: Sequence[tuple[int, int]], size: tuple[int, int]) -> Detections:
     """Moves what was found in windows to where it is in the picture, and drops what is there twice.
 
-    An object in two windows is kept from the one that has it whole or, where both or neither have, from the one that
-    is surer. Objects wider than the overlap of windows may be in none of them whole, and then stay in parts. What a
+    If two windows find an object, the one that contains it whole wins or, where both or neither do, the one with the
+    higher score. Objects wider than the overlap of windows may be in none of them whole, and then stay in parts. What a
     window has found beside or inside each other, it has found so, and is not compared. (MMDetection's own merging
     suppresses by intersection over union, for which a part and its whole are two objects, and needs another package.)
 

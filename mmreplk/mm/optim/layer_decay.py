@@ -1,13 +1,13 @@
 """Learning rates that fall from layer to layer towards the image."""
 
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
 from ...errors import InputError
 from ...networks import LargeKernelBackbone
+from ..wrappers import unwrapped
 
 _REQUIRED = {'layer_wise': {'decay_rate', 'decay_type'}, 'stage_wise': {'decay_rate', 'decay_type', 'num_layers'}}
 
@@ -55,9 +55,7 @@ class LargeKernelLayerDecayConstructor(DefaultOptimWrapperConstructor):
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Builds the optimizer wrapper for ``model``, which may be wrapped itself."""
-        while is_model_wrapper(model):
-            model = model.module
-        return super().__call__(model)
+        return super().__call__(unwrapped(model))
 
     def add_params(self, params: list[dict], module: nn.Module, **_) -> None:
         """Appends the parameter groups of the model ``module`` to ``params``.

@@ -7,19 +7,13 @@ import torch
 
 from mmreplk import reparameterized
 from mmreplk.mm.benchmarks.memory import build_segmentor, measure_memory, slide_bound_mib
-from mmreplk.mm.config import load_config
 from tests.conftest import randomize
-
-SMALL = {
-    'model.backbone.arch.channels': [8, 16, 16, 16],
-    'model.decode_head.in_channels': [8, 16, 16, 16],
-    'model.decode_head.channels': 16,
-}
+from tests.mm.benchmarks.small import small_config
 
 
 @pytest.fixture
 def cfg():
-    return load_config('configs/upernet_replknet_tiny_camvid.py', dict(SMALL))
+    return small_config()
 
 
 def measure_alone(*arguments):

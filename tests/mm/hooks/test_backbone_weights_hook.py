@@ -6,7 +6,7 @@ from mmengine.hooks import Hook
 
 from mmreplk.mm import BackboneWeightsHook, StrictLoadHook
 from tests.conftest import assert_same_bits, copied_state, randomize
-from tests.mm.hooks.test_reparam_hook import Classifier, make_runner
+from tests.mm.hooks.classifier import Classifier, make_runner
 from tests.networks.layouts import LAYOUTS, official_classification
 
 

@@ -6,7 +6,7 @@ from torch import nn
 from mmreplk import InputError
 from mmreplk.mm import ExactResumeHook, KeepSparsityHook, SLaK
 from tests.conftest import assert_same_bits
-from tests.mm.hooks.test_reparam_hook import Classifier, make_runner
+from tests.mm.hooks.classifier import Classifier, make_runner
 
 ARCH = dict(layers=[1, 1], channels=[4, 8], large_kernel_sizes=[9, 7])
 

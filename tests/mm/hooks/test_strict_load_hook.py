@@ -3,7 +3,7 @@ import torch
 
 from mmreplk.mm import StrictLoadHook
 from mmreplk.weights import read_checkpoint
-from tests.mm.hooks.test_reparam_hook import Classifier, make_runner
+from tests.mm.hooks.classifier import Classifier, make_runner
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from mmengine.optim import build_optim_wrapper
 from torch import nn
 
 from mmreplk import InputError, RepLKNet, SLaK, UniRepLKNet
-from tests.mm.hooks.test_reparam_hook import Classifier, make_runner
+from tests.mm.hooks.classifier import Classifier, make_runner
 
 LR, WEIGHT_DECAY, RATE = 4e-4, 0.05, 0.7
 CFG = dict(

@@ -1,7 +1,6 @@
 """Checkpoints that are not what training saved, given to every tool that reads one."""
 
 import shutil
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -10,78 +9,13 @@ import torch
 
 from mmreplk.mm.data import make_mini_ade20k
 
-from . import files
-from .hostile import forged_array, forged_tensor, hide, hostile_text, nested, read_members, write_members
+from . import archives, files
+from .archives import load
+from .hostile import forged_array, forged_tensor, hide, hostile_text, nested
 from .sandbox import HARMLESS, SILENT, UNKNOWABLE, WARNED, Case, Sandbox
 from .segmentation import CONFIG, SMALL, roots, workers
 
 Change = Callable[[dict, Random], object]
-
-
-# Of bytes.
-
-
-def without_member(path: Path, rng: Random) -> None:
-    members = read_members(path)
-    members.pop(rng.choice(list(members)))
-    write_members(path, members)
-
-
-def twice(path: Path, rng: Random) -> None:
-    """Appends a second member of a name that is there."""
-    with zipfile.ZipFile(path, 'a') as archive:
-        name = rng.choice(archive.namelist())
-        archive.writestr(name, bytes(len(archive.read(name))))
-
-
-def compressed(path: Path, rng: Random) -> None:
-    write_members(path, read_members(path), zipfile.ZIP_DEFLATED)
-
-
-def bomb(path: Path, rng: Random) -> None:
-    """Adds a billion zeros in a megabyte."""
-    members = read_members(path)
-    write_members(path, dict(members, **{f'{next(iter(members)).partition("/")[0]}/data/bomb': bytes(10**9)}),
-                  zipfile.ZIP_DEFLATED)
-
-
-def prepended(path: Path, rng: Random) -> None:
-    path.write_bytes(rng.randbytes(100) + path.read_bytes())
-
-
-def appended(path: Path, rng: Random) -> None:
-    path.write_bytes(path.read_bytes() + rng.randbytes(100))
-
-
-def web_page(path: Path, rng: Random) -> None:
-    path.write_text('<!DOCTYPE html><html><body>404</body></html>')
-
-
-def endless(path: Path, rng: Random) -> None:
-    path.unlink()
-    path.symlink_to('/dev/zero')
-
-
-def loop(path: Path, rng: Random) -> None:
-    path.unlink()
-    path.symlink_to(path)
-
-
-def old_format(change: Callable[[Path, Random], None] = lambda path, rng: None) -> Callable[[Path, Random], None]:
-    """Returns what saves as PyTorch did before 1.6, without checksums, and then changes the bytes."""
-
-    def damage(path: Path, rng: Random) -> None:
-        torch.save(load(path), path, _use_new_zipfile_serialization=False)
-        change(path, rng)
-
-    return damage
-
-
-# Of contents.
-
-
-def load(path: Path) -> dict:
-    return torch.load(path, weights_only=False)
 
 
 def contents(change: Change) -> Callable[[Path, Random], None]:
@@ -200,20 +134,20 @@ def damages(box: Sandbox) -> dict[str, tuple[Callable[[Path, Random], None], str
         'empty': files.empty,
         'random bytes': files.noise,
         'text': files.text,
-        'a web page': web_page,
+        'a web page': archives.web_page,
         'missing': files.missing,
         'a folder': files.directory,
         'a named pipe': files.pipe,
-        'endless': endless,
-        'a link to itself': loop,
-        'bytes before it': prepended,
-        'bytes after it': appended,
-        'a part of the archive is missing': without_member,
-        'a part of the archive is there twice': twice,
-        'compressed': compressed,
-        'compressed a thousandfold': bomb,
-        'of before PyTorch 1.6': old_format(),
-        'of before PyTorch 1.6, truncated': old_format(files.truncate),
+        'endless': archives.endless,
+        'a link to itself': archives.loop,
+        'bytes before it': archives.prepended,
+        'bytes after it': archives.appended,
+        'a part of the archive is missing': archives.without_member,
+        'a part of the archive is there twice': archives.twice,
+        'compressed': archives.compressed,
+        'compressed a thousandfold': archives.bomb,
+        'of before PyTorch 1.6': archives.old_format(),
+        'of before PyTorch 1.6, truncated': archives.old_format(files.truncate),
         'hostile pickle': hide(box.marker, None),
         'hostile beside its parts': hide(box.marker, ''),
         'hostile among the weights': hide(box.marker, 'state_dict'),
@@ -253,7 +187,7 @@ def damages(box: Sandbox) -> dict[str, tuple[Callable[[Path, Random], None], str
         'no log history': other_value('message_hub', values=(..., None, {}, 'log')),
     }
     unknowable = {
-        'of before PyTorch 1.6, flipped bytes': old_format(files.flip_bytes),  # without checksums
+        'of before PyTorch 1.6, flipped bytes': archives.old_format(files.flip_bytes),  # without checksums
         'tensors of one shape swapped': contents(swapped(same_shape=True)),
         'other weights': one_weight(lambda w, rng: w + 1),
     }

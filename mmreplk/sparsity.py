@@ -1,0 +1,119 @@
+"""Sparse weights: how many each layer has, which, and how that changes while a network is trained.
+
+A mask is a boolean tensor of its weight's shape, True where the weight is trained and False where it is zero.
+
+Source: "More ConvNets in the 2020s: Scaling up Kernels Beyond 51x51 using Sparsity", arXiv 2207.03620, Section 3.3;
+``sparse_core.py`` of https://github.com/VITA-Group/SLaK.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+LAST_PRUNE_RATE = 0.005
+
+
+def sparsifiable(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Returns the filters of convolutions and linear layers of ``module`` by name, which its masks are for."""
+    layers = {f'{name}.weight' if name else 'weight': layer for name, layer in module.named_modules()
+              if isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd))}  # yapf: disable
+    return {name: layer.weight for name, layer in layers.items()}
+
+
+def snip_counts(weights: Sequence[Tensor], gradients: Sequence[Tensor], sparsity: float) -> list[int]:
+    """Says how many weights each layer keeps: those that are among the best of all layers together.
+
+    Args:
+        weights: Of each layer.
+        gradients: Those of the loss, of the same shapes.
+        sparsity: The share of all weights that is not kept, rounded to a whole number of weights.
+
+    Returns:
+        The numbers of weights, one for each layer.
+
+    Source: "SNIP: Single-shot Network Pruning based on Connection Sensitivity", arXiv 1810.02340: a weight counts by
+    ``|weight * gradient|``.
+    """
+    scores = torch.cat([(weight * grad).abs().flatten() for weight, grad in zip(weights, gradients, strict=True)])
+    keeps = round((1 - sparsity) * len(scores))
+    is_kept = torch.zeros_like(scores, dtype=torch.bool)
+    is_kept[_largest(scores, keeps)] = True
+    return [int(part.sum()) for part in is_kept.split([weight.numel() for weight in weights])]
+
+
+def random_mask(weight: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Returns a mask of ``weight`` with ``count`` weights chosen by ``generator``, which is one of the CPU."""
+    mask = torch.zeros(weight.numel(), dtype=torch.bool)
+    mask[torch.randperm(len(mask), generator=generator)[:count]] = True
+    return mask.view(weight.shape).to(weight.device)
+
+
+def prune_rate_at(step: int, steps: int, first: float) -> float:
+    """Returns the share of a layer's weights to exchange: from ``first`` down to half a percent, by a cosine.
+
+    Args:
+        step: How many steps of the optimizer have been made.
+        steps: How many there will have been at the end.
+        first: The share before the first one.
+    """
+    return LAST_PRUNE_RATE + (first - LAST_PRUNE_RATE) * (1 + math.cos(math.pi * step / steps)) / 2
+
+
+def exchange(weight: Tensor, mask: Tensor, prune_rate: float, generator: torch.Generator,
+             gradient: Tensor | None = None) -> Tensor:  # yapf: disable
+    """Drops a layer's smallest weights and grows as many of those that it then lacks, the dropped ones among them.
+
+    Args:
+        weight: Of the layer.
+        mask: Its mask.
+        prune_rate: The share of its weights to drop, rounded up to a whole number of weights.
+        generator: One of the CPU, which chooses what grows.
+        gradient: If given, what has the largest gradients grows.
+
+    Returns:
+        Another mask with as many weights.
+    """
+    mask, magnitudes = mask.flatten().clone(), weight.detach().abs().flatten()
+    (kept, ) = mask.nonzero(as_tuple=True)
+    dropped = math.ceil(prune_rate * len(kept))
+    mask[kept[_largest(-magnitudes[kept], dropped)]] = False
+    (free, ) = mask.logical_not().nonzero(as_tuple=True)
+    if gradient is None:
+        grown = torch.randperm(len(free), generator=generator)[:dropped].to(free.device)
+    else:
+        grown = _largest(gradient.abs().flatten()[free], dropped)
+    mask[free[grown]] = True
+    return mask.view(weight.shape)
+
+
+@torch.no_grad()
+def apply_masks(weights: Mapping[str, nn.Parameter], masks: Mapping[str, Tensor],
+                optimizer: torch.optim.Optimizer | None = None) -> None:  # yapf: disable
+    """Puts zeros where the masks have them, also into the momentum of SGD.
+
+    Adam's averages stay, as in the official code: a weight that grows begins at zero, and with the averages of the
+    gradients that it had while it was zero.
+    """
+    for name, mask in masks.items():
+        weights[name].mul_(mask)
+        momentum = optimizer.state.get(weights[name], {}).get('momentum_buffer') if optimizer is not None else None
+        if momentum is not None:
+            momentum.mul_(mask)
+
+
+@torch.no_grad()
+def mask_average(average: Tensor, weight: Tensor, mask: Tensor) -> None:
+    """Gives an average of ``weight`` over time its mask, before it is updated.
+
+    What has grown begins with the weight itself: averaged from zero it would be too small for as long as the average
+    remembers. What was dropped is zero: it would linger as long.
+    """
+    weight, mask = weight.to(average), mask.to(average.device)
+    average.copy_(torch.where(mask, torch.where(average == 0, weight, average), torch.zeros_like(average)))
+
+
+def _largest(values: Tensor, count: int) -> Tensor:
+    """Returns the indices of the largest values; of equal ones, which are many among zeros, the same everywhere."""
+    return values.argsort(descending=True, stable=True)[:count]
