@@ -47,7 +47,7 @@ def measure(problem: Problem, device: str, rounds: int) -> Row:
     """Times the passes of a problem by the operator, by PyTorch and, on a CPU, by each way, in turns.
 
     Returns:
-        The problem; in ``ms``, by pass and name, the median milliseconds of PyTorch's pass and of each way, without
+        The problem; in ``ms``, by pass and name, the least milliseconds of PyTorch's pass and of each way, without
         what calling the operator costs; in ``chosen``, by pass, which of them the operator takes; in ``calls``, by pass
         and name, the milliseconds of the operator and of PyTorch's convolution as they are called, autograd included.
     """
@@ -69,7 +69,7 @@ def measure(problem: Problem, device: str, rounds: int) -> Row:
             work['torch'] = _pytorchs(what, problem, x, weight, grad)
         work.update(ways)
         for name, functions in (('ms', work), ('calls', calls)):
-            row[name][what] = {function: round(statistics.median(times), 5)
+            row[name][what] = {function: round(min(times), 5)
                                for function, times in time_in_turns(functions, device, rounds, clock).items()}
         row['chosen'][what] = _chosen(what, problem, x, weight, grad)
     return row

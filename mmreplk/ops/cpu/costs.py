@@ -52,7 +52,7 @@ class Way(NamedTuple):
 FOURIER = Way('fourier', False, torch.float32)
 LOW_PRECISION = (torch.bfloat16, torch.float16)
 # Milliseconds that calling our passes takes longer than calling PyTorch's, for a convolution and for each gradient.
-OVERHEAD, OVERHEAD_OF_GRADIENT = 0.01, 0.02
+OVERHEAD, OVERHEAD_OF_GRADIENT = 0.015, 0.04
 # What of PyTorch's time ours may take at most to be preferred: predictions miss by so much.
 MARGIN = 0.95
 # Milliseconds that PyTorch's im2col, for what oneDNN's forward does not take, needs for a map and for a product.
