@@ -3,7 +3,9 @@
 import functools
 import itertools
 import json
+import random
 import statistics
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
-from ..ops import cpu, depthwise_conv2d, memory_format
-from ..ops.cpu import costs, facts, undilated
-from ..ops.cpu.costs import Problem
+from ..ops import cpu, depthwise_conv2d, functional, memory_format
+from ..ops.cpu import costs, dilated, facts, undilated
+from ..ops.cpu.costs import Problem, Way
 from .measure import time_in_turns
 
 SQUARES = dict(n=(1, 8), c=(16, 128, 1024), h=(7, 16, 33, 64, 128, 256), k=(3, 5, 7, 9, 11, 13, 15, 21, 31, 51))
 STRIPS = dict(n=(1, 8), c=(64, 256), h=(16, 32, 64, 128), k=((51, 5), (5, 51), (49, 5), (5, 49), (1, 19), (19, 1)))
+DILATED = dict(n=(1, 8), c=(64, 256), h=(14, 28, 56), k=(3, 5, 7, 9), d=(2, 3, 5, 7))
 PASSES = ('forward', 'grad_input', 'grad_weight')
 LIMIT = 2e9  # useful operations; larger cases take PyTorch more than a few seconds
 GOAL = 0.9  # what of the best way's speed is to be reached
@@ -27,42 +30,56 @@ GOAL = 0.9  # what of the best way's speed is to be reached
 # much a way may be predicted to be slower than the cheapest to be tried at all.
 LIMIT_OF_PYTORCH, HOPELESS = 1e8, 5
 Row = dict[str, Any]
+KEYS = tuple(name for name in Problem._fields if name != 'wants_channels_last')
 
 
 def problems(dtypes: Sequence[torch.dtype]) -> Iterator[Problem]:
-    """Yields every problem of the grid: squares and strips, in each dtype, contiguous and channels-last."""
-    squares = ((n, c, h, (k, k)) for n, c, h, k in itertools.product(*SQUARES.values()))
-    for n, c, h, (kh, kw) in itertools.chain(squares, itertools.product(*STRIPS.values())):
-        if 2 * n * c * costs.taps_inside(h, kh) * costs.taps_inside(h, kw) <= LIMIT:
+    """Yields every problem of the grid: squares, strips and dilated kernels, in each dtype and memory format."""
+    squares = ((n, c, h, (k, k), 1) for n, c, h, k in itertools.product(*SQUARES.values()))
+    strips = ((*sizes, 1) for sizes in itertools.product(*STRIPS.values()))
+    dilated_ = ((n, c, h, (k, k), d) for n, c, h, k, d in itertools.product(*DILATED.values()))
+    for n, c, h, (kh, kw), d in itertools.chain(squares, strips, dilated_):
+        if 2 * n * c * costs.taps_inside(h, kh, d) * costs.taps_inside(h, kw, d) <= LIMIT:
             for dtype, channels_last in itertools.product(dtypes, (False, True)):
-                yield Problem(n, c, h, h, kh, kw, dtype, channels_last, channels_last)
+                yield Problem(n, c, h, h, kh, kw, dtype, channels_last, channels_last, d, d)
 
 
 def measure(problem: Problem, device: str, rounds: int) -> Row:
     """Times the passes of a problem by the operator, by PyTorch and, on a CPU, by each way, in turns.
 
     Returns:
-        The problem and, by pass and name, the median milliseconds.
+        The problem; in ``ms``, by pass and name, the least milliseconds of PyTorch's pass and of each way, without
+        what calling the operator costs; in ``chosen``, by pass, which of them the operator takes; in ``calls``, by pass
+        and name, the milliseconds of the operator and of PyTorch's convolution as they are called, autograd included.
     """
-    n, c, h, w, kh, kw, dtype, channels_last, _ = problem
+    n, c, h, w, kh, kw, dtype, channels_last, _, dy, dx = problem
     x, grad = (memory_format.laid_out(torch.randn(n, c, h, w, device=device, dtype=dtype), channels_last)
                for _ in range(2))
     weight = torch.randn(c, 1, kh, kw, device=device, dtype=dtype) / max(kh, kw)
-    row = dict(key(problem), ms={})
+    extent = dx * (kw - 1) + 1
+    clock = time.thread_time if device == 'cpu' and torch.get_num_threads() == 1 else time.perf_counter
+    row = dict(key(problem), ms={}, chosen={}, calls={})
     for what in PASSES:
-        work = {'mmreplk': _pass(what, depthwise_conv2d, x, weight, grad)}
-        is_slow = kw >= (cpu.NARROWEST_GRAD_WEIGHT if what == 'grad_weight' else facts.WIDEST_FORWARD + 1)
+        own = functools.partial(depthwise_conv2d, dilation=(dy, dx))
+        theirs = functools.partial(F.conv2d, padding=(dy * (kh // 2), dx * (kw // 2)), dilation=(dy, dx), groups=c)
+        calls = {'mmreplk': _pass(what, own, x, weight, grad)}
+        work, ways = {}, _ways(what, problem, x, weight, grad) if device == 'cpu' and max(kh, kw) > 1 else {}
+        is_slow = extent >= (cpu.NARROWEST_GRAD_WEIGHT if what == 'grad_weight' else facts.WIDEST_FORWARD + 1)
         if device != 'cpu' or not is_slow or n * c * h * w * kh * kw < LIMIT_OF_PYTORCH:
-            work['torch'] = _pass(what, _torch, x, weight, grad)
-        if device == 'cpu' and max(kh, kw) > 1:
-            work.update(_ways(what, problem, x, weight, grad))
-        row['ms'][what] = {name: round(statistics.median(times), 5)
-                           for name, times in time_in_turns(work, device, rounds).items()}  # yapf: disable
+            calls['torch'] = _pass(what, theirs, x, weight, grad)
+            work['torch'] = _pytorchs(what, problem, x, weight, grad)
+        work.update(ways)
+        for name, functions in (('ms', work), ('calls', calls)):
+            row[name][what] = {function: round(min(times), 5)
+                               for function, times in time_in_turns(functions, device, rounds, clock).items()}
+        row['chosen'][what] = _chosen(what, problem, x, weight, grad)
     return row
 
 
-def run(path: Path, dtypes: Sequence[torch.dtype], device: str, rounds: int) -> list[Row]:
+def run(path: Path, dtypes: Sequence[torch.dtype], device: str, rounds: int, sample: int | None = None) -> list[Row]:
     """Measures what of the grid is not in the file yet; each row is written as soon as it is measured.
+
+    ``sample`` is the number of problems that are drawn from the grid, the same in each run; None takes all.
 
     Returns:
         All rows of the file.
@@ -72,12 +89,14 @@ def run(path: Path, dtypes: Sequence[torch.dtype], device: str, rounds: int) -> 
     """
     try:
         rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-        done = [{name: row[name] for name in Problem._fields[:8]} for row in rows]
+        done = [{name: row[name] for name in KEYS} for row in rows]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f'{str(path)!r} is there and holds no rows of a grid: name another file') from error
+    asked = list(problems(dtypes))
+    asked = asked if sample is None else random.Random(0).sample(asked, min(sample, len(asked)))
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open('a') as file:
-        for problem in problems(dtypes):
+        for problem in asked:
             if key(problem) not in done:
                 rows.append(measure(problem, device, rounds))
                 file.write(json.dumps(rows[-1]) + '\n')
@@ -87,18 +106,18 @@ def run(path: Path, dtypes: Sequence[torch.dtype], device: str, rounds: int) -> 
 
 def key(problem: Problem) -> Row:
     """Returns what tells the rows of a file apart."""
-    return dict(zip(Problem._fields[:8], problem[:8], strict=True), dtype=str(problem.dtype).removeprefix('torch.'))
+    return {name: getattr(problem, name) for name in KEYS} | dict(dtype=str(problem.dtype).removeprefix('torch.'))
 
 
 def speed(row: Row, what: str) -> tuple[float, str]:
-    """Returns the operator's speed as a share of the best's, PyTorch included, and the name of the best."""
+    """Returns the speed of what the operator takes as a share of the best's, PyTorch included, and its name."""
     times = row['ms'][what]
     best = min(times, key=times.get)
-    return times[best] / times['mmreplk'], best
+    return times[best] / times[row['chosen'][what]], best
 
 
 def summary(rows: Sequence[Row], worst: int = 5) -> str:
-    """Returns, for each pass, dtype and memory format, how often GOAL is reached, and the worst cases."""
+    """Returns, for each pass, dtype and memory format, how often GOAL is reached, the worst cases, and call costs."""
     lines = []
     kinds = sorted({(what, row['dtype'], row['channels_last']) for row in rows for what in PASSES})
     for what, dtype, channels_last in kinds:
@@ -107,13 +126,22 @@ def summary(rows: Sequence[Row], worst: int = 5) -> str:
         slow = sum(share < GOAL for share, *_ in own)
         lines.append(f'{what}, {dtype}, {"channels-last" if channels_last else "contiguous"}: below {GOAL} of the best '
                      f'in {slow} of {len(own)} shapes')
-        lines += [f'  {share:.2f} {row["n"]},{row["c"]},{row["h"]},{row["kh"]}x{row["kw"]}: the best is {best}'
+        lines += [f'  {share:.2f} {_shape(row)}: {row["chosen"][what]}, the best is {best}'
                   for share, best, row in own[:worst] if share < GOAL]  # yapf: disable
+    for what in PASSES:
+        both = [row for row in rows if 'torch' in row['calls'][what]]
+        if both:
+            ratios = [row['calls'][what]['torch'] / row['calls'][what]['mmreplk'] for row in both]
+            beyond = [row['calls'][what]['mmreplk'] - row['ms'][what][row['chosen'][what]] for row in both]
+            lines.append(f'{what}, as called: PyTorch takes {min(ratios):.2f} to {max(ratios):.0f} times as long, less '
+                         f'than {GOAL} times in {sum(r < GOAL for r in ratios)} of {len(ratios)}; a call costs '
+                         f'{statistics.median(beyond) * 1e3:.0f} microseconds beside its way')  # yapf: disable
     return '\n'.join(lines)
 
 
-def _torch(x: Tensor, weight: Tensor) -> Tensor:
-    return F.conv2d(x, weight, padding=(weight.shape[2] // 2, weight.shape[3] // 2), groups=len(weight))
+def _shape(row: Row) -> str:
+    dilation = f' dilation {row["dy"]}' if row['dy'] > 1 else ''
+    return f'{row["n"]},{row["c"]},{row["h"]},{row["kh"]}x{row["kw"]}{dilation}'
 
 
 def _pass(what: str, function: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor,
@@ -125,15 +153,52 @@ def _pass(what: str, function: Callable[[Tensor, Tensor], Tensor], x: Tensor, we
     return lambda: torch.autograd.grad(out, leaf, grad, retain_graph=True)
 
 
+def _pytorchs(what: str, problem: Problem, x: Tensor, weight: Tensor, grad: Tensor) -> Callable[[], object]:
+    """Returns what autograd calls for a pass of PyTorch's convolution."""
+    dilation = problem.dy, problem.dx
+    padding = problem.dy * (problem.kh // 2), problem.dx * (problem.kw // 2)
+    if what == 'forward':
+        return torch.no_grad()(lambda: F.conv2d(x, weight, None, 1, padding, dilation, problem.c))
+    wanted = [what == 'grad_input', what == 'grad_weight', False]
+    return torch.no_grad()(lambda: torch.ops.aten.convolution_backward(
+        grad, x, weight, None, (1, 1), padding, dilation, False, (0, 0), problem.c, wanted))  # yapf: disable
+
+
+def _chosen(what: str, problem: Problem, x: Tensor, weight: Tensor, grad: Tensor) -> str:
+    """Returns what the operator takes where of the gradients only that of this pass is wanted."""
+    operands = x.detach().requires_grad_(what == 'grad_input'), weight.detach().requires_grad_(what == 'grad_weight')
+    backend = functional.planned(*operands, None, 1, 'same', (problem.dy, problem.dx), None).backend
+    if backend != 'cpu':
+        return backend
+    name, run, met = _bound(what, problem, x, weight, grad)
+    with torch.no_grad():
+        return str(undilated.chosen(name, met, run))
+
+
 def _ways(what: str, problem: Problem, x: Tensor, weight: Tensor, grad: Tensor) -> dict[str, Callable[[], object]]:
-    if what == 'grad_weight':
-        bound = functools.partial(undilated.grad_weight_by, x=x, grad_output=grad, kernel_size=tuple(weight.shape[2:]))
-        ways = {way: costs.cost('grad_weight', problem, way) for way in costs.grad_weight_ways(problem)}
-    else:
-        operand = x if what == 'forward' else grad
-        bound = functools.partial(undilated.convolve_by, x=operand, weight=weight, bias=None, flip=what != 'forward',
-                                  channels_last=problem.wants_channels_last)
-        ways = {way: costs.cost('convolve', problem, way) for way in costs.convolving_ways(problem)}
+    name, run, met = _bound(what, problem, x, weight, grad)
+    ways = {way: costs.cost(name, met, way) for way in costs.ways(name, met)}
+    chosen = undilated.chosen(name, met, run)
     least = min(ways.values())
-    return {str(way): torch.no_grad()(functools.partial(bound, way)) for way, cost in ways.items()
-            if cost < HOPELESS * least and way.kernel != 'pytorch'}  # yapf: disable
+    return {str(way): torch.no_grad()(functools.partial(run, way)) for way, cost in ways.items()
+            if cost < HOPELESS * least or way == chosen}  # yapf: disable
+
+
+def _bound(what: str, problem: Problem, x: Tensor, weight: Tensor,
+           grad: Tensor) -> tuple[str, Callable[[Way], Tensor], Problem]:
+    """Returns the pass as costs name it, what runs a way of it, and the problem without taps that meet nothing."""
+    name, dilation = 'grad_weight' if what == 'grad_weight' else 'convolve', {}
+    if problem.is_dilated:
+        module, dilation = dilated, dict(dilation=(problem.dy, problem.dx))
+    else:
+        module = undilated
+        (top, bottom), (left, right) = undilated.met((problem.h, problem.w), (problem.kh, problem.kw))
+        weight = weight[:, :, top:bottom, left:right]
+        problem = problem._replace(kh=bottom - top, kw=right - left)
+    if name == 'grad_weight':
+        run = functools.partial(module.grad_weight_by, x=x, grad_output=grad, kernel_size=tuple(weight.shape[2:]),
+                                **dilation)  # yapf: disable
+        return name, run, problem._replace(wants_channels_last=False)
+    run = functools.partial(module.convolve_by, x=x if what == 'forward' else grad, weight=weight, bias=None,
+                            flip=what != 'forward', channels_last=problem.wants_channels_last, **dilation)
+    return name, run, problem

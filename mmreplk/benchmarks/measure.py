@@ -17,7 +17,7 @@ TURN_MS = 5  # how long a turn of a short function is at least
 
 
 def time_in_turns(functions: dict[str, Callable[[], object]], device: str = 'cpu',
-                  rounds: int = 10) -> dict[str, list[float]]:
+                  rounds: int = 10, clock: Callable[[], float] = time.perf_counter) -> dict[str, list[float]]:
     """Times several functions in turns, A B A B, so that what slows the machine for a while slows all alike.
 
     Short functions are called several times in a turn, after as many calls untimed, so that the caches and threads that
@@ -27,6 +27,8 @@ def time_in_turns(functions: dict[str, Callable[[], object]], device: str = 'cpu
         functions: What to time, by name.
         device: ``'cuda'`` or ``'cpu'``: what the functions wait for.
         rounds: Number of turns.
+        clock: Seconds on a CPU; ``time.thread_time`` for what computes on the thread that calls, which other programs
+            on the machine do not stretch.
 
     Returns:
         By name, the milliseconds of a call in every round.
@@ -35,21 +37,21 @@ def time_in_turns(functions: dict[str, Callable[[], object]], device: str = 'cpu
     calls = {}
     for name, function in functions.items():
         function()
-        calls[name] = 1 + int(TURN_MS / max(_milliseconds(function, device, 1), 1e-3))
+        calls[name] = 1 + int(TURN_MS / max(_milliseconds(function, device, 1, clock), 1e-3))
     for _ in range(rounds):
         for name, function in functions.items():
             if calls[name] > 1:
-                _milliseconds(function, device, calls[name])
-            times[name].append(_milliseconds(function, device, calls[name]))
+                _milliseconds(function, device, calls[name], clock)
+            times[name].append(_milliseconds(function, device, calls[name], clock))
     return times
 
 
-def _milliseconds(function: Callable[[], object], device: str, calls: int) -> float:
+def _milliseconds(function: Callable[[], object], device: str, calls: int, clock: Callable[[], float]) -> float:
     if device != 'cuda':
-        begin = time.perf_counter()
+        begin = clock()
         for _ in range(calls):
             function()
-        return (time.perf_counter() - begin) * 1e3 / calls
+        return (clock() - begin) * 1e3 / calls
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     start.record()
     for _ in range(calls):

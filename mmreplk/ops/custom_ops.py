@@ -1,60 +1,37 @@
-"""The fast path as one operator a pass, so that autograd, ``torch.compile`` and ``opcheck`` see it whole.
+"""The fast path for autograd, for those who look on too: compilers, dispatch modes and transforms.
 
-``channels_last`` says which memory format every pass returns, exactly: what is asked cannot be told from the strides of
-axes of size one.
+They see one operator of PyTorch a pass. Calling it takes longer than convolving a small map, so that where nobody looks
+on the passes are called as they are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from . import cpu, memory_format
+from . import memory_format, passes
+
+DEVICES = ('cpu', 'cuda')
 
 
-@torch.library.custom_op('mmreplk::depthwise_conv2d', mutates_args=(), device_types='cpu')
+@torch.library.custom_op('mmreplk::depthwise_conv2d', mutates_args=(), device_types=DEVICES)
 def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool, stride: Sequence[int],
                      padding: Sequence[int], dilation: Sequence[int], channels_last: bool) -> Tensor:
-    out = cpu.forward(x, weight, bias, *map(tuple, (stride, padding, dilation)), channels_last)
-    return out.relu_() if relu else out
+    return passes.forward(x, weight, bias, relu, *map(tuple, (stride, padding, dilation)), channels_last)
 
 
-@torch.library.custom_op('mmreplk::depthwise_conv2d_grad_input', mutates_args=(), device_types='cpu')
+@torch.library.custom_op('mmreplk::depthwise_conv2d_grad_input', mutates_args=(), device_types=DEVICES)
 def grad_input(grad_output: Tensor, weight: Tensor, size: Sequence[int], stride: Sequence[int],
                padding: Sequence[int], dilation: Sequence[int], channels_last: bool) -> Tensor:
-    return cpu.grad_input(grad_output, weight, *map(tuple, (size, stride, padding, dilation)), channels_last)
+    return passes.grad_input(grad_output, weight, *map(tuple, (size, stride, padding, dilation)), channels_last)
 
 
-@torch.library.custom_op('mmreplk::depthwise_conv2d_grad_weight', mutates_args=(), device_types='cpu')
+@torch.library.custom_op('mmreplk::depthwise_conv2d_grad_weight', mutates_args=(), device_types=DEVICES)
 def grad_weight(x: Tensor, grad_output: Tensor, kernel_size: Sequence[int], stride: Sequence[int],
                 padding: Sequence[int], dilation: Sequence[int], channels_last: bool) -> Tensor:
-    return cpu.grad_weight(x, grad_output, *map(tuple, (kernel_size, stride, padding, dilation)), channels_last)
-
-
-# Triton launches on the current device, which need not be that of the tensors. Its kernels take and return contiguous
-# tensors.
-
-
-@depthwise_conv2d.register_kernel('cuda')
-def _(x, weight, bias, relu, stride, padding, dilation, channels_last) -> Tensor:
-    from . import triton
-    with torch.cuda.device_of(x):
-        return memory_format.laid_out(triton.forward(x, weight, bias, relu, dilation=tuple(dilation)), channels_last)
-
-
-@grad_input.register_kernel('cuda')
-def _(grad_output, weight, size, stride, padding, dilation, channels_last) -> Tensor:
-    from . import triton
-    with torch.cuda.device_of(grad_output):
-        return memory_format.laid_out(triton.grad_input(grad_output, weight, tuple(dilation)), channels_last)
-
-
-@grad_weight.register_kernel('cuda')
-def _(x, grad_output, kernel_size, stride, padding, dilation, channels_last) -> Tensor:
-    from . import triton
-    with torch.cuda.device_of(x):
-        grad = triton.grad_weight(x, grad_output, tuple(kernel_size), tuple(dilation))
-        return memory_format.laid_out(grad, channels_last)
+    return passes.grad_weight(x, grad_output, *map(tuple, (kernel_size, stride, padding, dilation)), channels_last)
 
 
 @depthwise_conv2d.register_fake
@@ -79,7 +56,8 @@ def _setup_context(ctx, inputs, output: Tensor) -> None:
     ctx.save_for_backward(x, weight, output if relu else None)
 
 
-def _backward(ctx, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+def _gradients(ctx, grad_output: Tensor, grad_input: Callable, grad_weight: Callable) -> tuple[Tensor | None, ...]:
+    """Calls what is wanted of the two."""
     x, weight, rectified = ctx.saved_tensors
     if rectified is not None:
         grad_output = grad_output.masked_fill(rectified <= 0, 0)
@@ -92,4 +70,29 @@ def _backward(ctx, grad_output: Tensor) -> tuple[Tensor | None, ...]:
     )
 
 
+def _backward(ctx, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+    return _gradients(ctx, grad_output, grad_input, grad_weight)
+
+
 depthwise_conv2d.register_autograd(_backward, setup_context=_setup_context)
+
+
+class DepthwiseConv2d(torch.autograd.Function):
+    """The same without an operator of PyTorch."""
+
+    @staticmethod
+    def forward(ctx, *inputs: Any) -> Tensor:
+        out = passes.forward(*inputs)
+        _setup_context(ctx, inputs, out)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        return _gradients(ctx, grad_output, passes.grad_input, passes.grad_weight)
+
+
+def is_watched() -> bool:
+    """Whether a compiler, a tracer, a dispatch mode such as FlopCounterMode, or a transform of torch.func looks on."""
+    return (torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._len_torch_dispatch_stack() > 0 or
+            torch._C._are_functorch_transforms_active())

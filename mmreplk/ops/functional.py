@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..required import TRITON_PROBLEM
-from . import cpu, custom_ops, gpu, memory_format
+from . import cpu, custom_ops, gpu, memory_format, passes
 from .cpu import facts
 
 # What autocast lowers; it leaves float64 alone.
@@ -59,21 +59,22 @@ def depthwise_conv2d(
     Source: "Scaling Up Your Kernels to 31x31", arXiv 2203.06717, Section 3.1, for why; :mod:`mmreplk.ops.cpu` and
     :mod:`mmreplk.ops.triton` for how.
     """
-    # A small map takes no longer than some hundred attribute lookups: operands are looked at only in case of error.
+    # A small map takes no longer than some hundred attribute lookups: operands are looked at once for all that a plan
+    # depends on, and in case of error.
     try:
-        key = _key(x, weight, stride, padding, dilation, backend)
-        if key is None:
-            geometry, backend = _planned(x, weight, stride, padding, dilation, backend)
-        else:
-            if key not in _PLANS:
+        key = _key(x, weight, bias, stride, padding, dilation, backend)
+        plan = None if key is None else _PLANS.get(key)
+        if plan is None:
+            plan = planned(x, weight, bias, stride, padding, dilation, backend)
+            if key is not None:
                 if len(_PLANS) >= MOST_PLANS:
                     _PLANS.clear()
-                _PLANS[key] = _planned(x, weight, stride, padding, dilation, backend)
-            geometry, backend = _PLANS[key]
-        if backend == 'torch':
-            out = F.conv2d(x, weight, bias, geometry.stride, geometry.padding, geometry.dilation, weight.shape[0])
-            return out.relu() if activation is not None and _is_relu(activation) else out
-        return _fast(x, weight, bias, geometry, activation)
+                _PLANS[key] = plan
+        relu = activation is not None and _is_relu(activation)
+        if plan.backend == 'torch':
+            out = F.conv2d(x, weight, bias, *plan.geometry[:3], weight.shape[0])
+            return out.relu() if relu else out
+        return _fast(plan, x, weight, bias, relu, is_plain=key is not None)
     except (AttributeError, RuntimeError, TypeError, ValueError):
         _check(x, weight, bias)
         raise
@@ -116,23 +117,37 @@ class Geometry(NamedTuple):
     is_same: bool
 
 
+class Plan(NamedTuple):
+    """What is to be computed, by what, and whether the output is channels-last."""
+    geometry: Geometry
+    backend: str
+    channels_last: bool
+
+
 # What was planned for eager calls, by all that it depends on: planning takes as long as convolving a small map.
-_PLANS: dict[tuple, tuple[Geometry, str]] = {}
+_PLANS: dict[tuple, Plan] = {}
 MOST_PLANS = 4096
+PLAIN = {Tensor, torch.nn.Parameter}
 
 
-def _key(x: Tensor, weight: Tensor, *options: object) -> tuple | None:
+def _key(x: Tensor, weight: Tensor, bias: Tensor | None, *options: object) -> tuple | None:
     """Returns what a plan depends on; None where sizes may be symbols, an exporter looks on or options have no hash."""
-    is_plain = type(x) is Tensor and type(weight) in (Tensor, torch.nn.Parameter)
+    is_plain = type(x) in PLAIN and type(weight) in PLAIN and (bias is None or type(bias) in PLAIN)
     if not is_plain or torch.compiler.is_compiling() or torch.jit.is_tracing() or list in map(type, options):
         return None
     return (x.shape, x.stride(), x.device, _compute_dtype(x), x.dtype, weight.shape, weight.stride(), weight.device,
-            weight.requires_grad and torch.is_grad_enabled(), torch.get_num_threads(), options)
+            weight.dtype, None if bias is None else (bias.shape, bias.device, bias.dtype), _wanted(x, weight),
+            torch.get_num_threads(), options)
 
 
-def _planned(x: Tensor, weight: Tensor, stride: int | tuple[int, int], padding: str | int | tuple[int, int],
-             dilation: int | tuple[int, int], backend: str | None) -> tuple[Geometry, str]:
-    """Returns the geometry and what is to compute."""
+def _wanted(x: Tensor, weight: Tensor) -> tuple[bool, bool]:
+    """Returns of which of the two a gradient will be asked for."""
+    return (x.requires_grad, weight.requires_grad) if torch.is_grad_enabled() else (False, False)
+
+
+def planned(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int | tuple[int, int],
+             padding: str | int | tuple[int, int], dilation: int | tuple[int, int], backend: str | None) -> Plan:
+    """Returns what :func:`depthwise_conv2d` will do."""
     _, channels_per_group, kh, kw = weight.shape
     if torch.jit.is_tracing():
         (channels_per_group, kh, kw), backend = _as_integers((channels_per_group, kh, kw)), backend or 'torch'
@@ -146,7 +161,10 @@ def _planned(x: Tensor, weight: Tensor, stride: int | tuple[int, int], padding: 
         backend = _choose_backend(x, weight, (kh, kw), geometry)
     elif (reason := _why_not(backend, x, geometry)) is not None:
         raise ValueError(f'backend {backend!r} cannot compute this: {reason}')
-    return geometry, backend
+    if backend == 'torch':  # which checks them itself
+        return Plan(geometry, backend, False)
+    _check(x, weight, bias)
+    return Plan(geometry, backend, memory_format.is_channels_last(x) or memory_format.is_channels_last(weight))
 
 
 def _constant(function: Callable) -> Callable:
@@ -173,11 +191,11 @@ def _as_integers(sizes: Sequence[int | Tensor]) -> list[int]:
 
 def _choose_backend(x: Tensor, weight: Tensor, kernel_size: tuple[int, int], geometry: Geometry) -> str:
     """Returns what should be fastest: ``'cpu'`` or ``'triton'``, which take ``x`` by its device, or ``'torch'``."""
-    is_training = torch.is_grad_enabled() and weight.requires_grad
+    wanted = _wanted(x, weight)
     if x.is_cuda:
-        is_faster = gpu.gains(x.numel(), kernel_size, is_training)
+        is_faster = gpu.gains(x.numel(), kernel_size, wanted[1])
     else:
-        is_faster = cpu.gains(x, weight, _compute_dtype(x), geometry.dilation, geometry.is_same, is_training)
+        is_faster = cpu.gains(x, weight, _compute_dtype(x), geometry.dilation, geometry.is_same, wanted)
     if not is_faster or _is_exported():
         return 'torch'
     backend = 'triton' if x.is_cuda else 'cpu'
@@ -235,16 +253,20 @@ def _fault_of_triton(device: torch.device) -> str | None:
     return None
 
 
-def _fast(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, activation: str | None) -> Tensor:
-    relu = _is_relu(activation)
-    _check(x, weight, bias)
-    x, weight, bias = _autocast(x, weight, bias)
-    stride, padding, dilation, _ = geometry
+def _fast(plan: Plan, x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool, is_plain: bool) -> Tensor:
+    if _is_autocast(x):
+        x, weight, bias = _autocast(x, weight, bias)
+    (stride, padding, dilation, _), _, channels_last = plan
     if padding == 'same':  # of an even kernel: the odd zero goes to the right and the bottom
         total = [d * (k - 1) for k, d in zip(weight.shape[2:], dilation, strict=True)]
         x, padding = F.pad(x, (0, total[1] % 2, 0, total[0] % 2)), tuple(t // 2 for t in total)
-    channels_last = memory_format.is_channels_last(x) or memory_format.is_channels_last(weight)
-    return custom_ops.depthwise_conv2d(x, weight, bias, relu, stride, padding, dilation, channels_last)
+    operands = x, weight, bias, relu, stride, padding, dilation, channels_last
+    if not is_plain or custom_ops.is_watched():
+        return custom_ops.depthwise_conv2d(*operands)
+    is_differentiated = x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
+    if torch.is_grad_enabled() and is_differentiated:
+        return custom_ops.DepthwiseConv2d.apply(*operands)
+    return passes.forward(*operands)
 
 
 @functools.cache

@@ -39,12 +39,17 @@ def fastest(device: str, question: str, default: str, candidates: Mapping[str, C
     """
     answers = _answers(_path(device))
     # What an older version wrote may no longer be a candidate.
-    if answers.get(question) not in candidates:
+    if remembered(device, question) not in candidates:
         measured = {name: _time(run, measure or seconds) for name, run in candidates.items()}
         best = min(measured, key=measured.get)
         answers[question] = best if measured[best] < float('inf') else default
         _remember(_path(device), {question: answers[question]})
     return answers[question]
+
+
+def remembered(device: str, question: str) -> str | None:
+    """Returns the name that was the answer before, in this process or in another one; None if nobody asked."""
+    return _answers(_path(device)).get(question)
 
 
 def size_class(extent: int) -> int:

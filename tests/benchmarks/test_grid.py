@@ -12,16 +12,20 @@ PROBLEM = Problem(1, 20, 16, 16, 15, 13, torch.float32, False, False)
 
 @pytest.mark.skipif(not cpu.IS_SUPPORTED, reason='needs AVX2: elsewhere PyTorch computes')
 def test_all_ways_that_may_be_best_are_timed_in_every_pass():
-    row = grid.measure(PROBLEM, 'cpu', rounds=2)
-    assert set(row['ms']) == set(grid.PASSES)
-    for times in row['ms'].values():
-        assert {'mmreplk', 'torch'} < set(times) and all(t > 0 for t in times.values())
+    for problem in (PROBLEM, PROBLEM._replace(kh=51), PROBLEM._replace(kh=5, kw=5, dy=3, dx=3)):
+        row = grid.measure(problem, 'cpu', rounds=2)
+        assert set(row['ms']) == set(row['calls']) == set(row['chosen']) == set(grid.PASSES)
+        for what, times in row['ms'].items():
+            assert {'torch', row['chosen'][what]} <= set(times) and len(times) > 2
+            assert set(row['calls'][what]) == {'mmreplk', 'torch'}
+            assert all(t > 0 for t in (*times.values(), *row['calls'][what].values()))
 
 
 def test_the_grid_has_squares_and_strips_in_both_formats():
     problems = list(grid.problems([torch.float32, torch.bfloat16]))
     assert len(set(problems)) == len(problems) > 1000
     assert {(p.kh, p.kw) for p in problems} >= {(31, 31), (51, 5), (5, 51), (1, 19), (19, 1)}
+    assert {(p.kh, p.dy, p.dx) for p in problems} >= {(3, 7, 7), (9, 2, 2)}
     assert {(p.dtype, p.channels_last) for p in problems} == {
         (dtype, last) for dtype in (torch.float32, torch.bfloat16) for last in (False, True)}  # yapf: disable
 
@@ -33,7 +37,7 @@ def test_a_run_that_was_cut_off_goes_on(monkeypatch, tmp_path):
         if problem.n == 3 and len(measured) < 3:
             raise KeyboardInterrupt
         measured.append(problem.n)
-        return dict(grid.key(problem), ms={})
+        return dict(grid.key(problem), ms={}, chosen={}, calls={})
 
     monkeypatch.setattr(grid, 'problems', lambda dtypes: problems)
     monkeypatch.setattr(grid, 'measure', measure)
@@ -43,13 +47,19 @@ def test_a_run_that_was_cut_off_goes_on(monkeypatch, tmp_path):
     assert [json.loads(line)['n'] for line in path.read_text().splitlines()] == measured == [1, 2]
     measured.append(0)
     assert [row['n'] for row in grid.run(path, [torch.float32], 'cpu', 2)] == [1, 2, 3]
-    assert measured == [1, 2, 0, 3]
+    assert len(grid.run(tmp_path / 'other.jsonl', [torch.float32], 'cpu', 2, sample=2)) == 2
+    assert measured[:4] == [1, 2, 0, 3] and len(measured) == 6
 
 
 def test_the_summary_tells_where_the_choice_is_slow():
-    row = dict(grid.key(PROBLEM), ms={what: {'mmreplk': 2.0, 'torch': 8.0, 'a way': 1.9} for what in grid.PASSES})
+    row = dict(grid.key(PROBLEM), **{
+        'ms': {what: {'ours': 2.0, 'torch': 8.0, 'a way': 1.9} for what in grid.PASSES},
+        'chosen': dict.fromkeys(grid.PASSES, 'ours'),
+        'calls': {what: {'mmreplk': 2.01, 'torch': 8.04} for what in grid.PASSES}})  # yapf: disable
     row['ms']['grad_weight']['another'] = 1.0
     assert grid.speed(row, 'forward') == (0.95, 'a way')
     text = grid.summary([row])
     assert 'forward, float32, contiguous: below 0.9 of the best in 0 of 1 shapes' in text
-    assert 'in 1 of 1 shapes\n  0.50 1,20,16,15x13: the best is another' in text
+    assert 'in 1 of 1 shapes\n  0.50 1,20,16,15x13: ours, the best is another' in text
+    assert 'forward, as called: PyTorch takes 4.00 to 4 times as long, less than 0.9 times in 0 of 1; ' in text
+    assert 'a call costs 10 microseconds' in text

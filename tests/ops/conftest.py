@@ -11,4 +11,4 @@ def fast_path_for_small_maps(monkeypatch):
     """Tests are small, and are to test the fast path."""
     monkeypatch.setattr(cpu, 'SMALLEST_WORK', {False: 0, True: 0})
     monkeypatch.setattr(functional, '_PLANS', {})
-    monkeypatch.setattr(costs, 'OVERHEAD', {False: -math.inf, True: -math.inf})
+    monkeypatch.setattr(costs, 'OVERHEAD', -math.inf)

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmreplk.ops import depthwise_conv2d, memory_format
-from mmreplk.ops.cpu import costs, dilated, facts, undilated
+from mmreplk.ops.cpu import costs, facts, undilated
 
 # Relative to the largest value of the reference, or to what a sum of that many normal products is expected to be. Where
 # PyTorch computes, it adds products in turn, and the rounding of more than 1000 grows by the root of their number.
@@ -99,17 +99,13 @@ def test_any_problem_agrees_with_float64(problem):
     rng = random.Random(problem['seed'])
 
     def any_way(what, problem):
-        return rng.choice(costs.convolving_ways(problem) if what == 'convolve' else costs.grad_weight_ways(problem))
+        return rng.choice(costs.ways(what, problem))
 
-    def any_dilated_way(problem, dilation):
-        return rng.choice(['pytorch', 'phases', 'dense'])
-
-    with (mock.patch.object(costs, 'cheapest', any_way),
-          mock.patch.object(dilated, 'cheapest_grad_weight', any_dilated_way)):
+    with mock.patch.object(costs, 'cheapest', any_way):
         out = depthwise_conv2d(*inputs, activation=problem['activation'], **problem['options'])
         expected = reference(*doubles, *[None] * (3 - len(doubles)), kernel, **problem['options'])
         assert out.dtype == dtype
-        is_own = 'mmreplk' in type(out.grad_fn).__name__
+        is_own = 'DepthwiseConv2d' in type(out.grad_fn).__name__
         if is_own:
             assert_format(out, channels_last)
         if problem['activation']:

@@ -12,6 +12,7 @@ import torch
 if importlib.util.find_spec('triton') is None:
     pytest.skip('Triton is not installed', allow_module_level=True)
 
+from mmreplk.ops import tuning as store
 from mmreplk.ops.gpu import gains
 from mmreplk.ops.triton import cost, layout, tiles, tuning
 from mmreplk.ops.triton.tiles import Problem
@@ -19,7 +20,8 @@ from mmreplk.ops.triton.tiles import Problem
 H100 = cost.GPUS[90]
 # RepLKNet-31B's stages on 512x512 images: (C, H = W, K).
 STAGES = [(128, 128, 31), (256, 64, 29), (512, 32, 27), (1024, 16, 13)]
-CANDIDATES = cost.forward_tiles(Problem(1, 2, 40, 40, 31, 31), H100)
+PROBLEM = Problem(1, 2, 40, 40, 31, 31)
+CANDIDATES = cost.forward_tiles(PROBLEM, H100)
 
 
 @pytest.fixture
@@ -29,8 +31,8 @@ def gpu(monkeypatch, tmp_path):
     monkeypatch.setenv('MMREPLK_CACHE', str(tmp_path))
     monkeypatch.setattr(torch.cuda, 'get_device_name', lambda device: 'A GPU')
     monkeypatch.setattr(torch.cuda, 'is_current_stream_capturing', lambda: False)
-    monkeypatch.setattr(tuning, '_milliseconds', lambda launch, tile: -tile.num_stages - tile.block_k)
-    tuning._choices.cache_clear()
+    monkeypatch.setattr(tuning, '_milliseconds', lambda run: -run.args[0].num_stages - run.args[0].block_k)
+    store._answers.cache_clear()
     return SimpleNamespace(is_cuda=True, dtype=torch.bfloat16, device='cuda:0')
 
 
@@ -41,15 +43,17 @@ def test_the_fastest_tile_is_measured_once_and_remembered_on_disk(gpu, tmp_path)
         tried.append(tile)
         return torch.ones(3)
 
-    best = tuning.best('forward', (31, 31), gpu, CANDIDATES, launch)
+    best = tuning.best('forward', PROBLEM, gpu, CANDIDATES, launch)
     assert best == max(CANDIDATES, key=lambda tile: tile.num_stages + tile.block_k) and set(tried) == set(CANDIDATES)
-    tuning._choices.cache_clear()
+    store._answers.cache_clear()
     tried.clear()
-    assert tuning.best('forward', (31, 31), gpu, CANDIDATES, launch) == best and not tried
-    assert [path.name for path in tmp_path.iterdir()] == ['A_GPU.json']
+    assert tuning.best('forward', PROBLEM, gpu, CANDIDATES, launch) == best and not tried
+    assert [path.name for path in tmp_path.glob('*.json')] == ['A_GPU.json']
+    larger = PROBLEM._replace(h=44, w=47)  # of the same class
+    assert tuning.best('forward', larger, gpu, CANDIDATES, launch) == best and not tried
     # Another version of the package, whose candidates are others, measures again.
     others = [tile for tile in CANDIDATES if tile != best]
-    assert tuning.best('forward', (31, 31), gpu, others, launch) in others and tried
+    assert tuning.best('forward', PROBLEM, gpu, others, launch) in others and tried
 
 
 @pytest.mark.parametrize('fault', ['raises', 'differs', 'is not a number'])
@@ -62,12 +66,12 @@ def test_a_tile_that_cannot_be_trusted_is_passed_over(gpu, fault, caplog):
         wrong = {'differs': 1.1, 'is not a number': math.nan}.get(fault, 1)
         return torch.full((3,), wrong if tile == bad else 1.)
 
-    best = tuning.best('forward', (31, 31), gpu, CANDIDATES, launch)
+    best = tuning.best('forward', PROBLEM, gpu, CANDIDATES, launch)
     assert best != bad and str(tuple(bad)) in caplog.text
 
 
 def test_results_of_zeros_are_the_same(gpu, caplog):
-    best = tuning.best('forward', (31, 31), gpu, CANDIDATES, lambda tile: torch.zeros(3, dtype=torch.float16))
+    best = tuning.best('forward', PROBLEM, gpu, CANDIDATES, lambda tile: torch.zeros(3, dtype=torch.float16))
     assert best == max(CANDIDATES, key=lambda tile: tile.num_stages + tile.block_k) and not caplog.text
 
 
@@ -76,12 +80,12 @@ def test_a_default_that_fails_is_an_error(gpu):
         raise RuntimeError('the GPU is gone')
 
     with pytest.raises(RuntimeError, match='the GPU is gone'):
-        tuning.best('forward', (31, 31), gpu, CANDIDATES, launch)
+        tuning.best('forward', PROBLEM, gpu, CANDIDATES, launch)
 
 
 def test_nothing_is_measured_during_capture_or_where_tuning_is_off(gpu, monkeypatch):
     def best():
-        return tuning.best('forward', (31, 31), gpu, CANDIDATES, lambda tile: pytest.fail('measured'))
+        return tuning.best('forward', PROBLEM, gpu, CANDIDATES, lambda tile: pytest.fail('measured'))
 
     monkeypatch.setattr(torch.cuda, 'is_current_stream_capturing', lambda: True)
     assert best() == CANDIDATES[0]

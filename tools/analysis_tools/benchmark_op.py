@@ -49,6 +49,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--rival', nargs='+', default=[], metavar='NAME=MODULE:FUNCTION', help='more rivals')
     parser.add_argument('--grid', type=file_to_write, metavar='FILE',
                         help='a grid of shapes against all ways; a line of JSON for each')
+    parser.add_argument('--sample', type=int, help='so many shapes of the grid, drawn at random, instead of all')
     parser.add_argument('--runtimes', type=file_to_write, metavar='FILE',
                         help='the forward pass beside ONNX Runtime and OpenVINO')
     parser.add_argument('--rounds', type=int, default=10, help='how often each is timed')
@@ -70,7 +71,7 @@ def main(args: argparse.Namespace) -> None:
     device, is_gpu = args.device, args.device == 'cuda'
     if args.grid:
         dtypes = [PRECISIONS[name].dtype for name in args.precision or ['float32', 'bfloat16']]
-        print(grid.summary(grid.run(Path(args.grid), dtypes, device, args.rounds)))
+        print(grid.summary(grid.run(Path(args.grid), dtypes, device, args.rounds, args.sample)))
         return
     if args.runtimes:
         compare_with_runtimes(args)

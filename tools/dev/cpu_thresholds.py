@@ -1,5 +1,7 @@
 """Measuring what each way of convolving costs on this CPU: the data of :mod:`mmreplk.ops.cpu.prices`."""
 
+import contextlib
+import functools
 import math
 import random
 import time
@@ -9,57 +11,90 @@ from typing import Any
 import torch
 
 from mmreplk.ops import memory_format
-from mmreplk.ops.cpu import costs, undilated
+from mmreplk.ops.cpu import costs, dilated, undilated
 from mmreplk.ops.cpu.costs import Problem, Way
 
 CHANNELS = (8, 16, 32, 48, 64, 100, 128, 256, 384, 512, 1024)
 EXTENTS = (7, 10, 14, 16, 20, 28, 32, 33, 48, 56, 64, 96, 128, 200, 256)
 KERNEL_SIZES = (1, 3, 5, 7, 9, 11, 13, 15, 17, 21, 25, 31, 41, 51)
 STRIPS = ((51, 5), (49, 5), (13, 5), (21, 3), (19, 1), (11, 1), (7, 1))
-MOST_PIXELS, MOST_PRODUCTS, SLOW_PRODUCTS = 4e6, 6e8, 4e7
+DILATED_SIZES, DILATIONS = (3, 5, 7, 9), (2, 3, 4, 5, 7)
+MOST_PIXELS, MOST_PRODUCTS, MOST_DILATED_PRODUCTS, SLOW_PRODUCTS = 4e6, 6e8, 4e7, 4e7
+FIELDS = ('n', 'c', 'h', 'w', 'kh', 'kw', 'dy', 'dx')  # of a problem and of a row
 ROUNDS, TURN = 3, 3e-3
 Row = dict[str, Any]
 
 
 def problems(seed: int) -> Iterator[Problem]:
-    """Yields random problems of float32, for ever: squares and, one in three, strips."""
+    """Yields random problems of float32, for ever: squares and, one in three, strips; one in four is dilated."""
     rng = random.Random(seed)
     while True:
         n, c, h = rng.choice((1, 1, 2, 8)), rng.choice(CHANNELS), rng.choice(EXTENTS)
         kernel = (rng.choice(KERNEL_SIZES),) * 2 if rng.random() < 2 / 3 else rng.choice(STRIPS)[::rng.choice((1, -1))]
+        dilation = rng.choice(DILATIONS) if rng.random() < 1 / 4 else 1
+        if dilation > 1:
+            kernel = (rng.choice(DILATED_SIZES),) * 2
         products = n * c * costs.taps_inside(h, kernel[0]) * costs.taps_inside(h, kernel[1])
-        if 5e3 < n * c * h * h < MOST_PIXELS and products < MOST_PRODUCTS:
-            yield Problem(n, c, h, h, *kernel, torch.float32, False, False)
+        most = MOST_PRODUCTS if dilation == 1 else MOST_DILATED_PRODUCTS
+        if 5e3 < n * c * h * h < MOST_PIXELS and products < most:
+            yield Problem(n, c, h, h, *kernel, torch.float32, False, False, dilation, dilation)
 
 
 def measure(problem: Problem) -> Row:
     """Returns the problem's sizes and, by the name of its price, the milliseconds of each way without conversions."""
-    n, c, h, w, kh, kw = problem[:6]
-    row = dict(zip(Problem._fields[:6], problem[:6], strict=True))
+    n, c, h, w, kh, kw, *_, dy, dx = problem
+    row: Row = {field: getattr(problem, field) for field in FIELDS}
     x, weight, grad = torch.randn(n, c, h, w), torch.randn(c, 1, kh, kw), torch.randn(n, c, h, w)
     work: dict[str, Callable[[], object]] = {}
+    convolve, grad_weight = undilated.convolve_by, undilated.grad_weight_by
+    if problem.is_dilated:
+        convolve = functools.partial(dilated.convolve_by, dilation=(dy, dx))
+        grad_weight = functools.partial(dilated.grad_weight_by, dilation=(dy, dx))
     for dtype in (torch.float32, torch.bfloat16):
         own, other = x.to(dtype), memory_format.laid_out(x.to(dtype), True)
-        for way in costs.convolving_ways(problem._replace(dtype=dtype)):
+        same = problem._replace(dtype=dtype)
+        ways = costs.convolving_ways(same)
+        if problem.is_dilated:  # what PyTorch takes for the gradient of the input
+            ways += [Way('transposed', channels_last, dtype) for channels_last in (False, True)]
+        for way in ways:
             if way.dtype == dtype:
-                work[f'convolve {way}'] = _bind(undilated.convolve_by, way, other if way.channels_last else own, weight,
-                                                None, False, way.channels_last)
-        for way in costs.grad_weight_ways(problem._replace(dtype=dtype)):
+                work[costs.price_name('convolve', problem, way)] = functools.partial(
+                    convolve, way, x=other if way.channels_last else own, weight=weight, bias=None, flip=False,
+                    channels_last=way.channels_last)
+        for way in costs.grad_weight_ways(same):
             is_quick = way.kernel != 'pytorch' or n * c * h * w * kh * kw < SLOW_PRODUCTS
             if is_quick and way.dtype == dtype:
-                maps = (memory_format.laid_out(t.to(dtype), way.channels_last) for t in (x, grad))
-                work[f'grad_weight {way}'] = _bind(undilated.grad_weight_by, way, *maps, (kh, kw))
-        work[f'lay out {str(dtype).removeprefix("torch.")}'] = _bind(memory_format.convert, own, True)
-    work['cast'] = _bind(x.to, torch.bfloat16)
+                maps = [memory_format.laid_out(t.to(dtype), way.channels_last) for t in (x, grad)]
+                work[costs.price_name('grad_weight', problem, way)] = functools.partial(
+                    grad_weight, way, x=maps[0], grad_output=maps[1], kernel_size=(kh, kw))
+        work[f'lay out {str(dtype).removeprefix("torch.")}'] = functools.partial(memory_format.convert, own, True)
+    work['cast'] = functools.partial(x.to, torch.bfloat16)
     with torch.no_grad():
         return dict(row, milliseconds={name: _milliseconds(run) for name, run in work.items()})
 
 
 def fitted(rows: Sequence[Row]) -> dict[str, tuple[float, ...]]:
     """Returns the prices that fit measurements best: least mean ratio of what they predict to what was measured."""
-    names = sorted({name for row in rows for name in row['milliseconds']})
-    return {name: _fit([(_parts(name, row), row['milliseconds'][name]) for row in rows if name in row['milliseconds']])
-            for name in names}  # yapf: disable
+    names = sorted({name for row in rows for name in row['milliseconds']}, key=lambda name: ('dilated' in name, name))
+    prices: dict[str, tuple[float, ...]] = {}
+    with _at(prices):  # the work of dilated kernels is told in what others cost
+        for name in names:
+            samples = [(_parts(name, row), row['milliseconds'][name]) for row in rows if name in row['milliseconds']]
+            prices[name] = _fit(samples)
+            costs.cheapest.cache_clear()
+    return prices
+
+
+@contextlib.contextmanager
+def _at(prices: dict[str, tuple[float, ...]]) -> Iterator[None]:
+    """Lets this processor have ``prices`` for a while."""
+    before, costs.PRICES[costs.PROCESSOR] = costs.PRICES.get(costs.PROCESSOR, {}), prices
+    costs.cheapest.cache_clear()
+    try:
+        yield
+    finally:
+        costs.PRICES[costs.PROCESSOR] = before
+        costs.cheapest.cache_clear()
 
 
 def _fit(samples: Sequence[tuple[tuple[float, ...], float]], steps: int = 2000) -> tuple[float, ...]:
@@ -78,16 +113,21 @@ def _fit(samples: Sequence[tuple[tuple[float, ...], float]], steps: int = 2000) 
 
 
 def _parts(name: str, row: Row) -> tuple[float, ...]:
-    problem = Problem(*(row[field] for field in Problem._fields[:6]), torch.float32, False, False)
+    problem = _problem(row, torch.float32, False)
     if name == 'cast' or name.startswith('lay out'):
         return 1e4, math.prod(problem[:4])
     what, way = named(name)
-    return costs.work(what, problem, way)
+    return costs.work(what, problem._replace(dtype=way.dtype), way)
+
+
+def _problem(row: Row, dtype: torch.dtype, channels_last: bool) -> Problem:
+    sizes = [row.get(field, 1) for field in FIELDS]
+    return Problem(*sizes[:6], dtype, channels_last, channels_last, *sizes[6:])
 
 
 def named(name: str) -> tuple[str, Way]:
     """Returns the pass and the way that a price is named after."""
-    what, kernel, layout, dtype = name.split()
+    what, kernel, layout, dtype = name.removeprefix('dilated ').split()
     return what, Way(kernel, layout == 'channels_last', getattr(torch, dtype))
 
 
@@ -98,34 +138,26 @@ def regrets(rows: Sequence[Row], prices: dict[str, tuple[float, ...]], dtype: to
     Conversions are taken from the measurements too. Each is the ratio, the problem, the way chosen and the best one.
     """
     found: dict[str, list[tuple[float, Problem, Way, Way]]] = {'convolve': [], 'grad_weight': []}
-    before, costs.PRICES[costs.PROCESSOR] = costs.PRICES.get(costs.PROCESSOR, {}), prices
-    try:
+    with _at(prices):
         for row in rows:
-            problem = Problem(*(row[field] for field in Problem._fields[:6]), dtype, channels_last, channels_last)
-            for what, ways in (('convolve', costs.convolving_ways(problem)),
-                               ('grad_weight', costs.grad_weight_ways(problem))):
-                totals = {way: _total(what, row, problem, way) for way in ways}
+            problem = _problem(row, dtype, channels_last)
+            for what in found:
+                totals = {way: _total(what, row, problem, way) for way in costs.ways(what, problem)}
                 measured = {way: total for way, total in totals.items() if total < math.inf}
                 if measured:
                     best = min(measured, key=measured.get)
                     predicted = {way: costs.cost(what, problem, way) for way in measured}
                     chosen = min(predicted, key=predicted.get)
                     found[what].append((measured[chosen] / measured[best], problem, chosen, best))
-    finally:
-        costs.PRICES[costs.PROCESSOR] = before
     return found
 
 
 def _total(what: str, row: Row, problem: Problem, way: Way) -> float:
     times = row['milliseconds']
-    total, maps = times.get(f'{what} {way}', math.inf), 2
+    total, maps = times.get(costs.price_name(what, problem, way), math.inf), 2
     if problem.channels_last != way.channels_last:
         total += maps * times[f'lay out {str(problem.dtype).removeprefix("torch.")}']
     return total + maps * times['cast'] * (problem.dtype != way.dtype)
-
-
-def _bind(function: Callable[..., object], *arguments: Any) -> Callable[[], object]:
-    return lambda: function(*arguments)
 
 
 def _milliseconds(run: Callable[[], object]) -> float:

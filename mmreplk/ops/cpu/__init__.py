@@ -14,10 +14,13 @@ that, or one channel of the batch or a map a thread where these are more; conver
 dilated maps, take one copy of what they convert.
 """
 
+import functools
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from .. import memory_format
+from .. import memory_format, tuning
 from . import costs, dilated, facts, left_to_pytorch, undilated
 
 Pair = tuple[int, int]
@@ -29,12 +32,14 @@ SMALLEST_WORK = {False: 4e5, True: 1.3e6}
 NARROWEST_GRAD_WEIGHT = 5
 
 
-def gains(x: Tensor, weight: Tensor, dtype: torch.dtype, dilation: Pair, is_same: bool, is_training: bool) -> bool:
+def gains(x: Tensor, weight: Tensor, dtype: torch.dtype, dilation: Pair, is_same: bool,
+          wanted: tuple[bool, bool]) -> bool:
     """Whether these passes are to be preferred to PyTorch's in ``dtype``: faster, or right where those may be wrong.
 
-    ``is_same`` says that the kernel is odd, the stride 1 and the padding "same", ``is_training`` that a gradient of the
-    filter is wanted.
+    ``is_same`` says that the kernel is odd, the stride 1 and the padding "same", ``wanted`` of which of the two a
+    gradient will be asked for.
     """
+    is_training = wanted[1]
     if dtype in facts.SLOW_DTYPES or facts.may_never_return(x, weight, dtype):
         return True
     if facts.is_wrong(x, weight, dtype, dilation, is_training):
@@ -42,12 +47,13 @@ def gains(x: Tensor, weight: Tensor, dtype: torch.dtype, dilation: Pair, is_same
     kh, kw = weight.shape[2:]
     if not is_same:
         return False
-    has_prices = dilation == (1, 1) and dtype in (torch.float32, torch.bfloat16)
-    if has_prices and not torch.compiler.is_compiling():  # compiled, sizes may be symbols
+    if dtype in (torch.float32, torch.bfloat16) and not torch.compiler.is_compiling():  # compiled, sizes may be symbols
+        if tuning.is_enabled():  # PyTorch's ways are among those that are measured
+            return True
         x_last = memory_format.is_channels_last(x)
         wants_channels_last = x_last or memory_format.is_channels_last(weight)
-        return costs.is_slow_in_pytorch(costs.Problem(*x.shape, kh, kw, dtype, x_last, wants_channels_last),
-                                        is_training)
+        problem = costs.Problem(*x.shape, kh, kw, dtype, x_last, wants_channels_last, *dilation)
+        return costs.is_slow_in_pytorch(problem, *wanted)
     if x.numel() * kh * kw < SMALLEST_WORK[is_training]:
         return False
     if is_training and (kw >= NARROWEST_GRAD_WEIGHT or dilation != (1, 1)):
@@ -55,46 +61,56 @@ def gains(x: Tensor, weight: Tensor, dtype: torch.dtype, dilation: Pair, is_same
     return dilation[1] * (kw - 1) >= facts.WIDEST_FORWARD
 
 
-# The custom operators run below autograd's and autocast's dispatch but see autocast's switch, which is a thread's.
+def _without_autocast(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The passes get operands as autocast casts them, but see its switch, which is a thread's."""
+
+    @functools.wraps(function)
+    def switched(*arguments) -> Tensor:
+        if not torch.is_autocast_enabled('cpu'):
+            return function(*arguments)
+        with torch.autocast('cpu', enabled=False):
+            return function(*arguments)
+
+    return switched
 
 
+@_without_autocast
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair, dilation: Pair,
             channels_last: bool) -> Tensor:
     """Returns the convolution of ``x`` with ``weight``, plus ``bias (C,)``, in the dtype of ``x``."""
-    with torch.autocast('cpu', enabled=False):
-        if not _is_same(weight.shape[2:], stride, padding, dilation):
-            out = left_to_pytorch.forward(x, weight, bias, stride, padding, dilation, channels_last)
-        elif dilation == (1, 1):
-            out = undilated.convolve(x, weight, bias, False, channels_last)
-        else:
-            out = dilated.convolve(x, weight, bias, dilation, False, channels_last)
-        return memory_format.laid_out(out, channels_last)
+    if not _is_same(weight.shape[2:], stride, padding, dilation):
+        out = left_to_pytorch.forward(x, weight, bias, stride, padding, dilation, channels_last)
+    elif dilation == (1, 1):
+        out = undilated.convolve(x, weight, bias, False, channels_last)
+    else:
+        out = dilated.convolve(x, weight, bias, dilation, False, channels_last)
+    return memory_format.laid_out(out, channels_last)
 
 
+@_without_autocast
 def grad_input(grad_output: Tensor, weight: Tensor, size: Pair, stride: Pair, padding: Pair, dilation: Pair,
                channels_last: bool) -> Tensor:
     """Returns the gradient with respect to ``x``, of ``size (H, W)``."""
-    with torch.autocast('cpu', enabled=False):
-        if not _is_same(weight.shape[2:], stride, padding, dilation):
-            grad = left_to_pytorch.grad_input(grad_output, weight, size, stride, padding, dilation, channels_last)
-        elif dilation == (1, 1):  # the convolution of grad_output with the flipped filter
-            grad = undilated.convolve(grad_output, weight, None, True, channels_last)
-        else:
-            grad = dilated.convolve(grad_output, weight, None, dilation, True, channels_last)
-        return memory_format.laid_out(grad, channels_last)
+    if not _is_same(weight.shape[2:], stride, padding, dilation):
+        grad = left_to_pytorch.grad_input(grad_output, weight, size, stride, padding, dilation, channels_last)
+    elif dilation == (1, 1):  # the convolution of grad_output with the flipped filter
+        grad = undilated.convolve(grad_output, weight, None, True, channels_last)
+    else:
+        grad = dilated.convolve(grad_output, weight, None, dilation, True, channels_last)
+    return memory_format.laid_out(grad, channels_last)
 
 
+@_without_autocast
 def grad_weight(x: Tensor, grad_output: Tensor, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair,
                 channels_last: bool) -> Tensor:
     """Returns the gradient with respect to ``weight``, in the dtype of ``x``."""
-    with torch.autocast('cpu', enabled=False):
-        if not _is_same(kernel_size, stride, padding, dilation):
-            grad = left_to_pytorch.grad_weight(x, grad_output, kernel_size, stride, padding, dilation)
-        elif dilation == (1, 1):
-            grad = undilated.grad_weight(x, grad_output, kernel_size)
-        else:
-            grad = dilated.grad_weight(x, grad_output, kernel_size, dilation)
-        return memory_format.laid_out(grad, channels_last)
+    if not _is_same(kernel_size, stride, padding, dilation):
+        grad = left_to_pytorch.grad_weight(x, grad_output, kernel_size, stride, padding, dilation)
+    elif dilation == (1, 1):
+        grad = undilated.grad_weight(x, grad_output, kernel_size)
+    else:
+        grad = dilated.grad_weight(x, grad_output, kernel_size, dilation)
+    return memory_format.laid_out(grad, channels_last)
 
 
 def _is_same(kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair) -> bool:

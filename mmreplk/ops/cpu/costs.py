@@ -20,7 +20,7 @@ CACHE, ARENA = 2**20, 2**23
 
 
 class Problem(NamedTuple):
-    """What a choice depends on: input ``(n, c, h, w)``, filter, dtype, and the formats of input and result."""
+    """What a choice depends on: input ``(n, c, h, w)``, filter, dtype, formats of input and result, dilation."""
     n: int
     c: int
     h: int
@@ -30,6 +30,12 @@ class Problem(NamedTuple):
     dtype: torch.dtype
     channels_last: bool
     wants_channels_last: bool
+    dy: int = 1
+    dx: int = 1
+
+    @property
+    def is_dilated(self) -> bool:
+        return self.dy > 1 or self.dx > 1
 
 
 class Way(NamedTuple):
@@ -45,23 +51,31 @@ class Way(NamedTuple):
 
 FOURIER = Way('fourier', False, torch.float32)
 LOW_PRECISION = (torch.bfloat16, torch.float16)
-# Milliseconds that calling custom operators takes longer than calling PyTorch's, by whether gradients are wanted.
-OVERHEAD = {False: 0.07, True: 0.28}
+# Milliseconds that calling our passes takes longer than calling PyTorch's, for a convolution and for each gradient.
+OVERHEAD, OVERHEAD_OF_GRADIENT = 0.015, 0.04
 # What of PyTorch's time ours may take at most to be preferred: predictions miss by so much.
-MARGIN = 0.85
+MARGIN = 0.95
 # Milliseconds that PyTorch's im2col, for what oneDNN's forward does not take, needs for a map and for a product.
 IM2COL = {torch.float32: (3e-4, 4.7e-7), torch.bfloat16: (3e-4, 3e-7)}
 # The name of what this processor's prices are kept under.
 PROCESSOR = 'AMX' if facts.HAS_AMX else facts.INSTRUCTIONS
 
 
+def ways(what: str, problem: Problem) -> list[Way]:
+    """Returns the ways of ``'convolve'`` or ``'grad_weight'``."""
+    return convolving_ways(problem) if what == 'convolve' else grad_weight_ways(problem)
+
+
 def convolving_ways(problem: Problem) -> list[Way]:
     """Returns the ways of a convolution, or of the gradient of its input, that are right and return."""
     size = max(problem.kh, problem.kw)
     in_bfloat16 = problem.dtype == torch.bfloat16 and facts.HAS_BFLOAT16
+    dtypes = [torch.bfloat16, torch.float32] if in_bfloat16 else [torch.float32]
+    if problem.is_dilated:
+        return [Way('forward', channels_last, dtype) for dtype in dtypes for channels_last in (False, True)
+                ] + [Way('phases', True, problem.dtype)]  # yapf: disable
     ways = [Way(kernel, channels_last, dtype)
-            for dtype in ([torch.bfloat16, torch.float32] if in_bfloat16 else [torch.float32])
-            for kernel in ('forward', 'transposed') for channels_last in (False, True)]  # yapf: disable
+            for dtype in dtypes for kernel in ('forward', 'transposed') for channels_last in (False, True)]
     if problem.kw > facts.WIDEST_FORWARD:
         returns = {torch.float32, torch.bfloat16} if problem.c > facts.CHANNEL_BLOCK else {torch.float32}
         ways = [way for way in ways if way.kernel != 'forward' or (way.channels_last and way.dtype in returns)]
@@ -72,50 +86,65 @@ def convolving_ways(problem: Problem) -> list[Way]:
 
 def grad_weight_ways(problem: Problem) -> list[Way]:
     """Returns the ways of the gradient of a filter."""
-    size = max(problem.kh, problem.kw)
+    size, pytorchs = max(problem.kh, problem.kw), []
+    if size <= facts.LARGEST_SOUND and problem.dtype not in facts.SLOW_DTYPES:
+        pytorchs.append(Way('pytorch', False, problem.dtype))
+        if problem.dtype == torch.float32 and size > 1:
+            pytorchs.append(Way('pytorch', True, torch.float32))
+    if problem.is_dilated:
+        # Phases of one row or column are no maps to be fast on.
+        phases = [Way('phases', True, problem.dtype)] * (problem.h > problem.dy and problem.w > problem.dx)
+        return [*pytorchs, *phases, Way('dense', False, problem.dtype)]
     ways = [Way('transposed', False, torch.float32)]
     if problem.kh > problem.kw:
         ways.append(Way('turned', False, torch.float32))
-    if size <= facts.LARGEST_SOUND and problem.dtype not in facts.SLOW_DTYPES:
-        ways.append(Way('pytorch', False, problem.dtype))
-        if problem.dtype == torch.float32 and size > 1:
-            ways.append(Way('pytorch', True, torch.float32))
-    return ways + [FOURIER] * (facts.HAS_FOURIER and size > 5)
+    return ways + pytorchs + [FOURIER] * (facts.HAS_FOURIER and size > 5)
 
 
-@functools.lru_cache(1024)
+def pytorchs(what: str, problem: Problem) -> Way:
+    """Returns how PyTorch itself computes a pass: ``'forward'``, ``'grad_input'`` or ``'grad_weight'``."""
+    if what == 'forward':
+        return Way('forward', problem.wants_channels_last, problem.dtype)
+    if what == 'grad_input':
+        return Way('transposed', problem.wants_channels_last, problem.dtype)
+    return Way('pytorch', problem.wants_channels_last and problem.dtype == torch.float32, problem.dtype)
+
+
+@functools.lru_cache(4096)
 def cheapest(what: str, problem: Problem) -> Way:
     """Returns the way of least cost for ``'convolve'`` or ``'grad_weight'``."""
-    ways = convolving_ways(problem) if what == 'convolve' else grad_weight_ways(problem)
-    return min(ways, key=lambda way: cost(what, problem, way))
+    return min(ways(what, problem), key=lambda way: cost(what, problem, way))
 
 
 def cost(what: str, problem: Problem, way: Way) -> float:
     """Returns about how many milliseconds a thread takes, conversions included."""
-    own = _price(f'{what} {way}', work(what, problem, way))
+    own = _price(price_name(what, problem, way), work(what, problem, way))
     pixels = problem.n * problem.c * problem.h * problem.w
     maps = 2 if what == 'grad_weight' else 1
     own += maps * _converting(pixels, problem.dtype, way, problem.channels_last)
     return own if what == 'grad_weight' else own + _converting(pixels, problem.dtype, way, problem.wants_channels_last)
 
 
+def price_name(what: str, problem: Problem, way: Way) -> str:
+    """Returns under which name there is the price of a way."""
+    return f'dilated {what} {way}' if problem.is_dilated else f'{what} {way}'
+
+
 def work(what: str, problem: Problem, way: Way) -> tuple[float, ...]:
     """Returns the parts of the work, in units that have prices."""
+    if problem.is_dilated:
+        return _dilated_work(what, problem, way)
+    return _convolving_work(problem, way) if what == 'convolve' else _grad_weight_work(problem, way)
+
+
+def _convolving_work(problem: Problem, way: Way) -> tuple[float, ...]:
     n, c, h, w, kh, kw = problem[:6]
     if way.kernel == 'fourier':
-        size = fourier.transform_size((n, c, h, w), (kh, kw))
-        return 1e4, n * c * size[0] * size[1], c * size[0] * size[1], n * c * h * w
-    channels = -(-c // facts.CHANNEL_BLOCK) * facts.CHANNEL_BLOCK
+        return _fourier_work(problem)
     if way.kernel == 'turned':
         h, w, kh, kw = w, h, kw, kh
+    channels = _whole_blocks(c)
     rows, columns, maps = taps_inside(h, kh), taps_inside(w, kw), n * channels
-    if what == 'grad_weight':
-        padded, few = (h + kh - 1) * (w + kw - 1), kw <= 3 and kh <= h  # what PyTorch has a compiled kernel for
-        if way.kernel == 'pytorch':
-            products, is_wide = maps * rows * w * kw, kw > facts.WIDEST_FORWARD
-            parts = 1e4, maps * h * w, products * few, products * (not few), n * maps * kh * kw
-            return (*parts, products * is_wide, products * c * (not few)) if way.channels_last else parts
-        return 1e4, maps * h * w, maps * padded, maps * h * w * kh * kw, maps * kh * kw * h, maps * kh * h
     image = h * w * c * way.dtype.itemsize
     is_alone, is_large, is_huge = c <= facts.CHANNEL_BLOCK, image > CACHE, n * image > ARENA
     # The channels-last forward is slow for rows of 13 taps, but for one and for three blocks of channels.
@@ -126,30 +155,85 @@ def work(what: str, problem: Problem, way: Way) -> tuple[float, ...]:
             maps * h * w * is_huge)
 
 
-def is_slow_in_pytorch(problem: Problem, is_training: bool) -> bool:
-    """Whether what PyTorch does in the dtype and format given, all three passes if ``is_training``, takes longer."""
-    own, theirs = cost('convolve', problem, cheapest('convolve', problem)), _cost_of_pytorchs_forward(problem)
-    if is_training:
+def _grad_weight_work(problem: Problem, way: Way) -> tuple[float, ...]:
+    n, c, h, w, kh, kw = problem[:6]
+    if way.kernel == 'fourier':
+        return _fourier_work(problem)
+    if way.kernel == 'turned':
+        h, w, kh, kw = w, h, kw, kh
+    maps = n * _whole_blocks(c)
+    if way.kernel == 'pytorch':
+        few = kw <= 3 and kh <= h  # what PyTorch has a compiled kernel for
+        products, is_wide = maps * taps_inside(h, kh) * w * kw, kw > facts.WIDEST_FORWARD
+        parts = 1e4, maps * h * w, products * few, products * (not few), n * maps * kh * kw
+        return (*parts, products * is_wide, products * c * (not few)) if way.channels_last else parts
+    padded = (h + kh - 1) * (w + kw - 1)
+    return 1e4, maps * h * w, maps * padded, maps * h * w * kh * kw, maps * kh * kw * h, maps * kh * h
+
+
+def _fourier_work(problem: Problem) -> tuple[float, ...]:
+    n, c, h, w, kh, kw = problem[:6]
+    pixels = math.prod(fourier.transform_size((n, c, h, w), (kh, kw)))
+    return 1e4, n * c * pixels, c * pixels, n * c * h * w
+
+
+def _dilated_work(what: str, problem: Problem, way: Way) -> tuple[float, ...]:
+    """Of phases and of a dense gradient, the first part is what the undilated problem costs that they are."""
+    n, c, h, w, kh, kw = problem[:6]
+    extent = problem.dy * (kh - 1) + 1, problem.dx * (kw - 1) + 1
+    maps, pixels = n * _whole_blocks(c), n * c * h * w
+    if way.kernel in ('phases', 'dense'):
+        inner = _undilated(problem, way.kernel, extent)
+        return cost(what, inner, cheapest(what, inner)), 1e4, pixels, c * extent[0] * extent[1]
+    rows, columns = taps_inside(h, kh, problem.dy), taps_inside(w, kw, problem.dx)
+    products, is_wide = maps * h * w * kh * kw, extent[1] > facts.WIDEST_FORWARD
+    is_wide |= way.channels_last and extent[1] > w  # oneDNN's has no kernel for these either
+    if what == 'convolve':
+        return (1e4, maps * h * w, maps * rows * w * kw * (not is_wide), maps * rows * columns * (not is_wide),
+                products * is_wide, maps * kh * kw * is_wide)  # yapf: disable
+    is_small = extent[0] > h or extent[1] > w  # the map
+    return 1e4, maps * h * w, products, products * is_small, n * maps * kh * kw
+
+
+def _undilated(problem: Problem, way: str, extent: tuple[int, int]) -> Problem:
+    """Returns the problem of all phases, or of the filter with a tap at each pixel of its ``extent``."""
+    n, c, h, w, kh, kw, dtype, _, _, dy, dx = problem
+    if way == 'dense':
+        kh, kw, phases, is_last = *extent, 1, False
+    else:
+        h, w, phases, is_last = -(-h // dy), -(-w // dx), dy * dx, True
+    return Problem(n * phases, c, h, w, min(kh, 2 * h - 1), min(kw, 2 * w - 1), dtype, is_last, is_last)
+
+
+def _whole_blocks(channels: int) -> int:
+    return -(-channels // facts.CHANNEL_BLOCK) * facts.CHANNEL_BLOCK
+
+
+def is_slow_in_pytorch(problem: Problem, wants_grad_input: bool, wants_grad_weight: bool) -> bool:
+    """Whether what PyTorch does in the dtype and format given takes longer, the gradients that are wanted included."""
+    passes = ['forward'] + ['grad_input'] * wants_grad_input + ['grad_weight'] * wants_grad_weight
+    own, theirs = OVERHEAD + OVERHEAD_OF_GRADIENT * (len(passes) - 1), 0.0
+    own *= torch.get_num_threads()
+    for what in passes:
+        name = 'grad_weight' if what == 'grad_weight' else 'convolve'
+        own += cost(name, problem, cheapest(name, problem))
+        theirs += _of_pytorch(what, problem)
         problem = problem._replace(channels_last=problem.wants_channels_last)
-        in_channels_last = problem.channels_last and problem.dtype == torch.float32
-        own += (cost('convolve', problem, cheapest('convolve', problem)) +
-                cost('grad_weight', problem, cheapest('grad_weight', problem)))
-        theirs += (cost('convolve', problem, Way('transposed', problem.channels_last, problem.dtype)) +
-                   cost('grad_weight', problem, Way('pytorch', in_channels_last, problem.dtype)))
-    return own + OVERHEAD[is_training] * torch.get_num_threads() < MARGIN * theirs
+    return own < MARGIN * theirs
 
 
-def _cost_of_pytorchs_forward(problem: Problem) -> float:
-    if problem.kw > facts.WIDEST_FORWARD and not problem.wants_channels_last:
+def _of_pytorch(what: str, problem: Problem) -> float:
+    is_wide = problem.kw > facts.WIDEST_FORWARD and not problem.wants_channels_last and not problem.is_dilated
+    if what == 'forward' and is_wide:
         per_map, per_product = IM2COL[problem.dtype]
         return per_map * problem.n * problem.c + per_product * math.prod(problem[:6])
-    return cost('convolve', problem, Way('forward', problem.wants_channels_last, problem.dtype))
+    return cost('grad_weight' if what == 'grad_weight' else 'convolve', problem, pytorchs(what, problem))
 
 
 @functools.cache
-def taps_inside(extent: int, taps: int) -> int:
-    """Returns how many pairs of an output and an input of ``extent`` are within ``taps // 2`` of each other."""
-    return sum(max(0, extent - abs(offset)) for offset in range(-(taps // 2), taps // 2 + 1))
+def taps_inside(extent: int, taps: int, dilation: int = 1) -> int:
+    """Returns how many pairs of an output and an input of ``extent`` a filter of ``taps`` joins."""
+    return sum(max(0, extent - abs(offset) * dilation) for offset in range(-(taps // 2), taps // 2 + 1))
 
 
 def _price(name: str, parts: tuple[float, ...]) -> float:

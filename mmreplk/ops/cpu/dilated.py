@@ -5,88 +5,68 @@ without dilation, as one more image of the batch.
 """
 
 import functools
-import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .. import memory_format
-from . import costs, facts, left_to_pytorch, onednn, undilated
-from .costs import Problem
+from . import facts, left_to_pytorch, onednn, undilated
+from .costs import Problem, Way
 
 Pair = tuple[int, int]
-# Kernels of up to so many taps a side are left to PyTorch on contiguous maps, where the phases would not pay for being
-# put together.
-LARGEST_SPARSE = 3
-# Milliseconds that PyTorch's gradient of the filter takes, for a call, a pixel and a product of a tap, by whether it is
-# computed channels-last, for which the map must not be smaller than the kernel. Measured as those of prices.py.
-PYTORCH = {False: (0.04, 4e-7, 5.2e-7), True: (0.04, 3.4e-6, 1.5e-7)}
-# How many times longer than predicted the undilated gradient takes, of phases and of a filter with a tap at each pixel:
-# what it works on was not in the cache. And what a pixel takes that has to change its format for it.
-UNCACHED = {'phases': 2.2, 'dense': 1.3}
-CHANGING = {'phases': 3e-6, 'dense': 1.5e-6}
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: Pair, flip: bool, channels_last: bool) -> Tensor:
     """Returns the convolution of ``x`` with ``weight``, flipped if ``flip``, plus ``bias (C,)``."""
+    x_last = memory_format.is_channels_last(x)
+    problem = Problem(*x.shape, *weight.shape[2:], x.dtype, x_last, channels_last, *dilation)
+    run = functools.partial(convolve_by, x=x, weight=weight, bias=bias, dilation=dilation, flip=flip,
+                            channels_last=channels_last)
+    return run(undilated.chosen('convolve', problem, run))
+
+
+def convolve_by(way: Way, x: Tensor, weight: Tensor, bias: Tensor | None, dilation: Pair, flip: bool,
+                channels_last: bool) -> Tensor:
+    """Does the same in one of :func:`mmreplk.ops.cpu.costs.convolving_ways`, or in PyTorch's own."""
+    if way.kernel == 'phases':
+        out = undilated.convolve(_phases(x, dilation), weight, bias, flip, channels_last=True)
+        return memory_format.convert(_joined(out, x.shape, dilation), channels_last)
+    is_transposed = way.kernel == 'transposed'
+    dtype, x = x.dtype, memory_format.convert(x, way.channels_last).to(way.dtype)
+    weight, bias = weight.to(way.dtype), None if bias is None else bias.to(way.dtype)
+    weight = weight.flip(-1, -2) if flip != is_transposed else weight
     padding = tuple(d * (k // 2) for k, d in zip(weight.shape[2:], dilation, strict=True))
-    is_sparse = max(weight.shape[2:]) <= LARGEST_SPARSE and not memory_format.is_channels_last(x)
-    if padding[1] <= facts.WIDEST_FORWARD // 2 or is_sparse:
-        weight = weight.flip(-1, -2) if flip else weight
-        return left_to_pytorch.forward(x, weight, bias, (1, 1), padding, dilation, channels_last)
-    out = undilated.convolve(_phases(x, dilation), weight, bias, flip, channels_last=True)
-    return _joined(out, x.shape, dilation)
+    if is_transposed:
+        out = F.conv_transpose2d(x, weight, bias, padding=padding, dilation=dilation, groups=len(weight))
+    else:
+        out = left_to_pytorch.forward(x, weight, bias, (1, 1), padding, dilation, way.channels_last)
+    return memory_format.convert(out.to(dtype), channels_last)
 
 
 def grad_weight(x: Tensor, grad_output: Tensor, kernel_size: Pair, dilation: Pair) -> Tensor:
     """Returns the gradient with respect to the filter, ``(C, 1, KH, KW)``."""
+    problem = Problem(*x.shape, *kernel_size, x.dtype, memory_format.is_channels_last(x), False, *dilation)
+    run = functools.partial(grad_weight_by, x=x, grad_output=grad_output, kernel_size=kernel_size, dilation=dilation)
+    return run(undilated.chosen('grad_weight', problem, run))
+
+
+def grad_weight_by(way: Way, x: Tensor, grad_output: Tensor, kernel_size: Pair, dilation: Pair) -> Tensor:
+    """Does the same in one of :func:`mmreplk.ops.cpu.costs.grad_weight_ways`."""
     padding = tuple(d * (k // 2) for k, d in zip(kernel_size, dilation, strict=True))
-    problem = Problem(*x.shape, *kernel_size, x.dtype, memory_format.is_channels_last(x), False)
-    way = cheapest_grad_weight(problem, dilation)
-    if way == 'pytorch':
+    if way.kernel == 'pytorch':
+        x, grad_output = (memory_format.convert(t, way.channels_last) for t in (x, grad_output))
         return left_to_pytorch.grad_weight(x, grad_output, kernel_size, (1, 1), padding, dilation)
     n, _, h, w = x.shape
     channels = facts.CHANNEL_BLOCK * max(torch.get_num_threads(), onednn.SCRATCH // (n * h * w * facts.CHANNEL_BLOCK))
     grads = []
     for part, grad in zip(x.split(channels, 1), grad_output.split(channels, 1), strict=True):
-        if way == 'dense':
+        if way.kernel == 'dense':  # from the gradient of the filter that has a tap at each pixel
             extent = tuple(2 * p + 1 for p in padding)
             grads.append(undilated.grad_weight(part, grad, extent)[:, :, ::dilation[0], ::dilation[1]])
         else:
             grads.append(undilated.grad_weight(_phases(part, dilation), _phases(grad, dilation), kernel_size))
-    return torch.cat(grads)
-
-
-@functools.lru_cache(1024)
-def cheapest_grad_weight(problem: Problem, dilation: Pair) -> str:
-    """Returns how to compute the gradient of the filter.
-
-    ``'pytorch'``; ``'phases'``; or ``'dense'``, to take it from that of the filter that has a tap at each pixel.
-    """
-    predicted = {way: _cost(way, problem, dilation) for way in ('pytorch', 'phases', 'dense')}
-    return min(predicted, key=predicted.get)
-
-
-def _cost(way: str, problem: Problem, dilation: Pair) -> float:
-    n, c, h, w, kh, kw = problem[:6]
-    (dy, dx), pixels = dilation, n * c * h * w
-    extent = dy * (kh - 1) + 1, dx * (kw - 1) + 1
-    if way == 'pytorch':
-        if problem.dtype in facts.SLOW_DTYPES or max(kh, kw) > facts.LARGEST_SOUND:
-            return math.inf
-        in_channels_last = problem.channels_last and problem.dtype == torch.float32
-        call, pixel, product = PYTORCH[in_channels_last and extent[0] <= h and extent[1] <= w]
-        laid_out = 2 * costs.laying_out(pixels, problem.dtype) if problem.channels_last and not in_channels_last else 0
-        return call + pixel * pixels + product * pixels * kh * kw + laid_out
-    if way == 'dense':
-        same = problem._replace(kh=min(extent[0], 2 * h - 1), kw=min(extent[1], 2 * w - 1))
-    else:
-        rows, columns = -(-h // dy), -(-w // dx)
-        kh, kw = min(kh, 2 * rows - 1), min(kw, 2 * columns - 1)
-        same = Problem(n * dy * dx, c, rows, columns, kh, kw, problem.dtype, True, False)
-    own = costs.cost('grad_weight', same, costs.cheapest('grad_weight', same))
-    return UNCACHED[way] * own + 2 * CHANGING[way] * pixels * (problem.channels_last == (way == 'dense'))
+    return grads[0] if len(grads) == 1 else torch.cat(grads)
 
 
 def _phases(x: Tensor, dilation: Pair) -> Tensor:

@@ -52,6 +52,40 @@ _AVX512: Prices = {
         (9.4e-7, 3.4e-7),
     'lay out float32':
         (8.3e-7, 4.3e-7),
+    'dilated convolve forward channels_last bfloat16':
+        (3.7e-6, 9.9e-8, 1.2e-8, 2.8e-9, 2.3e-7, 3.1e-5),
+    'dilated convolve forward channels_last float32':
+        (3.5e-6, 2.3e-7, 1.1e-8, 2.2e-9, 1.4e-7, 4.6e-5),
+    'dilated convolve forward contiguous bfloat16':
+        (5.4e-6, 6.4e-7, 9.1e-9, 4e-9, 2.4e-7, 1.1e-5),
+    'dilated convolve forward contiguous float32':
+        (5e-6, 5.7e-7, 9.8e-9, 6.8e-9, 3.2e-7, 5.8e-6),
+    'dilated convolve phases channels_last bfloat16':
+        (1.6, 3.7e-6, 2.5e-7, 1.7e-8),
+    'dilated convolve phases channels_last float32':
+        (1.3, 4.7e-6, 5.1e-7, 3.2e-9),
+    'dilated convolve transposed channels_last bfloat16':
+        (2.2e-6, 7.1e-7, 2.7e-7, 1.2e-8, 2.3e-7, 2.2e-5),
+    'dilated convolve transposed channels_last float32':
+        (2.8e-6, 1.5e-6, 1.9e-7, 7.4e-9, 1.3e-7, 3e-5),
+    'dilated convolve transposed contiguous bfloat16':
+        (5e-6, 2.2e-6, 6.4e-7, 1e-8, 4.1e-7, 6.5e-8),
+    'dilated convolve transposed contiguous float32':
+        (4.7e-6, 3e-6, 5.6e-7, 8.6e-9, 3.7e-7, 5.5e-8),
+    'dilated grad_weight dense contiguous bfloat16':
+        (1.2, 2.4e-6, 8.3e-7, 1.9e-7),
+    'dilated grad_weight dense contiguous float32':
+        (1.2, 1.9e-6, 4.8e-7, 3e-7),
+    'dilated grad_weight phases channels_last bfloat16':
+        (1.6, 2.7e-7, 1.6e-6, 3.4e-7),
+    'dilated grad_weight phases channels_last float32':
+        (1.7, 3.7e-8, 1.1e-6, 5e-7),
+    'dilated grad_weight pytorch channels_last float32':
+        (2.7e-6, 2.5e-6, 1.6e-7, 6e-7, 1.6e-6),
+    'dilated grad_weight pytorch contiguous bfloat16':
+        (3.7e-6, 1.5e-6, 5e-7, 9.3e-10, 1.9e-8),
+    'dilated grad_weight pytorch contiguous float32':
+        (5.3e-6, 9.3e-7, 4.9e-7, 2.5e-9, 3.5e-8),
 }
 
 _AVX2: Prices = {
@@ -85,6 +119,24 @@ _AVX2: Prices = {
         (9.9e-7, 3.8e-7),
     'lay out float32':
         (8.5e-7, 4.9e-7),
+    'dilated convolve forward channels_last float32':
+        (3.9e-6, 1.2e-7, 1.8e-8, 2.7e-9, 5.7e-7, 3.3e-5),
+    'dilated convolve forward contiguous float32':
+        (4.2e-6, 7.2e-7, 1.6e-9, 9.9e-10, 3.1e-7, 5.8e-6),
+    'dilated convolve phases channels_last float32':
+        (0.93, 4.4e-6, 6.3e-7, 2e-8),
+    'dilated convolve transposed channels_last float32':
+        (1.5e-7, 6.6e-9, 4.3e-7, 3.5e-8, 8.2e-7, 9.3e-8),
+    'dilated convolve transposed contiguous float32':
+        (1.5e-6, 3e-6, 4.6e-7, 1.8e-8, 4.3e-7, 5e-8),
+    'dilated grad_weight dense contiguous float32':
+        (1.1, 1.1e-6, 2.9e-7, 2.5e-7),
+    'dilated grad_weight phases channels_last float32':
+        (1.3, 1.1e-6, 8.8e-7, 3.9e-7),
+    'dilated grad_weight pytorch channels_last float32':
+        (4.9e-6, 3e-6, 5.3e-7, 1.5e-7, 5.1e-6),
+    'dilated grad_weight pytorch contiguous float32':
+        (1.8e-6, 1.3e-6, 5.1e-7, 9.3e-10, 1.2e-7),
 }
 
 

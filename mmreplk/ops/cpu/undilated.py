@@ -6,6 +6,7 @@ is asked for; :mod:`mmreplk.ops.cpu.costs` counts that in.
 """
 
 import functools
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -21,11 +22,12 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, flip: bool, channel
 
     In the dtype of ``x``, in the memory format asked for but for axes of size one.
     """
-    (top, bottom), (left, right) = _met(x.shape[2:], weight.shape[2:])
-    weight = weight[:, :, top:bottom, left:right]
+    if weight.shape[2] >= 2 * x.shape[2] or weight.shape[3] >= 2 * x.shape[3]:
+        (top, bottom), (left, right) = met(x.shape[2:], weight.shape[2:])
+        weight = weight[:, :, top:bottom, left:right]
     problem = Problem(*x.shape, *weight.shape[2:], x.dtype, memory_format.is_channels_last(x), channels_last)
     run = functools.partial(convolve_by, x=x, weight=weight, bias=bias, flip=flip, channels_last=channels_last)
-    return run(_chosen('convolve', problem, costs.convolving_ways, run))
+    return run(chosen('convolve', problem, run))
 
 
 def convolve_by(way: Way, x: Tensor, weight: Tensor, bias: Tensor | None, flip: bool, channels_last: bool) -> Tensor:
@@ -44,12 +46,12 @@ def convolve_by(way: Way, x: Tensor, weight: Tensor, bias: Tensor | None, flip: 
 
 def grad_weight(x: Tensor, grad_output: Tensor, kernel_size: tuple[int, int]) -> Tensor:
     """Returns the gradient with respect to the filter, ``(C, 1, KH, KW)``, in the dtype of ``x``."""
-    (top, bottom), (left, right) = _met(x.shape[2:], kernel_size)
-    met = bottom - top, right - left
-    problem = Problem(*x.shape, *met, x.dtype, memory_format.is_channels_last(x), False)
-    run = functools.partial(grad_weight_by, x=x, grad_output=grad_output, kernel_size=met)
-    grad = run(_chosen('grad_weight', problem, costs.grad_weight_ways, run))
-    return F.pad(grad, (left, left, top, top)) if met != kernel_size else grad
+    (top, bottom), (left, right) = met(x.shape[2:], kernel_size)
+    inside = bottom - top, right - left
+    problem = Problem(*x.shape, *inside, x.dtype, memory_format.is_channels_last(x), False)
+    run = functools.partial(grad_weight_by, x=x, grad_output=grad_output, kernel_size=inside)
+    grad = run(chosen('grad_weight', problem, run))
+    return F.pad(grad, (left, left, top, top)) if inside != kernel_size else grad
 
 
 def grad_weight_by(way: Way, x: Tensor, grad_output: Tensor, kernel_size: tuple[int, int]) -> Tensor:
@@ -68,17 +70,21 @@ def grad_weight_by(way: Way, x: Tensor, grad_output: Tensor, kernel_size: tuple[
     return onednn.grad_weight(x, grad_output, kernel_size, (kh // 2, kw // 2)).to(dtype)
 
 
-def _met(size: tuple[int, int], kernel_size: tuple[int, int]) -> list[tuple[int, int]]:
+def met(size: tuple[int, int], kernel_size: tuple[int, int]) -> list[tuple[int, int]]:
     """Returns the first tap of each axis that meets a map of ``size`` at all, and the one after the last."""
     margins = [max(0, k // 2 - (length - 1)) for length, k in zip(size, kernel_size, strict=True)]
     return [(margin, k - margin) for margin, k in zip(margins, kernel_size, strict=True)]
 
 
-def _chosen(what: str, problem: Problem, ways, run) -> Way:
+def chosen(what: str, problem: Problem, run: Callable[[Way], Tensor]) -> Way:
+    """Returns the way in which to ``run``: the one that should cost least or, if the user asked, that was measured to.
+
+    ``what`` is ``'convolve'`` or ``'grad_weight'``.
+    """
     default = costs.cheapest(what, problem)
     if not tuning.is_enabled():
         return default
-    candidates = {str(way): way for way in ways(problem)}
+    candidates = {str(way): way for way in costs.ways(what, problem)}
     name = tuning.fastest(tuning.processor(), _question(what, problem), str(default),
                           {name: functools.partial(run, way) for name, way in candidates.items()})
     return candidates[name]
