@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,7 @@ def test_testing_options_of_a_detector():
             test_evaluator=dict(type='CocoMetric'),
             default_hooks=dict(visualization=dict(type='DetVisualizationHook'))))
     prepare_testing(cfg, 'x.pth', show_dir='pictures', tta=True, out='boxes.pkl')
-    assert cfg.default_hooks.visualization.test_out_dir == 'pictures'
+    assert cfg.default_hooks.visualization.test_out_dir == os.path.abspath('pictures')
     assert cfg.model.type == 'DetTTAModel' and cfg.model.module.type == 'RetinaNet'
     assert [t.type for t in cfg.test_dataloader.dataset.dataset.pipeline] == ['LoadImageFromFile', 'TestTimeAug']
     assert cfg.test_evaluator[1] == dict(type='DumpDetResults', out_file_path='boxes.pkl')
