@@ -18,6 +18,7 @@ from mmengine.config import Config
 
 from mmreplk import InputError
 from mmreplk.cli import run
+from mmreplk.mm.checks.values import check_values
 from mmreplk.mm.config import add_cfg_options, load_config
 from mmreplk.mm.kinds import kind_of
 from mmreplk.weights import read_checkpoint
@@ -45,7 +46,8 @@ def main(args: argparse.Namespace) -> None:
     shutil.rmtree(work_dir, ignore_errors=True)
     work_dir.mkdir(parents=True)
     cfg = load_config(args.config, args.cfg_options)
-    if cfg.train_cfg.get('max_iters') is None:
+    check_values(cfg)
+    if (cfg.train_cfg or {}).get('max_iters') is None:
         raise InputError(f'{args.config} must train by iterations, with train_cfg.max_iters')
     cfg.randomness = dict(seed=args.seed, deterministic=True)
     if not any(kind_of(hook) == 'EMAHook' for hook in cfg.custom_hooks):

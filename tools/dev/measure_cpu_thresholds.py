@@ -25,10 +25,14 @@ from mmreplk.ops.cpu import costs
 def main(args: argparse.Namespace) -> None:
     if not cpu.IS_SUPPORTED:
         raise InputError('there is nothing to measure: the fast path needs an x86 CPU with AVX2 and oneDNN')
+    if not args.minutes >= 0 or args.worst < 0:  # nor NaN, which no time is beyond
+        raise InputError(f'--minutes and --worst must not be negative, got {args.minutes} and {args.worst}')
     torch.set_num_threads(1)
     path = Path(args.rows)
     try:
         rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        if not all(isinstance(row, dict) for row in rows):
+            raise ValueError('not every line is an object')
     except ValueError as error:
         raise InputError(f'{str(path)!r} holds no measurements of this tool: {error}') from error
     if args.do == 'measure':

@@ -24,6 +24,7 @@ from mmreplk.cli import run
 from mmreplk.io import write_json
 from mmreplk.mm.checkpoints import find_resumable
 from mmreplk.mm.checks import check_before_training
+from mmreplk.mm.checks.values import check_values
 from mmreplk.mm.config import add_cfg_options, load_config
 from mmreplk.mm.runner import build_runner, close_runner
 
@@ -53,7 +54,8 @@ def main(args: argparse.Namespace) -> None:
                          f'{args.minutes}')
     shutil.rmtree(args.work_dir, ignore_errors=True)
     cfg = load_config(args.config, args.cfg_options, args.work_dir)
-    if cfg.train_cfg.get('max_iters') is None:
+    check_values(cfg)
+    if (cfg.train_cfg or {}).get('max_iters') is None:
         raise InputError(f'{args.config} must train by iterations, with train_cfg.max_iters')
     check_before_training(cfg)
     cfg.log_level = 'WARNING'
