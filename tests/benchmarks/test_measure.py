@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mmreplk.benchmarks import measure
 from mmreplk.benchmarks.measure import held_resources, peak_mib, time_in_turns
 
 
