@@ -5,20 +5,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mmreplk.benchmarks import measure
 from mmreplk.benchmarks.measure import peak_mib, time_in_turns
 
 
-def test_functions_take_turns(monkeypatch):
+def test_functions_take_turns():
     calls, clock = [], SimpleNamespace(now=0.)
-    clock.perf_counter = lambda: clock.now
-    monkeypatch.setattr(measure, 'time', clock)
 
     def work(name, seconds):
         calls.append(name)
         clock.now += seconds
 
-    times = time_in_turns(dict(short=lambda: work('a', .002), long=lambda: work('b', .02)), rounds=3)
+    times = time_in_turns(dict(short=lambda: work('a', .002), long=lambda: work('b', .02)), rounds=3,
+                          clock=lambda: clock.now)
     assert times['short'] == pytest.approx([2] * 3) and times['long'] == pytest.approx([20] * 3)
     assert calls.count('a') == 2 + 3 * 2 * 3 and calls.count('b') == 2 + 3, 'short ones several times a turn'
     turns = [name for name, before in zip(calls, [None, *calls], strict=False) if name != before]

@@ -95,9 +95,9 @@ def test_compiled_what_is_constant_is_marked_as_pytorch_marks_it(function):
 
 def test_compiled_it_is_the_fast_operator_where_dynamo_takes_is_exporting_for_true(monkeypatch):
     """As in PyTorch 2.11; in Python the function is false."""
+    torch._dynamo.reset()  # imports it before the function is replaced
     monkeypatch.setattr(torch.compiler, 'is_exporting', lambda: torch.compiler.is_dynamo_compiling())
     graphs = []
-    torch._dynamo.reset()
     torch.compile(Network(), fullgraph=True, backend=lambda graph, _: graphs.append(graph) or graph)(
         torch.randn(1, 3, 20, 20))  # yapf: disable
     assert sum('mmreplk.depthwise_conv2d' in str(node.target) for node in graphs[0].graph.nodes) == 1

@@ -17,6 +17,8 @@ from .prices import PRICES
 
 # Bytes of an image from which on it does not stay in a core's cache, and of a batch from which on memory is new.
 CACHE, ARENA = 2**20, 2**23
+# Bytes from which on the C library has memory mapped anew for each tensor, and milliseconds that one of them takes.
+KEPT, NEW_BYTE = 2**25, 4e-7
 
 
 class Problem(NamedTuple):
@@ -251,7 +253,12 @@ def _converting(pixels: int, dtype: torch.dtype, way: Way, channels_last: bool) 
     """Returns the cost of converting a map between its own format and dtype and those of a way."""
     total = 0.0
     if channels_last != way.channels_last:
-        total += laying_out(pixels, dtype)
+        total += laying_out(pixels, dtype) + _new_memory(pixels * dtype.itemsize)
     if dtype != way.dtype:
-        total += _price('cast', (1e4, pixels))
+        total += _price('cast', (1e4, pixels)) + _new_memory(pixels * way.dtype.itemsize)
     return total
+
+
+def _new_memory(size: int) -> float:
+    """Returns the cost of bytes that the allocator does not keep for the next call."""
+    return NEW_BYTE * size if size >= KEPT else 0.0
