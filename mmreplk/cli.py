@@ -59,7 +59,7 @@ def device(name: str) -> str:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ArgumentTypeError(f'{name!r} is no device that can be used: {str(error).splitlines()[0]}') from error
+        raise ArgumentTypeError(f'{name!r} is not a device that can be used: {str(error).splitlines()[0]}') from error
     return name
 
 

@@ -148,7 +148,7 @@ def read_image(path: str | Path,
     _check_picture(name, data, formats, max_pixels)
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR)
     if image is None:
-        raise InputError(f'{name!r} is no picture that OpenCV can read: it begins with {data[:12]!r}')
+        raise InputError(f'{name!r} is not a picture that OpenCV can read: it begins with {data[:12]!r}')
     return image
 
 
@@ -156,7 +156,7 @@ def require_file(path: str | Path) -> None:
     """Raises InputError if ``path`` is a named pipe, a device or a socket, of which reading may wait for ever."""
     path = Path(path)
     if path.exists() and not path.is_file() and not path.is_dir():
-        raise InputError(f'{str(path)!r} is no file: it is a named pipe, a device or a socket')
+        raise InputError(f'{str(path)!r} is not a file: it is a named pipe, a device or a socket')
 
 
 def _check_picture(name: str, data: bytes, formats: Collection[str], max_pixels: int | None) -> None:
@@ -175,7 +175,7 @@ def _check_picture(name: str, data: bytes, formats: Collection[str], max_pixels:
         raise
     except UnidentifiedImageError as error:
         if formats:
-            raise InputError(f'{name!r} is no picture: it begins with {data[:12]!r}') from error
+            raise InputError(f'{name!r} is not a picture: it begins with {data[:12]!r}') from error
         # Of a format that only OpenCV may know.
     except Image.DecompressionBombError as error:
         if max_pixels:

@@ -90,5 +90,5 @@ def test_what_is_not_allowed_to_be_written_to(tmp_path, monkeypatch):
 def test_a_device_that_is_not_there():
     assert device('cpu') == 'cpu'
     for name in ('warp', 'cpu:x', *(() if torch.cuda.is_available() else ('cuda', 'cuda:7'))):
-        with pytest.raises(ArgumentTypeError, match=f'{name!r} is no device that can be used: '):
+        with pytest.raises(ArgumentTypeError, match=f'{name!r} is not a device that can be used: '):
             device(name)

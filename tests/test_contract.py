@@ -176,7 +176,7 @@ def test_layers_for_decay_rise_from_the_image_to_the_heads(network):
     for name, parameter in model.named_parameters():
         depth, count = depths[name]
         assert rates[parameter] == pytest.approx(.5**(count - depth - 1))
-    with pytest.raises(InputError, match="'nothing' is no parameter of this"):
+    with pytest.raises(InputError, match="'nothing' is not a parameter of this"):
         model.get_layer_depth('nothing')
 
 

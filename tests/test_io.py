@@ -101,7 +101,7 @@ def test_pictures_are_read_as_opencv_does(tmp_path):
 @pytest.mark.parametrize(('data', 'words'), [
     (None, 'does not exist'),
     (b'', 'is empty'),
-    (b'just words, no picture', 'is no picture that OpenCV can read: it begins with'),
+    (b'just words, no picture', 'is not a picture that OpenCV can read: it begins with'),
     (encoded('JPEG')[:-200], 'is damaged: .*truncated'),
     (encoded('PNG')[:-200], 'is damaged'),
     (encoded('PNG')[:60] + b'?' * 20 + encoded('PNG')[80:], 'is damaged'),
@@ -116,7 +116,7 @@ def test_what_is_no_picture_is_said(tmp_path, data, words):
 
 def test_a_named_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / 'x.jpg')
-    with pytest.raises(InputError, match="x.jpg' is no file: it is a named pipe, a device or a socket"):
+    with pytest.raises(InputError, match="x.jpg' is not a file: it is a named pipe, a device or a socket"):
         read_image(tmp_path / 'x.jpg')
 
 
@@ -129,7 +129,7 @@ def test_limits(tmp_path):
     with pytest.raises(InputError, match='is a picture in PNG format; it must be one of JPEG, WEBP'):
         read_image(path, ['JPEG', 'WEBP'])
     path.write_bytes(b'GIF, not really')
-    with pytest.raises(InputError, match='is no picture: it begins with'):
+    with pytest.raises(InputError, match='is not a picture: it begins with'):
         read_image(path, ['JPEG'])
     # A few bytes that would take 40 GB: what they say is believed before they are decoded.
     bomb = encoded('PNG', (1, 1)).replace((1).to_bytes(4) * 2, (200_000).to_bytes(4) + (70_000).to_bytes(4))

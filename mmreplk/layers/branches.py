@@ -205,7 +205,7 @@ class ReparamLargeKernelConv(MergeableConv):
 
 
 def check_kernel_sizes(kernel_size: int, small_kernel: int | None) -> None:
-    """Raises InputError if one of the two is no positive odd integer, or the small one is the larger; None is none."""
+    """Raises InputError if one is not a positive odd integer, or the small one is the larger; None is none."""
     for name, size in dict(kernel_size=kernel_size, small_kernel=small_kernel).items():
         if size is not None and (not isinstance(size, int) or size < 1 or size % 2 == 0):
             raise InputError(f'{name} must be a positive odd integer, got {size!r}')

@@ -98,7 +98,7 @@ def _load(module: nn.Module, path: str, trusted: bool) -> None:
         missing, unexpected = module.load_state_dict(own, strict=False)
     except (InputError, RuntimeError) as error:
         raise InputError(f'checkpoint {path!r}: {" ".join(str(error).split())}') from error
-    # Of a classifier, what is no part of the backbone is left out.
+    # Of a classifier, what is not part of the backbone is left out.
     parts = {name for name, _ in module.named_children()}
     unexpected = [name for name in unexpected if name.split('.')[0] in parts]
     if missing or unexpected:

@@ -9,7 +9,7 @@ def kind_of(described: object) -> str:
     Text configs name the class, with or without a scope (``'mmdet.CocoDataset'``); pure-Python configs hold it.
 
     Args:
-        described: The node; of what is no dict, or has no ``type``, the answer is ``''``.
+        described: The node; of what is not a dict, or has no ``type``, the answer is ``''``.
     """
     kind = described.get('type') if isinstance(described, Mapping) else None
     name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')

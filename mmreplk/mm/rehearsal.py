@@ -46,7 +46,7 @@ def rehearse(cfg: Config) -> None:
 
     Nothing of it is in the run that follows: neither weights nor random numbers, log or files. Wherever
     ``train_cfg`` is of a loop that counts neither iterations nor epochs, or ``runner_type`` names another runner, there
-    is no rehearsal; ``rehearsal = False`` in the config leaves it out too.
+    is not a rehearsal; ``rehearsal = False`` in the config leaves it out too.
 
     Args:
         cfg: The config of the run, which stays as it is.

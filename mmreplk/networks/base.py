@@ -227,7 +227,7 @@ class LargeKernelBackbone(nn.Module, ABC):
             prefix: What the names of this network's parameters begin with, such as ``'backbone.'``.
 
         Raises:
-            InputError: If it is no parameter of this network.
+            InputError: If it is not a parameter of this network.
         """
         place, heads = self.place_of(param_name.removeprefix(prefix)), self.num_layers + 1
         return heads if place is None else self.layer_of(*place), heads + 1
@@ -236,11 +236,11 @@ class LargeKernelBackbone(nn.Module, ABC):
         """Returns the stage and the block (None in the stage's entry) of a parameter; None for a norm of features.
 
         Raises:
-            InputError: If it is no parameter of this network.
+            InputError: If it is not a parameter of this network.
         """
         own = dict(self.named_parameters())
         if param_name not in own:
-            raise InputError(f'{param_name!r} is no parameter of this {type(self).__name__}')
+            raise InputError(f'{param_name!r} is not a parameter of this {type(self).__name__}')
         for stage in range(self.num_stages):
             parts = [(None, module) for module in self.entry(stage)] + list(enumerate(self.blocks(stage)))
             for block, module in parts:

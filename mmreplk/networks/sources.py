@@ -18,7 +18,7 @@ class Source:
         weights: Every tensor of the model, by the name that it was saved under.
         prefix: What the backbone's names begin with there, ``'backbone.'`` or ``''``.
         backbone: The backbone's tensors by the names that they have in the network.
-        left_out: Why each other entry is no part of the backbone, by its name in the checkpoint.
+        left_out: Why each other entry is not part of the backbone, by its name in the checkpoint.
     """
 
     kind: str

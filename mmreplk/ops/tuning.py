@@ -2,7 +2,7 @@
 
 Off by default. ``MMREPLK_AUTOTUNE=1`` turns it on; the answers go into ``$MMREPLK_CACHE``, by default
 ``~/.cache/mmreplk``, one JSON file for each name of a processor or GPU. A folder that cannot be read or written, or a
-file that is no JSON, costs one line in the log and the memory of other runs, never the run.
+file that is not JSON, costs one line in the log and the memory of other runs, never the run.
 """
 
 import contextlib

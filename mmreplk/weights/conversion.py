@@ -44,7 +44,7 @@ def convert(saved: Mapping, path: str | Path, force: bool = False) -> None:
     """Writes a checkpoint, as :func:`read_checkpoint` returns it, as one of ours: whole, or not at all.
 
     A segmentor or detector is kept whole, of a classifier the backbone alone, for ``init_cfg`` without a prefix.
-    Optimizers and the like are left out, of the meta information what is no plain value.
+    Optimizers and the like are left out, of the meta information what is not a plain value.
 
     Args:
         saved: The checkpoint.

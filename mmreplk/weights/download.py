@@ -195,7 +195,7 @@ def _strange(begin: bytes) -> str:
         return 'what came is empty'
     if begin.lstrip().startswith(b'<'):
         return 'what came is a web page, such as an error or a login, not weights'
-    return f'what came is no checkpoint of PyTorch, it begins with {begin[:16]!r}'
+    return f'what came is not a checkpoint of PyTorch, it begins with {begin[:16]!r}'
 
 
 def _check(entry: Published, part: Path) -> None:

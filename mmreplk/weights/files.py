@@ -52,7 +52,7 @@ def read_checkpoint(path: str | Path, trusted: bool = False, mmap: bool = False)
     Raises:
         InputError: One sentence on why the file cannot be read: missing, empty, cut short, not what its checksums say,
             a web page, holding other types than tensors, plain values, ``argparse.Namespace`` and those of
-            :func:`allow_types` without being trusted, or weights that are no tensors or not finite.
+            :func:`allow_types` without being trusted, or weights that are not tensors or not finite.
     """
     path = local_file(path)
     # Again, since the onedl fork takes some of them away after every checkpoint that it has read.
@@ -72,7 +72,7 @@ def read_checkpoint(path: str | Path, trusted: bool = False, mmap: bool = False)
     if damage:
         raise InputError(f'checkpoint {str(path)!r} is damaged or cut short ({damage})')
     try:
-        # Neither files of before PyTorch 1.6, which are no archives, nor compressed ones can be mapped.
+        # Neither files of before PyTorch 1.6, which are not archives, nor compressed ones can be mapped.
         mmap = mmap and begin.startswith(b'PK') and not _is_compressed(path)
         saved = torch.load(path, map_location='cpu', weights_only=not trusted, mmap=mmap)
     except MemoryError:
@@ -86,11 +86,11 @@ def read_checkpoint(path: str | Path, trusted: bool = False, mmap: bool = False)
 
 
 def _check_numbers(saved: dict, path: str | Path) -> None:
-    """Refuses tensors with numbers that no sound training saves, and weights that are no tensors or no numbers."""
+    """Refuses tensors with numbers that no sound training saves, and weights that are not tensors or not numbers."""
     weights = saved.get('state_dict')
     for name, value in weights.items() if isinstance(weights, dict) else ():
         if not isinstance(value, torch.Tensor) and not str(name).endswith('_extra_state'):
-            raise InputError(f'checkpoint {str(path)!r} cannot be used: its {name!r} is no tensor but a '
+            raise InputError(f'checkpoint {str(path)!r} cannot be used: its {name!r} is not a tensor but a '
                              f'{type(value).__name__}')
     for name, tensor in _tensors(saved):
         is_weight = name.endswith(_WEIGHTS)
@@ -200,9 +200,9 @@ def _why_unreadable(begin: bytes, error: Exception) -> str:
     if begin.startswith(b'version https://git-lfs'):
         return 'is a pointer of Git LFS, not weights: run "git lfs pull" where it came from'
     if unsafe:
-        return (f'holds {unsafe[1]}, which is no plain value: reading it can execute what its sender wrote into it. If '
-                'you trust the sender, say --trust-checkpoint')
+        return (f'holds {unsafe[1]}, which is not a plain value: reading it can execute what its sender wrote into it. '
+                'If you trust the sender, say --trust-checkpoint')
     if not begin.startswith((b'PK', b'\x80')):
-        return f'is no checkpoint of PyTorch: it begins with {begin[:16]!r}'
+        return f'is not a checkpoint of PyTorch: it begins with {begin[:16]!r}'
     detail = re.search(r'WeightsUnpickler error:\s*(.+)', str(error)) or re.match(r'(.+)', str(error))
     return f'is damaged or cut short ({detail[1] if detail else type(error).__name__})'

@@ -62,7 +62,7 @@ def test_attributes_do_not_lead_to_eval(tmp_path):
     holder = Reduced(Namespace, (), dict(victim=Reduced(Namespace, (), dict(__setstate__=evaluate))))
     call = Reduced(getattr, (holder, 'victim'), f'open({str(trace)!r}, "w")')
     torch.save(dict(payload=call), path)
-    with pytest.raises(ValueError, match='holds builtins.getattr, which is no plain value'):
+    with pytest.raises(ValueError, match='holds builtins.getattr, which is not a plain value'):
         read_checkpoint(path)
     assert not trace.exists()
     read_checkpoint(path, trusted=True)

@@ -37,7 +37,7 @@ def test_what_cannot_be_read(tmp_path, preprocessor):
     with pytest.raises(InputError, match=r'there is no picture \(.bmp.*\) in .*missing'):
         ImageFolder(tmp_path / 'missing', 3, preprocessor)
     (tmp_path / 'broken.png').write_bytes(b'nothing')
-    with pytest.raises(InputError, match=r'broken.png. is no picture'):
+    with pytest.raises(InputError, match=r'broken.png. is not a picture'):
         ImageFolder(tmp_path, 3, preprocessor)[0]
     whole = cv2.imencode('.jpg', np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))[1].tobytes()
     (tmp_path / 'broken.png').write_bytes(whole[:len(whole) // 2])  # of which OpenCV would make up the rest

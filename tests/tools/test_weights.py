@@ -56,7 +56,7 @@ def test_a_classifier_is_fine_tuned(trained, short_options, tmp_path, option, la
     ('test.py', 'truncated', "checkpoint '{path}' is damaged or cut short"),
     ('test.py', 'empty', "checkpoint '{path}' is empty"),
     ('train.py', 'html', "checkpoint '{path}' is a web page, not weights"),
-    ('train.py', 'hostile', r"checkpoint '{path}' holds \S*open, which is no plain value.*--trust-checkpoint"),
+    ('train.py', 'hostile', r"checkpoint '{path}' holds \S*open, which is not a plain value.*--trust-checkpoint"),
     ('test.py', 'other network', "checkpoint '{path}': these weights do not fit this RepLKNet"),
     ('train.py', 'other channels', r"checkpoint '{path}': .*channels \(8, 64, 128, 256\), not \(32, 64"),
 ])

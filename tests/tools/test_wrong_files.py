@@ -301,7 +301,7 @@ def test_places_to_write_to_are_looked_at_before_anything_else(tool, monkeypatch
 def test_a_gpu_that_is_not_there(tool, monkeypatch):
     for action in options_of(tool, monkeypatch):
         if action.dest == 'device':
-            with pytest.raises(argparse.ArgumentTypeError, match="'cuda' is no device that can be used: "):
+            with pytest.raises(argparse.ArgumentTypeError, match="'cuda' is not a device that can be used: "):
                 action.type('cuda')
 
 

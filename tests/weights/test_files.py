@@ -31,7 +31,7 @@ def whole():
     (b'', "x.pth' is empty$"),
     (b'\n<!DOCTYPE html><html><body>Sign in</body></html>', "x.pth' is a web page, not weights"),
     (b'version https://git-lfs.github.com/spec/v1\noid sha256:0', "x.pth' is a pointer of Git LFS"),
-    (b'not a checkpoint', "x.pth' is no checkpoint of PyTorch: it begins with b'not a checkpoint'$"),
+    (b'not a checkpoint', "x.pth' is not a checkpoint of PyTorch: it begins with b'not a checkpoint'$"),
     (whole()[:3000], r"x.pth' is damaged or cut short \(.*\)$"),
     (pickle.dumps(dict(w=1))[:-3], r"x.pth' is damaged or cut short \(.*\)$"),
     ([torch.ones(1)], "x.pth' holds one list, not a dict of tensors$"),
@@ -95,7 +95,7 @@ def test_a_compressed_archive_is_read_unless_it_unpacks_a_thousandfold(tmp_path)
 def test_nothing_is_executed_unless_trusted(tmp_path, old):
     path, trace = tmp_path / 'x.pth', tmp_path / 'executed'
     torch.save(dict(w=torch.ones(1), payload=Hostile(trace)), path, _use_new_zipfile_serialization=not old)
-    with pytest.raises(ValueError, match=r'holds (_?io|builtins)\S*open, which is no plain value.*--trust-checkpoint'):
+    with pytest.raises(ValueError, match=r'(_?io|builtins)\S*open, which is not a plain value.*--trust-checkpoint'):
         read_checkpoint(path, mmap=True)
     assert not trace.exists()
     assert torch.equal(read_checkpoint(path, trusted=True)['w'], torch.ones(1)) and trace.exists()
@@ -109,7 +109,7 @@ def test_old_and_official_files_need_no_trust(tmp_path):
         loaded = read_checkpoint(path, mmap=True)
         assert loaded['args'] == saved['args'] and torch.equal(loaded['model']['w'], torch.ones(2))
     content = path.read_bytes()
-    # As the other generation of NumPy names it: the length of the name is no part of the old format.
+    # As the other generation of NumPy names it: the length of the name is not part of the old format.
     content = re.sub(rb'numpy\._?core\.multiarray', lambda m: {b'numpy._core.multiarray': b'numpy.core.multiarray',
                      b'numpy.core.multiarray': b'numpy._core.multiarray'}[m[0]], content)  # yapf: disable
     assert content != path.read_bytes()
@@ -117,8 +117,8 @@ def test_old_and_official_files_need_no_trust(tmp_path):
 
 
 @pytest.mark.parametrize('value, trouble', [
-    (1.5, "its 'a.weight' is no tensor but a float"),
-    (None, "its 'a.weight' is no tensor but a NoneType"),
+    (1.5, "its 'a.weight' is not a tensor but a float"),
+    (None, "its 'a.weight' is not a tensor but a NoneType"),
     (torch.tensor([1., float('nan')]), "its 'state_dict.a.weight' has numbers that are not finite"),
     (torch.ones(2, dtype=torch.int8), "its 'state_dict.a.weight' has the dtype torch.int8"),
     (torch.ones(2, device='meta'), "its 'state_dict.a.weight' is not a plain tensor with numbers"),

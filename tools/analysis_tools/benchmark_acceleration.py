@@ -35,7 +35,7 @@ def described(name: str) -> tuple[str, Callable[[], nn.Module]]:
         try:
             import timm
         except ImportError as error:
-            raise InputError(f'{name!r} is no config file, whose name ends in .py, and timm is not installed: pip '
+            raise InputError(f'{name!r} is not a config file, whose name ends in .py, and timm is not installed: pip '
                              'install timm') from error
         if not timm.is_model(name):
             raise InputError(f'{name!r} is neither a model that timm knows nor a config file, whose name ends in .py')

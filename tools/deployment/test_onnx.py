@@ -39,7 +39,7 @@ def main(args: argparse.Namespace) -> None:
     kept, rows = Kept(args.json, head), []
     for path in args.onnx:
         if not os.path.isfile(path):
-            raise InputError(f'{path!r} is no file')
+            raise InputError(f'{path!r} is not a file')
         file = dict(file=os.path.basename(path), mib=os.path.getsize(path) / 2**20, changed=os.path.getmtime(path))
         if not kept.measured(**file):
             kept.add([dict(file, metrics=evaluate(cfg, path))])

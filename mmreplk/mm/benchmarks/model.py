@@ -69,7 +69,7 @@ def benchmark_model(cfg: Config, setting: Setting, weights: dict[str, torch.Tens
         the time spent in the large-kernel layers (None if compiled) and all raw times.
 
     Raises:
-        InputError: If its backbone is no large-kernel network, or a number of the setting is too small.
+        InputError: If its backbone is not a large-kernel network, or a number of the setting is too small.
     """
     size, batch, dtype, device, channels_last, compiled, rounds = setting
     if min(*size, batch) < 1 or rounds < 2:
@@ -114,7 +114,7 @@ def benchmark_training(cfg: Config, setting: Setting) -> list[dict]:
         large-kernel layers is that in the forward pass alone and is left out.
 
     Raises:
-        InputError: If the config is not one of MMSegmentation, its backbone is no large-kernel network, or the batch
+        InputError: If the config is not one of MMSegmentation, its backbone is not a large-kernel network, or the batch
             is one image, of which UperNet's BatchNorms cannot take statistics.
     """
     if cfg.default_scope != 'mmseg':

@@ -156,7 +156,7 @@ def _mask_trouble(mask: object, width: int, height: int) -> str | None:
     """Returns what is wrong with a mask of an image of that size."""
     if isinstance(mask, list):
         if not all(isinstance(polygon, list) and _are_numbers(polygon) for polygon in mask):
-            return 'have a segmentation that is no list of polygons, each a list of numbers'
+            return 'have a segmentation that is not a list of polygons, each a list of numbers'
         is_far = any(_is_far(polygon[::2], width) or _is_far(polygon[1::2], height) for polygon in mask)
         return 'have polygons that reach far out of their image' if is_far else None
     if not isinstance(mask, dict):

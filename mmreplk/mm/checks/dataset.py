@@ -310,7 +310,7 @@ def _is_of_its_image(info: dict) -> bool:
 
 
 def _read(path: str) -> np.ndarray | None:
-    """Returns a picture as it is to be seen, or None if it is no file or cannot be read to its end."""
+    """Returns a picture as it is to be seen, or None if it is not a file or cannot be read to its end."""
     if not os.path.isfile(path):  # a named pipe would be waited for
         return None
     try:

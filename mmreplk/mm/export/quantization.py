@@ -32,7 +32,7 @@ def quantize(path: str | Path,
         in_float: Patterns of nodes that stay as they are, by name, such as ``*large_kernel*``.
 
     Raises:
-        InputError: If ``path`` is no exported network, or a pattern fits no node of it.
+        InputError: If ``path`` is not an exported network, or a pattern fits no node of it.
     """
     OnnxNetwork.load(path)
     import onnx

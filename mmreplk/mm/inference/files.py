@@ -45,7 +45,7 @@ def find_jobs(paths: Sequence[str | Path], out: str | Path, suffix: str) -> list
 
     Args:
         paths: Files, and folders that are searched to the bottom. Hidden ones, and ``out`` itself, are left out;
-            whatever else is no video by its name is taken for a picture.
+            whatever else is not a video by its name is taken for a picture.
         out: The folder of the results.
         suffix: Of raw results of pictures.
 

@@ -36,7 +36,7 @@ class VideoReader(AbstractContextManager):
         self._first = self._capture.read()[1] if self._capture.isOpened() else None
         if self._first is None:
             self._capture.release()
-            raise InputError(f'{str(path)!r} is no video that OpenCV can read')
+            raise InputError(f'{str(path)!r} is not a video that OpenCV can read')
         self.count = max(0, round(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         self.rate = rate if math.isfinite(rate) and rate > 0 else DEFAULT_RATE

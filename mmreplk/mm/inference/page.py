@@ -71,7 +71,7 @@ def serve(predictor: Predictor,
         The address of the page.
 
     Raises:
-        InputError: If Gradio is not installed, a limit is not positive, an example is no picture, or host or
+        InputError: If Gradio is not installed, a limit is not positive, an example is not a picture, or host or
             port is none or taken.
     """
     limits = limits or Limits()
@@ -83,7 +83,7 @@ def serve(predictor: Predictor,
     try:
         socket.getaddrinfo(host, port)  # Gradio would ask again for each of a hundred ports
     except OSError as error:
-        raise InputError(f'{host!r} is no address to listen on: {error.strerror}') from error
+        raise InputError(f'{host!r} is not an address to listen on: {error.strerror}') from error
     with tempfile.TemporaryDirectory(prefix='mmreplk-') as folder, _environment(
             GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED='False', HF_HUB_DISABLE_TELEMETRY='1'):
         try:

@@ -1,4 +1,4 @@
-"""Losses and gradients that are no numbers, in real runs of MMEngine."""
+"""Losses and gradients that are not numbers, in real runs of MMEngine."""
 
 import json
 

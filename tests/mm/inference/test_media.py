@@ -21,6 +21,6 @@ def test_videos_are_written_whole_and_read(tmp_path):
         raise RuntimeError
     assert [p.name for p in tmp_path.iterdir()] == ['new'] and [p.name for p in path.parent.iterdir()] == ['x.mp4']
     (tmp_path / 'y.mp4').write_bytes(b'no video')
-    for name, words in (('y.mp4', 'is no video that OpenCV can read'), ('z.mp4', 'does not exist')):
+    for name, words in (('y.mp4', 'is not a video that OpenCV can read'), ('z.mp4', 'does not exist')):
         with pytest.raises(InputError, match=words):
             VideoReader(tmp_path / name)

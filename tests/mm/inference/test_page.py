@@ -140,7 +140,7 @@ def test_a_picture_is_dropped_and_segmented(segmentor, browser, asked_names, tmp
             assert not calls, 'blending takes no inference'
             # What cannot be taken is said, and the page goes on.
             page.give(tmp_path / 'words.png')
-            assert "'words.png' is no picture" in page.text('#panel [role=alert]', 'words.png')
+            assert "'words.png' is not a picture" in page.text('#panel [role=alert]', 'words.png')
             page.give(tmp_path / 'wide.png')
             page.text('#panel [role=alert]', "'wide.png' has 201x100 pixels, more than the 0.02 million")
             page.give(tmp_path / 'notes.txt')
@@ -205,5 +205,5 @@ def test_a_port_that_is_taken_and_an_example_that_is_no_picture(segmentor, tmp_p
                 serve(segmentor, 'x', port=port):
             pass
     (tmp_path / 'x.png').write_text('no picture')
-    with pytest.raises(InputError, match=r"x.png' is no picture"), serve(segmentor, 'x', [tmp_path / 'x.png']):
+    with pytest.raises(InputError, match=r"x.png' is not a picture"), serve(segmentor, 'x', [tmp_path / 'x.png']):
         pass
