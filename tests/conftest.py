@@ -1,3 +1,5 @@
+import logging
+import os
 import random
 import zlib
 
@@ -14,6 +16,18 @@ def seeded():
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind():
+    """Tools that run in this process set variables of the environment, and runs add handlers to the log."""
+    log, environment = logging.getLogger('mmreplk'), dict(os.environ)
+    handlers = list(log.handlers)
+    yield
+    log.handlers[:] = handlers
+    for name in {*os.environ} - {*environment}:
+        del os.environ[name]
+    os.environ.update(environment)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 import re
 import socket
+import sys
 
 import pytest
 
@@ -14,6 +15,17 @@ REAL = 'configs/upernet_replknet31b_ade20k.py'
 def miou(output):
     """Returns the last mIoU in what MMSegmentation logged, in percent."""
     return float(re.findall(r'mIoU: ([0-9.]+)', output)[-1])
+
+
+def interrupted_in_a_tool(wait):
+    """Returns what lets threads wait, but not a tool for its Ctrl-C."""
+
+    def instead(event, timeout=None):
+        if sys._getframe(1).f_code.co_filename.endswith('tools/serve.py'):
+            raise KeyboardInterrupt
+        return wait(event, timeout)
+
+    return instead
 
 
 def free_port():

@@ -40,7 +40,7 @@ def test_a_model_without_such_layers_is_named(tmp_path):
     (['SMALL', '--size', '0', '64'], 'must be positive, got'),
     (['SMALL', '--batch', '-1'], 'must be positive, got'),
     (['SMALL', '--rounds', '0'], 'must be positive, got'),
-    (['SMALL', '--json', 'FOLDER', '--dtype', 'bfloat16'], 'cannot be read: Is a directory'),
+    (['SMALL', '--json', 'FOLDER', '--dtype', 'bfloat16'], 'must be a file, it is a folder'),
 ])
 def test_what_cannot_be_measured_is_said(tmp_path, monkeypatch, capsys, arguments, words):
     (tmp_path / 'small.py').write_text(SMALL)

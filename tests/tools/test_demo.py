@@ -13,7 +13,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmreplk.merging import reparameterized
 from mmreplk.mm.config import load_config
 from mmreplk.mm.data import CLASS_NAMES, NEED_SURROUNDINGS, make_mini_surroundings
-from tests.configs.test_configs import inputs
+from tests.configs.narrowing import inputs
 from tests.tools.processes import ROOT
 
 # The discs' classes are not.

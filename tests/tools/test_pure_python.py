@@ -11,9 +11,9 @@ import cv2
 import pytest
 
 from mmreplk.mm.data import make_mini_ade20k, make_mini_coco
-from tests.mm.config.test_pure_python import write_pure
+from tests.mm.config.pure import write_pure
+from tests.tools.conftest import interrupted_in_a_tool
 from tests.tools.processes import ROOT, tool
-from tests.tools.test_wrong_files import interrupted_in_a_tool
 
 ARCH = dict(large_kernel_sizes=[7, 5, 5, 3], layers=[1, 1, 1, 1], channels=[4, 8, 8, 8], small_kernel=3)
 

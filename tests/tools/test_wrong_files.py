@@ -16,6 +16,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 from mmreplk.mm.config import load_config
 from mmreplk.mm.data import make_mini_ade20k
+from tests.tools.conftest import interrupted_in_a_tool
 from tests.tools.processes import ROOT
 
 CONFIG = """
@@ -219,17 +220,6 @@ def places(tmp_path_factory):
         (maps / path.name).write_bytes(path.read_bytes())
     names = ('GOOD.py', 'GOOD.pth', 'MATRIX.npy', 'JUNK', 'FILE', 'FOLDER', 'MAPS', 'OUT')
     return {name: root / name for name in names} | dict(DATA=data)
-
-
-def interrupted_in_a_tool(wait):
-    """Returns what lets threads wait, but not a tool for its Ctrl-C."""
-
-    def instead(event, timeout=None):
-        if sys._getframe(1).f_code.co_filename.endswith('tools/serve.py'):
-            raise KeyboardInterrupt
-        return wait(event, timeout)
-
-    return instead
 
 
 def spoken(command, places):
