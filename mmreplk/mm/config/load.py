@@ -12,6 +12,7 @@ from mmengine.logging import print_log
 
 from ...errors import InputError
 from ...shipped import find_config
+from ..checks.values import nodes
 from ..kinds import kind_of
 from .datasets import make_palettes_drawable, move_data
 from .unread import READ, hooks_of_bases, replaced_hooks, unread_names, unread_options
@@ -67,6 +68,10 @@ def load_config(path: str, overrides: dict | None = None, work_dir: str | None =
         framework = getattr((cfg.get('model') or {}).get('type'), '__module__', '').partition('.')[0]
         if framework in FRAMEWORKS:
             cfg.default_scope = framework
+    for key, node in nodes(cfg.get('model') or {}):
+        # MMEngine writes classes out with their modules, with which MMDetection looks no layer of mmcv.ops up.
+        if key.rpartition('.')[2] == 'roi_layer' and isinstance(node, dict) and isinstance(node.get('type'), str):
+            node['type'] = kind_of(node)
     framework = cfg.get('default_scope')
     if framework in FRAMEWORKS and importlib.util.find_spec(framework) is None:
         raise InputError(f'{path} is for {FRAMEWORKS[framework]}, and {framework} is not installed: see requirements/')
