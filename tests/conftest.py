@@ -22,12 +22,22 @@ def seeded():
 def nothing_left_behind():
     """Tools that run in this process set variables of the environment, and runs add handlers to the log."""
     log, environment = logging.getLogger('mmreplk'), dict(os.environ)
-    handlers = list(log.handlers)
+    handlers, arithmetic = list(log.handlers), _arithmetic()
     yield
     log.handlers[:] = handlers
     for name in {*os.environ} - {*environment}:
         del os.environ[name]
     os.environ.update(environment)
+    assert _arithmetic() == arithmetic, 'the test computes otherwise after it'
+
+
+def _arithmetic():
+    """Returns what decides how PyTorch rounds in this process."""
+    convolutions = getattr(torch.backends.mkldnn, 'conv', None)  # from PyTorch 2.9 on
+    return dict(
+        dtype=torch.get_default_dtype(), threads=torch.get_num_threads(), onednn=torch.backends.mkldnn.enabled,
+        precision=getattr(convolutions, 'fp32_precision', None),
+        flushes=bool(torch.tensor(1e-40) * 1 == 0))  # yapf: disable
 
 
 @pytest.fixture

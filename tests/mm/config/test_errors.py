@@ -1,5 +1,4 @@
 import errno
-import logging
 from types import FunctionType, SimpleNamespace
 
 import pytest
@@ -192,7 +191,6 @@ def test_the_log_keeps_the_traceback(cfg, tmp_path, capsys):
     assert printed.startswith('error: model.inner cannot be used: ')
     assert printed.endswith(f' (the traceback is in {log})\n')
     assert 'in __init__\n    self.inner = MODELS.build(inner)' in log.read_text()
-    logging.shutdown()
 
 
 MACHINE = [
