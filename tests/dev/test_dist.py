@@ -110,3 +110,11 @@ def test_a_step_that_fails_ends_the_check(tmp_path, monkeypatch):
 def test_the_changelog_begins_with_the_version():
     heading = re.search(r'^## (\S+)', (ROOT / 'CHANGELOG.md').read_text(), re.M)[1]
     assert heading == mmreplk.__version__
+
+
+@pytest.mark.parametrize('tool', ['setup_env.py', 'build_dist.py'])
+def test_a_folder_of_something_else_is_not_emptied(tool, tmp_path):
+    (tmp_path / 'thesis.tex').touch()
+    done = subprocess.run([sys.executable, ROOT / 'tools/dev' / tool, tmp_path], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith('error: ') and done.stderr.endswith('name another folder\n')
+    assert (tmp_path / 'thesis.tex').is_file()

@@ -34,3 +34,12 @@ def test_the_judge(tmp_path, monkeypatch, script, outcome):
     (tmp_path / 'tool.py').write_text(script)
     case = sandbox.Case('a case', [str(tmp_path / 'tool.py'), str(box.marker)], ('it is', ))
     assert box.attempt(case)[0] == outcome
+
+
+@pytest.mark.parametrize(('option', 'value', 'words'), [
+    ('--checkpoints', '-1', '--checkpoints must not be negative, got -1'),
+    ('--json', '/', 'must be a file, it is a folder'),
+])
+def test_what_cannot_be_done_is_said_at_once(option, value, words):
+    result = command('dev/fuzz_inputs.py', option, value)
+    assert result.returncode == 2 and words in result.stderr and 'Traceback' not in result.stderr

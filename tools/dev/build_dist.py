@@ -47,6 +47,10 @@ def repository_files() -> list[str]:
 
 def build(files: Iterable[str], out: Path) -> tuple[Path, Path]:
     """Builds both distributions of ``files`` into ``out``, which is emptied; returns their paths."""
+    others = [path.name for path in out.glob('*') if not path.name.endswith(('.whl', '.tar.gz'))]
+    if others:
+        sys.exit(f'error: {out} is to be emptied, and holds {others[0]!r}, which is not a distribution: name another '
+                 'folder')
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as folder:

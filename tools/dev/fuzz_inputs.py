@@ -15,7 +15,8 @@ from pathlib import Path
 
 from fuzzing import checkpoints, coco, configs, sandbox, segmentation
 
-from mmreplk.cli import run
+from mmreplk import InputError
+from mmreplk.cli import file_to_write, run
 from mmreplk.io import write_json
 
 KINDS = dict(checkpoints=checkpoints, segmentation=segmentation, coco=coco, configs=configs)
@@ -28,11 +29,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0, help='default %(default)s')
     parser.add_argument('--only', type=int, nargs='+', help='the cases of these numbers')
     parser.add_argument('--work-dir', default='work_dirs/fuzz', help='is emptied; default %(default)s')
-    parser.add_argument('--json', help='write the figures into this file, beside those of other kinds')
+    parser.add_argument('--json', type=file_to_write,
+                        help='write the figures into this file, beside those of other kinds')
     return parser.parse_args()
 
 
 def main(args: argparse.Namespace) -> None:
+    for kind in KINDS:
+        if getattr(args, kind) < 0:
+            raise InputError(f'--{kind} must not be negative, got {getattr(args, kind)}')
     start = time.time()
     sandbox.warm_up()
     box = sandbox.Sandbox(Path(args.work_dir).resolve())

@@ -48,6 +48,9 @@ def main(args: argparse.Namespace) -> None:
     if not any(map(shutil.which, [os.environ.get('CXX', 'c++'), 'g++', 'clang++'])):
         sys.exit('error: a C++ compiler is needed to build MMCV, and neither c++, g++ nor clang++ was found')
 
+    if args.folder.is_dir() and any(args.folder.iterdir()) and not (args.folder / 'pyvenv.cfg').is_file():
+        sys.exit(f'error: {args.folder} is not an environment, and making one would remove what is in it: name another '
+                 'folder')
     start = time.time()
     say(f'Setting up {args.folder} with the {args.stack} stack, once.')
     shutil.rmtree(args.folder, ignore_errors=True)
