@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from mmreplk.ops import functional
+from mmreplk.ops.cpu import costs
 from tests.server import serving
 
 
@@ -28,6 +30,8 @@ def nothing_left_behind():
     for name in {*os.environ} - {*environment}:
         del os.environ[name]
     os.environ.update(environment)
+    functional._PLANS.clear()
+    costs.cheapest.cache_clear()  # at prices that a test has changed
     assert _arithmetic() == arithmetic, 'the test computes otherwise after it'
 
 

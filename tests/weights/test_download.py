@@ -139,7 +139,7 @@ def test_part_that_is_whole_or_of_another_file(entry, server, torch_cache):
 
 @pytest.mark.parametrize('data, sentence', [
     (b'<!DOCTYPE html><title>Sign in</title>', 'what came is a web page, such as an error or a login, not weights'),
-    (b'weights, but of no kind that is known', "no checkpoint of PyTorch, it begins with b'weights, but of '"),
+    (b'weights, but of no kind that is known', "not a checkpoint of PyTorch, it begins with b'weights, but of '"),
     (b'', 'what came is empty'),
     (checkpoint()[:-100], r'cut short, after \d+ bytes'),
 ])

@@ -69,6 +69,8 @@ def main(args: argparse.Namespace) -> None:
     torch.manual_seed(0)
     torch.backends.cudnn.benchmark = True
     device, is_gpu = args.device, args.device == 'cuda'
+    if args.sample is not None and args.sample < 1:
+        raise InputError(f'--sample must be positive, got {args.sample}')
     if args.grid:
         dtypes = [PRECISIONS[name].dtype for name in args.precision or ['float32', 'bfloat16']]
         print(grid.summary(grid.run(Path(args.grid), dtypes, device, args.rounds, args.sample)))

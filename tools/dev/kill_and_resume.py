@@ -17,7 +17,7 @@ import torch
 from mmengine.config import Config
 
 from mmreplk import InputError
-from mmreplk.cli import run
+from mmreplk.cli import folder_to_write, run
 from mmreplk.mm.checks.values import check_values
 from mmreplk.mm.config import add_cfg_options, load_config
 from mmreplk.mm.kinds import kind_of
@@ -31,7 +31,8 @@ PROGRESS = re.compile(r'Iter\(train\) \[ *(\d+)/')
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file of an iteration-based training')
-    parser.add_argument('--work-dir', default='work_dirs/kill_and_resume', help='is emptied; default %(default)s')
+    parser.add_argument('--work-dir', type=folder_to_write,
+                        default='work_dirs/kill_and_resume', help='is emptied; default %(default)s')
     parser.add_argument('--kills', type=int, default=20, help='default %(default)s')
     parser.add_argument('--processes', type=int, default=1, help='more than 1 go through dist_train.sh')
     parser.add_argument('--seed', type=int, default=0, help='of the moments and of the training; default %(default)s')

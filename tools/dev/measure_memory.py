@@ -18,7 +18,7 @@ from mmengine.config import Config
 from mmreplk import InputError
 from mmreplk.benchmarks import Kept, environment
 from mmreplk.benchmarks.measure import resident_mib
-from mmreplk.cli import run
+from mmreplk.cli import file_to_write, run
 from mmreplk.mm.benchmarks.memory import (
     WORKS,
     build_segmentor,
@@ -42,7 +42,7 @@ def parse_args() -> argparse.Namespace:
         '--size', type=int, nargs=2, action='append', metavar=('H', 'W'), help='pixels of an image; default 512 512')
     parser.add_argument('--train-batch', type=int, default=2, help='images in a training step; default %(default)s')
     parser.add_argument('--cycles', type=int, help='count memory over this many evaluations instead')
-    parser.add_argument('--json', help='file for the figures')
+    parser.add_argument('--json', type=file_to_write, help='file for the figures')
     add_cfg_options(parser)
     return parser.parse_args()
 

@@ -20,7 +20,7 @@ from resources import held_resources
 
 from mmreplk import InputError
 from mmreplk.benchmarks import environment
-from mmreplk.cli import run
+from mmreplk.cli import file_to_write, folder_to_write, run
 from mmreplk.io import write_json
 from mmreplk.mm.checkpoints import find_resumable
 from mmreplk.mm.checks import check_before_training
@@ -41,9 +41,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file of an iteration-based training')
     parser.add_argument('--minutes', type=float, default=60, help='how long; default %(default)s')
     parser.add_argument('--iterations', type=int, default=20, help='of training in a cycle; default %(default)s')
-    parser.add_argument('--work-dir', default='work_dirs/soak', help='is emptied; default %(default)s')
-    parser.add_argument('--json', help='file for the raw figures')
-    parser.add_argument('--plot', help='file for a plot of them')
+    parser.add_argument('--work-dir', type=folder_to_write,
+                        default='work_dirs/soak', help='is emptied; default %(default)s')
+    parser.add_argument('--json', type=file_to_write, help='file for the raw figures')
+    parser.add_argument('--plot', type=file_to_write, help='file for a plot of them')
     add_cfg_options(parser)
     return parser.parse_args()
 

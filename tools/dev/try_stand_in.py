@@ -18,7 +18,7 @@ from torch import nn
 from mmreplk import InputError
 from mmreplk.benchmarks import Kept, environment
 from mmreplk.benchmarks.acceleration import compare, fill
-from mmreplk.cli import run
+from mmreplk.cli import file_to_write, run
 from mmreplk.stand_in import stand_in_path
 
 MODULE, CLASS = 'depthwise_conv2d_implicit_gemm', 'DepthWiseConv2dImplicitGEMM'
@@ -45,7 +45,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--size', type=int, default=224, help='height and width of the images, in pixels')
     parser.add_argument('--batch', type=int, default=2, help='images at a time')
     parser.add_argument('--rounds', type=int, default=5, help='how often each is timed')
-    parser.add_argument('--json', help='file for the raw figures')
+    parser.add_argument('--json', type=file_to_write, help='file for the raw figures')
     return parser.parse_args()
 
 
