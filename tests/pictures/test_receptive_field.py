@@ -60,9 +60,10 @@ def test_the_last_of_several_outputs_counts():
 
 
 def test_a_replknet_is_measured_merged_which_is_the_same():
+    """In float64: of values next to zero, rounding would decide which pass a ReLU."""
     arch = dict(large_kernel_sizes=[7, 5], layers=[1, 1], channels=[4, 8], small_kernel=3)
-    model = randomize(RepLKNet(arch, out_indices=[0, 1])).eval()
-    image = torch.randn(1, 3, 64, 64, requires_grad=True)
+    model = randomize(RepLKNet(arch, out_indices=[0, 1])).double().eval()
+    image = torch.randn(1, 3, 64, 64, dtype=torch.float64, requires_grad=True)
     centre = model(image)[1][:, :, 4, 4].clamp(min=0).sum()
     expected = torch.autograd.grad(centre, image)[0].clamp(min=0).sum((0, 1)).numpy()
     actual = contributions(model, [image])
