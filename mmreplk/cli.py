@@ -58,6 +58,7 @@ def device(name: str) -> str:
 
     try:
         torch.empty(0, device=name)
+    # A name that PyTorch does not know, a backend that it was built without, one without kernels.
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ArgumentTypeError(f'{name!r} is not a device that can be used: {str(error).splitlines()[0]}') from error
     return name

@@ -37,6 +37,17 @@ def count_pixels(truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> 
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
+def class_iou(counts: np.ndarray) -> np.ndarray:
+    """Returns the IoU of each class in percent, ``(C,)``; nan of those that are neither true nor predicted.
+
+    Args:
+        counts: Pixels by true and predicted class, ``(C, C)``.
+    """
+    both = counts.diagonal().astype(float)
+    either = counts.sum(0) + counts.sum(1) - both
+    return 100 * np.divide(both, either, out=np.full(len(both), np.nan), where=either > 0)
+
+
 def mean_iou(counts: np.ndarray, classes: Sequence[int]) -> float:
     """Returns the mean IoU in percent over ``classes``, without those that are neither true nor predicted.
 
@@ -44,10 +55,7 @@ def mean_iou(counts: np.ndarray, classes: Sequence[int]) -> float:
         counts: Pixels by true and predicted class, ``(C, C)``, of all pictures together.
         classes: Labels.
     """
-    both = counts.diagonal().astype(float)
-    either = counts.sum(0) + counts.sum(1) - both
-    iou = np.divide(both, either, out=np.full(len(both), np.nan), where=either > 0)
-    return 100 * float(np.nanmean(iou[list(classes)]))
+    return float(np.nanmean(class_iou(counts)[list(classes)]))
 
 
 def difference(first: np.ndarray, second: np.ndarray, classes: Sequence[int], seed: int = 0) -> Difference:

@@ -15,6 +15,14 @@ from ..spread import evenly_spread
 SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 
 
+def pictures_in(folder: str | Path) -> list[Path]:
+    """Returns the pictures in a folder and the folders in it, by their names, in order; InputError if there is none."""
+    found = sorted(path for path in Path(folder).rglob('*') if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not found:
+        raise InputError(f'there is no picture ({", ".join(SUFFIXES)}) in {str(folder)!r}')
+    return found
+
+
 def chosen_pictures(folder: str | Path, count: int) -> list[Path]:
     """Returns ``count`` of the pictures in a folder and the folders in it at most, evenly spread.
 
@@ -23,10 +31,7 @@ def chosen_pictures(folder: str | Path, count: int) -> list[Path]:
     """
     if count < 1:
         raise InputError(f'the count of images must be positive, got {count}')
-    found = sorted(path for path in Path(folder).rglob('*') if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not found:
-        raise InputError(f'there is no picture ({", ".join(SUFFIXES)}) in {str(folder)!r}')
-    return evenly_spread(found, count)
+    return evenly_spread(pictures_in(folder), count)
 
 
 class ImageFolder(Sequence):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mmreplk.benchmarks import count_pixels, difference, mean_iou
+from mmreplk.benchmarks import class_iou, count_pixels, difference, mean_iou
 
 
 def test_counts_and_mean_iou():
@@ -10,6 +10,7 @@ def test_counts_and_mean_iou():
     counts = count_pixels(truth, predicted, 4)
     assert counts.tolist() == [[1, 1, 0, 0], [0, 2, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]]
     assert mean_iou(counts, [0]) == pytest.approx(100 / 3) and mean_iou(counts, [1]) == pytest.approx(200 / 3)
+    assert class_iou(counts) == pytest.approx([100 / 3, 200 / 3, 50, np.nan], nan_ok=True)
     # The last class is nowhere: it has no IoU, and is not counted as none.
     assert mean_iou(counts, range(4)) == pytest.approx(100 * (1 / 3 + 2 / 3 + 1 / 2) / 3)
 

@@ -18,7 +18,7 @@ def test_pytorchs_two_kinds_of_kernels_are_rivals_on_a_gpu():
 def test_a_rival_runs_on_its_own_kernels_forward_and_backward(rival, enabled, kernel):
     cudnn = torch.backends.cudnn
     if kernel != 'auto' and not hasattr(cudnn, 'depthwise_kernel'):
-        pytest.skip('this PyTorch cannot be asked for cuDNN')
+        pytest.skip('needs PyTorch 2.13, the first that can be asked for cuDNN')
     seen, before = [], (cudnn.enabled, cudnn.allow_tf32, cudnn.benchmark)
 
     class Watched(torch.autograd.Function):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...errors import InputError
 from ...io import read_image
-from ...pictures.images import SUFFIXES
+from ...pictures.images import pictures_in
 from .formats import Runner
 from .networks import class_scores, is_segmentor
 
@@ -75,10 +75,7 @@ def real_batches(folder: str | Path, count: int = 4, channels: int = 3) -> list[
     Raises:
         InputError: If there is no picture there, one cannot be read, or the network takes other channels.
     """
-    found = sorted(path for path in Path(folder).rglob('*') if path.suffix.lower() in SUFFIXES and path.is_file())
-    paths = found[:count]
-    if not paths:
-        raise InputError(f'there is no picture ({", ".join(SUFFIXES)}) in {str(folder)!r}')
+    paths = pictures_in(folder)[:count]
     if channels not in (1, 3):
         raise InputError(f'the network takes {channels} channels, and pictures are read with one or three: compare on '
                          'noise, without pictures')

@@ -12,6 +12,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from torch.utils.data import Dataset
 
+from ...benchmarks import class_iou, count_pixels
 from ...errors import InputError
 from ...merging import reparameterized
 from ...pictures.contact_sheet import instance_row, label_row
@@ -81,33 +82,23 @@ class _Segmentation:
 
     def __init__(self, dataset: Dataset, _: dict, read: PipelineReader):
         self.read, self.dataset, self.classes = read, dataset, dataset.metainfo['classes']
-        self.counts = torch.zeros(len(self.classes), len(self.classes), dtype=torch.long)
+        self.counts = np.zeros((len(self.classes), len(self.classes)), np.int64)
 
     def score(self, index: int, sample: object) -> float:
         if 'gt_sem_seg' not in sample:
             raise InputError('the validation pipeline loads no annotations, which the truth of an example is')
-        counts = self._count(sample.gt_sem_seg.data.flatten(), sample.pred_sem_seg.data.flatten())
+        truth, predicted = (labels.data[0].numpy() for labels in (sample.gt_sem_seg, sample.pred_sem_seg))
+        counts = count_pixels(truth, predicted, len(self.classes))
         self.counts += counts
-        shown = counts.sum(1) > 0
-        return float(_iou(counts)[shown].mean()) if shown.any() else 1.0
-
-    def _count(self, truth: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
-        """Counts pixels by true and predicted class, ``(classes, classes)``."""
-        n = len(self.classes)
-        known = truth < n
-        return torch.bincount(truth[known] * n + predicted[known], minlength=n * n).view(n, n)
+        seen = counts.sum(1) > 0
+        return float(class_iou(counts)[seen].mean()) / 100 if seen.any() else 1.0
 
     def per_class(self) -> dict[str, dict[str, float]]:
-        return dict(IoU=dict(zip(self.classes, (100 * _iou(self.counts)).tolist(), strict=True)))
+        return dict(IoU=dict(zip(self.classes, class_iou(self.counts).tolist(), strict=True)))
 
     def draw(self, index: int, sample: object) -> np.ndarray:
         maps = [label.data[0].numpy().astype(np.uint8) for label in (sample.gt_sem_seg, sample.pred_sem_seg)]
         return label_row(shown(self.read(sample.img_path)), *maps, self.dataset.metainfo['palette'])
-
-
-def _iou(counts: torch.Tensor) -> torch.Tensor:
-    both = counts.diag().double()
-    return both / (counts.sum(0) + counts.sum(1) - both)  # nan where a class is neither true nor predicted
 
 
 class _Detection:

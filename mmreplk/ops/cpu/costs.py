@@ -136,15 +136,15 @@ def work(what: str, problem: Problem, way: Way) -> tuple[float, ...]:
     """Returns the parts of the work, in units that have prices."""
     if problem.is_dilated:
         return _dilated_work(what, problem, way)
+    if way.kernel == 'fourier':
+        return _fourier_work(problem)
+    if way.kernel == 'turned':
+        problem = problem._replace(h=problem.w, w=problem.h, kh=problem.kw, kw=problem.kh)
     return _convolving_work(problem, way) if what == 'convolve' else _grad_weight_work(problem, way)
 
 
 def _convolving_work(problem: Problem, way: Way) -> tuple[float, ...]:
     n, c, h, w, kh, kw = problem[:6]
-    if way.kernel == 'fourier':
-        return _fourier_work(problem)
-    if way.kernel == 'turned':
-        h, w, kh, kw = w, h, kw, kh
     channels = _whole_blocks(c)
     rows, columns, maps = taps_inside(h, kh), taps_inside(w, kw), n * channels
     image = h * w * c * way.dtype.itemsize
@@ -159,10 +159,6 @@ def _convolving_work(problem: Problem, way: Way) -> tuple[float, ...]:
 
 def _grad_weight_work(problem: Problem, way: Way) -> tuple[float, ...]:
     n, c, h, w, kh, kw = problem[:6]
-    if way.kernel == 'fourier':
-        return _fourier_work(problem)
-    if way.kernel == 'turned':
-        h, w, kh, kw = w, h, kw, kh
     maps = n * _whole_blocks(c)
     if way.kernel == 'pytorch':
         few = kw <= 3 and kh <= h  # what PyTorch has a compiled kernel for

@@ -5,12 +5,6 @@ from mmengine.structures import InstanceData
 from mmreplk.mm.reports import examples
 
 
-def test_iou_from_counts():
-    counts = torch.tensor([[3, 1, 0], [1, 0, 0], [0, 0, 0]])
-    iou = examples._iou(counts)
-    assert iou[0] == 3 / 5 and iou[1] == 0 and torch.isnan(iou[2])
-
-
 class Boxes:
     """A dataset of one image with two objects of class 0, one of class 1 and one to be ignored."""
     metainfo = dict(classes=('a', 'b'))
