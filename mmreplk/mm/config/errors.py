@@ -47,12 +47,15 @@ def config_errors(cfg: Config) -> Iterator[None]:
     Raises:
         InputError: With the part of the config, such as ``model.backbone``, the reason and its arguments. The error
             that was raised is its ``__cause__``.
+        KeyboardInterrupt: If Ctrl-C came where a framework makes another error of whatever is raised.
     """
     try:
         yield
     except InputError:
         raise
     except Exception as error:
+        if _is_interruption(error):
+            raise KeyboardInterrupt from error
         if is_of_the_machine(error):
             raise
         frames = _frames(error)
@@ -67,6 +70,13 @@ def config_errors(cfg: Config) -> Iterator[None]:
         if not path:
             raise
         raise InputError(_sentence(path, part, frames, error)) from error
+
+
+def _is_interruption(error: BaseException | None) -> bool:
+    """Says whether an error was made of Ctrl-C, as by MMEngine while it formats a config."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def is_of_the_machine(error: BaseException) -> bool:

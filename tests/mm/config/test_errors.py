@@ -219,3 +219,17 @@ def test_what_the_machine_lacks_is_no_mistake_of_the_config(cfg, monkeypatch, er
     else:
         with pytest.raises(InputError, match='optim_wrapper cannot be used: RuntimeError: shapes do not fit'):
             train(cfg)
+
+
+def test_ctrl_c_stays_so_where_mmengine_makes_another_error_of_it(cfg, monkeypatch):
+    """While it formats a config, which it does to save a checkpoint."""
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr('yapf.yapflib.yapf_api.FormatCode', interrupted)
+    monkeypatch.setattr('mmengine.config.config.FormatCode', interrupted, raising=False)  # of older ones
+    with pytest.raises(SyntaxError):
+        cfg.pretty_text  # noqa: B018  formats
+    with pytest.raises(KeyboardInterrupt):
+        train(cfg)
