@@ -21,9 +21,9 @@ demo: setup
 demo-det: setup
 	$(BIN)/python tools/demo.py --detection
 
-# Two processes of a thread each take little more than half the time of one. One that has no test left takes of the other's.
+# Two processes of a thread each take little more than half the time of one. Files stay whole: tests share fixtures.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
 
 docs: setup
 	$(BIN)/sphinx-build -W --keep-going -q docs build/site

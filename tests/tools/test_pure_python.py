@@ -34,11 +34,30 @@ def places(tmp_path_factory):
                 MAPS=data / 'annotations/validation')  # yapf: disable
 
 
+@pytest.fixture
+def run(places, tmp_path, tmp_path_factory, monkeypatch, capfd):
+    """Runs a tool in this process, from another folder; words in capitals stand for places, OUT for the test's own."""
+    monkeypatch.chdir(tmp_path_factory.mktemp('cwd'))
+    monkeypatch.setattr(threading.Event, 'wait', interrupted_in_a_tool(threading.Event.wait))
+
+    def instead(word):
+        return re.sub('^[A-Z]+', lambda found: str({**places, 'OUT': tmp_path}[found[0]]), word)
+
+    def run_one(name, command, result):
+        monkeypatch.setattr(sys, 'argv', [name, *map(instead, command.split())])
+        try:
+            runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
+        except SystemExit as end:
+            assert not end.code, capfd.readouterr().err
+        assert result is None or Path(instead(result)).stat().st_size > 100
+
+    return run_one
+
+
 @pytest.mark.parametrize(('name', 'command', 'result'), [
     ('test.py', 'CONFIG CHECKPOINT --tta --work-dir OUT/test --out OUT/maps', 'OUT/maps/ADE_val_00000001.png'),
     ('predict.py', 'IMAGES --model CONFIG --checkpoint CHECKPOINT --out OUT/predict',
      'OUT/predict/raw/ADE_val_00000001.png'),
-    ('report.py', 'RUN --config CONFIG --out OUT/report.html', 'OUT/report.html'),
     ('serve.py', 'CONFIG CHECKPOINT', None),
     ('analysis_tools/benchmark_acceleration.py', 'CONFIG --size 64 64 --rounds 1 --json OUT/a.json', 'OUT/a.json'),
     ('analysis_tools/benchmark_model.py', 'CONFIG CHECKPOINT --size 64 64 --rounds 2 --batch 2 --json OUT/b.json',
@@ -50,29 +69,22 @@ def places(tmp_path_factory):
     ('analysis_tools/erf.py', 'CONFIG CHECKPOINT --images IMAGES --shape 64 64 --out OUT', 'OUT/erf.png'),
     ('analysis_tools/get_flops.py', 'CONFIG --shape 64 64 --json OUT/flops.json', 'OUT/flops.json'),
     ('analysis_tools/show_filters.py', 'CONFIG CHECKPOINT --out OUT', 'OUT/stage1.png'),
-    ('deployment/export.py', 'CONFIG CHECKPOINT --shape 64 64 --out OUT/net.onnx', 'OUT/net.onnx'),
-    ('deployment/quantize.py', 'CONFIG OUT/net.onnx OUT/int8.onnx --images 2', 'OUT/int8.onnx'),
-    ('deployment/test_onnx.py', 'CONFIG OUT/net.onnx --work-dir OUT/onnx --rounds 2 --json OUT/c.json', 'OUT/c.json'),
 ])  # yapf: disable
-def test_a_tool_on_a_segmentor(places, tmp_path_factory, monkeypatch, capfd, name, command, result):
-    out = places['RUN'].parent / 'out'
-    words = [re.sub('^[A-Z]+', lambda found: str({**places, 'OUT': out}[found[0]]), word) for word in command.split()]
+def test_a_tool_on_a_segmentor(run, name, command, result):
     if name == 'serve.py':
         pytest.importorskip('gradio')
-    out.mkdir(exist_ok=True)
-    monkeypatch.chdir(tmp_path_factory.mktemp('cwd'))
-    monkeypatch.setattr(sys, 'argv', [name, *words])
-    monkeypatch.setattr(threading.Event, 'wait', interrupted_in_a_tool(threading.Event.wait))
-    try:
-        runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
-    except SystemExit as end:
-        assert not end.code, capfd.readouterr().err
-    if result:
-        assert (out / result.removeprefix('OUT/')).stat().st_size > 100
+    run(name, command, result)
 
 
-def test_the_report_names_what_the_base_has_otherwise(places):
-    page = (places['RUN'].parent / 'out/report.html').read_text()
+def test_the_tools_for_deployment_on_a_segmentor(run):
+    run('deployment/export.py', 'CONFIG CHECKPOINT --shape 64 64 --out OUT/net.onnx', 'OUT/net.onnx')
+    run('deployment/quantize.py', 'CONFIG OUT/net.onnx OUT/int8.onnx --images 2', 'OUT/int8.onnx')
+    run('deployment/test_onnx.py', 'CONFIG OUT/net.onnx --work-dir OUT/onnx --rounds 2 --json OUT/c.json', 'OUT/c.json')
+
+
+def test_the_report_names_what_the_base_has_otherwise(run, tmp_path):
+    run('report.py', 'RUN --config CONFIG --out OUT/report.html', 'OUT/report.html')
+    page = (tmp_path / 'report.html').read_text()
     assert page.count('data:image/jpeg') == 3
     assert '<code>log_level</code>' not in page, 'which is as the base has it'
     assert '<code>model.type</code>' not in page and '<code>optim_wrapper.type</code>' in page  # by --amp

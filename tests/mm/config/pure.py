@@ -38,6 +38,7 @@ def write_pure(name, root, folder, **options):
     scope = cfg.default_scope
     pytest.importorskip(scope)
     cfg.merge_from_dict({f'{split}_dataloader.dataset.data_root': f'{root}/' for split in ('train', 'val', 'test')})
+    cfg.merge_from_dict({'randomness': dict(seed=0)})
     cfg.merge_from_dict({'train_dataloader.batch_size': 2, 'train_cfg.max_iters': 2, 'train_cfg.val_interval': 2,
                          'default_hooks.checkpoint.interval': 2, 'train_dataloader.num_workers': 0,
                          'train_dataloader.persistent_workers': False, **options})  # yapf: disable
