@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .errors import InputError
+from .interrupts import interrupts_between_processes
 from .io import DISK_FULL, check_file_place, check_folder_place
 
 # A file where a folder is to be, the other way round, or one that is not the user's.
@@ -26,7 +27,8 @@ def run(command: Callable[[], None], work_dir: Callable[[], str | None] | None =
         SystemExit: With 2 for input, or a place to write to, that cannot be used, 1 for a full disk, 130 for Ctrl-C.
     """
     try:
-        command()
+        with interrupts_between_processes():
+            command()
     except InputError as error:
         # One that was raised by a worker of a data loader comes with the worker's traceback before it.
         sentence = str(error).rpartition(f'{InputError.__module__}.{InputError.__name__}: ')[2].strip()

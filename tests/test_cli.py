@@ -1,6 +1,9 @@
 import errno
 import logging
 import os
+import signal
+import subprocess
+import sys
 from argparse import ArgumentTypeError
 
 import pytest
@@ -38,20 +41,34 @@ def test_without_a_checkpoint(tmp_path, capsys):
     assert capsys.readouterr().err == 'interrupted. No checkpoint had been saved.\n'
 
 
-def test_a_log_that_is_gone_is_not_named(tmp_path, capsys):
-    log, error = logging.getLogger('mmreplk'), InputError('x must be y, got z')
+@pytest.mark.parametrize('place', ['after_in_parent=interrupt', 'before=interrupt'])
+def test_ctrl_c_while_a_process_is_started_ends_both(place):
+    script = ('import multiprocessing, os, signal, time\n'
+              'from mmreplk.cli import run\n'
+              'parent = os.getpid()\n'
+              'def interrupt():\n'
+              '    os.kill(parent, signal.SIGINT)\n'
+              'def command():\n'
+              '    multiprocessing.Process(target=time.sleep, args=(600, ), daemon=True).start()\n'
+              '    time.sleep(600)\n'
+              f'os.register_at_fork({place})\n'
+              'run(command)')
+    ended = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, timeout=300,
+                           preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # yapf: disable
+    assert (ended.returncode, ended.stderr) == (130, 'interrupted.\n')
+
+
+def test_a_log_that_is_gone_is_not_named(tmp_path, monkeypatch, capsys):
+    error = InputError('x must be y, got z')
     error.__cause__ = ValueError('z')
     for is_there in (True, False):
         handler = logging.FileHandler(tmp_path / 'run.log')
-        log.addHandler(handler)
-        try:
-            if not is_there:
-                (tmp_path / 'run.log').unlink()
-            with pytest.raises(SystemExit):
-                run(failing(error))
-        finally:
-            log.removeHandler(handler)
-            handler.close()
+        monkeypatch.setattr(logging.getLogger('mmreplk'), 'handlers', [handler])
+        if not is_there:
+            (tmp_path / 'run.log').unlink()
+        with pytest.raises(SystemExit):
+            run(failing(error))
+        handler.close()
         assert ('the traceback is in' in capsys.readouterr().err) == is_there
 
 
