@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from mmreplk.mm.internals import instances_by_name
 from mmreplk.ops import functional
 from mmreplk.ops.cpu import costs
 from tests.server import serving
@@ -22,11 +23,15 @@ def seeded():
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind():
-    """Tools that run in this process set variables of the environment, and runs add handlers to the log."""
+    """Tools that run in this process set variables of the environment, and runs add handlers and loggers."""
     log, environment = logging.getLogger('mmreplk'), dict(os.environ)
     handlers, arithmetic = list(log.handlers), _arithmetic()
+    instances = [(by_name, dict(by_name)) for by_name in instances_by_name()]
     yield
     log.handlers[:] = handlers
+    for by_name, before in instances:
+        by_name.clear()
+        by_name.update(before)
     for name in {*os.environ} - {*environment}:
         del os.environ[name]
     os.environ.update(environment)

@@ -3,13 +3,13 @@
 import dataclasses
 from pathlib import Path
 
-import pytest
 import torch
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 
 from mmreplk.mm.backbones import network_of
 from mmreplk.mm.config import load_config
+from tests.beside_torchvision import import_mmpretrain
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = {path.stem: path for path in sorted((ROOT / 'configs').glob('*.py'))}
@@ -18,7 +18,7 @@ NARROWING = 16
 
 def config_of(name):
     if 'convnext' in name:
-        pytest.importorskip('mmpretrain', reason='ConvNeXt comes from MMPretrain')
+        import_mmpretrain()
     cfg = load_config(str(CONFIGS[name]))
     init_default_scope(cfg.default_scope)
     return cfg

@@ -36,8 +36,8 @@ def parse_args() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     requirements = ROOT / 'requirements' / f'{args.stack}.txt'
-    tests, timm = ROOT / 'requirements' / 'tests.txt', ROOT / 'requirements' / 'timm.txt'
-    recipe = '\n'.join([sys.version, args.torch, requirements.read_text(), tests.read_text(), timm.read_text(),
+    tests, beside = ROOT / 'requirements' / 'tests.txt', ROOT / 'requirements' / 'torchvision.txt'
+    recipe = '\n'.join([sys.version, args.torch, requirements.read_text(), tests.read_text(), beside.read_text(),
                         (ROOT / 'setup.py').read_text(), str(ROOT)])
     stamp, key = args.folder / 'ready', hashlib.sha256(recipe.encode()).hexdigest()
     if stamp.is_file() and stamp.read_text() == key:
@@ -66,8 +66,8 @@ def main(args: argparse.Namespace) -> None:
     install_mmcv(python, mmcv, uses_cache=args.torch == DEFAULT_TORCH)
     step('[3/5] MMEngine, MMSegmentation, MMDetection, Triton and test tools', python, 'install',
          '--no-build-isolation', '-r', str(requirements), '-r', str(tests))
-    step('[4/5] timm, in a folder of its own', python, 'install', '--no-deps', '--target', str(args.folder / 'timm'),
-         '-r', str(timm))
+    step('[4/5] timm and MMPretrain, in a folder of their own', python, 'install', '--no-build-isolation', '--no-deps',
+         '--target', str(args.folder / 'torchvision'), '-r', str(beside))
     step('[5/5] mmreplk itself', python, 'install', '--no-build-isolation', '--no-deps', '-e', str(ROOT))
     if not imports(python, 'mmcv.ops, mmseg, mmdet, mmreplk'):
         sys.exit(f'error: the packages in {args.folder} do not import; the lines above say why')
