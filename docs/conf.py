@@ -18,4 +18,4 @@ exclude_patterns = ['benchmarks/*.md']
 def setup(app) -> None:
     """Leaves the fields of named tuples to their docstrings, which say more than "alias for field number 0"."""
     app.connect('autodoc-skip-member', lambda app, what, name, thing, skip, options:
-                True if type(thing).__name__ == '_tuplegetter' else None)  # yapf: disable
+                True if type(thing).__name__ == '_tuplegetter' else None)

@@ -39,7 +39,7 @@ def _commands() -> str:
     summaries |= {name: _summary(path) for name, path in tool_names().items()}
     name_width, width = max(map(len, summaries)), shutil.get_terminal_size().columns
     return 'commands:\n' + '\n'.join(f'  {name:{name_width}}  ' + textwrap.shorten(text, width - name_width - 4)
-                                     for name, text in summaries.items())  # yapf: disable
+                                     for name, text in summaries.items())
 
 
 def _summary(tool: Path) -> str:

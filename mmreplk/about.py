@@ -69,7 +69,7 @@ def _gpu() -> str:
         return f'none that PyTorch can use, which is built {f"for {built}" if built else "for CPUs alone"}'
     gpus = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
     return '; '.join(f'{gpu.name}, compute capability {gpu.major}.{gpu.minor}, {gpu.total_memory / 2**30:.0f} GiB'
-                     for gpu in gpus)  # yapf: disable
+                     for gpu in gpus)
 
 
 def _owners() -> dict[str, list[str]]:

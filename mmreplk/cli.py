@@ -47,7 +47,7 @@ def run(command: Callable[[], None], work_dir: Callable[[], str | None] | None =
 def add_trust_checkpoint(parser: ArgumentParser) -> None:
     """Adds ``--trust-checkpoint``, for :func:`read_checkpoint`."""
     parser.add_argument('--trust-checkpoint', action='store_true',
-                        help='read checkpoints that can execute code of their sender')  # yapf: disable
+                        help='read checkpoints that can execute code of their sender')
 
 
 def device(name: str) -> str:

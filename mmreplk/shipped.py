@@ -18,7 +18,7 @@ _PARTS, _DEV = '_base_', 'dev'
 def config_names() -> dict[str, Path]:
     """Returns the files of all configs by name: ``upernet_replknet31b_ade20k``, ``guidelines/k13``."""
     return {path.relative_to(CONFIGS).with_suffix('').as_posix(): path
-            for path in sorted(CONFIGS.rglob('*.py')) if _PARTS not in path.relative_to(CONFIGS).parts}  # yapf: disable
+            for path in sorted(CONFIGS.rglob('*.py')) if _PARTS not in path.relative_to(CONFIGS).parts}
 
 
 def tool_names() -> dict[str, Path]:

@@ -18,7 +18,7 @@ LAST_PRUNE_RATE = 0.005
 def sparsifiable(module: nn.Module) -> dict[str, nn.Parameter]:
     """Returns the filters of convolutions and linear layers of ``module`` by name, which its masks are for."""
     layers = {f'{name}.weight' if name else 'weight': layer for name, layer in module.named_modules()
-              if isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd))}  # yapf: disable
+              if isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd))}
     return {name: layer.weight for name, layer in layers.items()}
 
 
@@ -62,7 +62,7 @@ def prune_rate_at(step: int, steps: int, first: float) -> float:
 
 
 def exchange(weight: Tensor, mask: Tensor, prune_rate: float, generator: torch.Generator,
-             gradient: Tensor | None = None) -> Tensor:  # yapf: disable
+             gradient: Tensor | None = None) -> Tensor:
     """Drops a layer's smallest weights and grows as many of those that it then lacks, the dropped ones among them.
 
     Args:
@@ -90,7 +90,7 @@ def exchange(weight: Tensor, mask: Tensor, prune_rate: float, generator: torch.G
 
 @torch.no_grad()
 def apply_masks(weights: Mapping[str, nn.Parameter], masks: Mapping[str, Tensor],
-                optimizer: torch.optim.Optimizer | None = None) -> None:  # yapf: disable
+                optimizer: torch.optim.Optimizer | None = None) -> None:
     """Puts zeros where the masks have them, also into the momentum of SGD.
 
     Adam's averages stay, as in the official code: a weight that grows begins at zero, and with the averages of the

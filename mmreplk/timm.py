@@ -112,7 +112,7 @@ class ImageClassifier(Classifier):
 
 def _stages(backbone: LargeKernelBackbone) -> list[dict]:
     return [dict(num_chs=channels, reduction=4 * 2**i, module=f'stages.{i}')
-            for i, channels in enumerate(backbone.arch.channels)]  # yapf: disable
+            for i, channels in enumerate(backbone.arch.channels)]
 
 
 def _check_pooling(global_pool: str) -> None:
@@ -123,7 +123,7 @@ def _check_pooling(global_pool: str) -> None:
 
 def _build(network: type[LargeKernelBackbone], arch: str, features_only: bool, out_indices: Sequence[int] | int | None,
            in_chans: int = 3, num_classes: int = 1000, drop_rate: float = 0., drop_path_rate: float = 0.,
-           global_pool: str = 'avg', output_stride: int = 32, **kwargs) -> Features | ImageClassifier:  # yapf: disable
+           global_pool: str = 'avg', output_stride: int = 32, **kwargs) -> Features | ImageClassifier:
     _check_pooling(global_pool)
     if output_stride != 32:
         raise InputError(f'output_stride must be 32, the networks have no other, got {output_stride!r}')
@@ -144,7 +144,7 @@ def _absolute(out_indices: Sequence[int] | int | None, stages: int) -> list[int]
 def _create(variant: str, network: type[LargeKernelBackbone], arch: str, pretrained: bool = False,
             pretrained_cfg: Any = None, pretrained_cfg_overlay: dict | None = None, cache_dir: str | None = None,
             features_only: bool = False, out_indices: Sequence[int] | int | None = None,
-            **kwargs) -> Features | ImageClassifier:  # yapf: disable
+            **kwargs) -> Features | ImageClassifier:
     inside = 'model.' if features_only else 'backbone.'
     stem = 'stem.0.conv' if network.__name__ == 'RepLKNet' else 'downsample_layers.0.0'
     overlay = dict(pretrained_cfg_overlay or {}, first_conv=inside + stem)
@@ -177,7 +177,7 @@ def _describe(published: Published) -> dict:
         interpolation='bicubic', license=published.licence, origin_url=published.source,
         **(dict(mean=channels, std=channels) if channels else {}),
         # Images are warped to the larger sizes.
-        **(dict(crop_pct=1., crop_mode='squash') if side >= 384 else {}))  # yapf: disable
+        **(dict(crop_pct=1., crop_mode='squash') if side >= 384 else {}))
 
 
 def _variant(network: str, arch: str) -> str:
@@ -189,7 +189,7 @@ default_cfgs = generate_default_cfgs({
     f'{_variant(published.network, published.arch)}.{published.name.partition("_")[2].replace("-", "_")}':
         _describe(published)
     for published in _PUBLISHED.values()
-})  # yapf: disable
+})
 
 
 def _register(network: type[LargeKernelBackbone], arch: str) -> None:

@@ -46,7 +46,7 @@ def _arithmetic():
     return dict(
         dtype=torch.get_default_dtype(), threads=torch.get_num_threads(), onednn=torch.backends.mkldnn.enabled,
         precision=getattr(convolutions, 'fp32_precision', None),
-        flushes=bool(torch.tensor(1e-40) * 1 == 0))  # yapf: disable
+        flushes=bool(torch.tensor(1e-40) * 1 == 0))
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ def in_two_processes(function, *arguments):
 
 def _call(rank, function, arguments, port, folder):
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', MASTER_ADDR='127.0.0.1',
-                      MASTER_PORT=str(port))  # yapf: disable
+                      MASTER_PORT=str(port))
     torch.set_num_threads(1)
     try:
         result = function(*arguments)

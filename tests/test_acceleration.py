@@ -151,7 +151,7 @@ def test_what_is_left_alone(conv):
     (dict(kernel_size=7, padding='valid'), False),
     (dict(kernel_size=8, padding='same'), False),
     (dict(kernel_size=51, padding=25, stride=2), True),  # PyTorch's weight gradient is wrong
-], ids=str)  # yapf: disable
+], ids=str)
 def test_layers_are_left_alone_where_no_input_gains(options, gains, monkeypatch):
     conv, x = nn.Conv2d(8, 8, groups=8, **options), torch.randn(2, 8, 60, 60)
     expected = conv(x)
@@ -230,7 +230,7 @@ def test_compiled_models_follow(x):
         close(compiled(x), expected)
         for name, gradient in gradients(compiled, x).items():
             torch.testing.assert_close(gradient, expected_gradients[name.removeprefix('_orig_mod.')], rtol=1e-3,
-                                       atol=1e-5)  # yapf: disable
+                                       atol=1e-5)
     plain, _, fast, _, restored, _ = ran
     assert plain == restored == 0 and fast >= 2
     torch._dynamo.reset()
@@ -271,7 +271,7 @@ for model in (saved['model'], pickle.load(open(sys.argv[1] + '/model.pkl', 'rb')
     import mmreplk
     assert mmreplk.restore(model) == ['1'] and 'Accelerated' not in repr(model)
     assert (model(saved['x']) - saved['out']).abs().max() < 1e-4
-""", tmp_path], cwd=ROOT, capture_output=True, text=True, timeout=300)  # yapf: disable
+""", tmp_path], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
 
 

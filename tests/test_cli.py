@@ -54,7 +54,7 @@ def test_ctrl_c_while_a_process_is_started_ends_both(place):
               f'os.register_at_fork({place})\n'
               'run(command)')
     ended = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, timeout=300,
-                           preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # yapf: disable
+                           preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     assert (ended.returncode, ended.stderr) == (130, 'interrupted.\n')
 
 

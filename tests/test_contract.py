@@ -84,7 +84,7 @@ def segmentor(network, tmp_path=None, **backbone) -> Config:
         test_dataloader=dict(dataset=dict(
             type='BaseSegDataset', metainfo=dict(classes=CLASSES, palette=[[i, 2 * i, 9] for i in range(3)]),
             pipeline=[dict(type='LoadImageFromFile'), dict(type='PackSegInputs')])),
-        test_evaluator=dict(type='IoUMetric')))  # yapf: disable
+        test_evaluator=dict(type='IoUMetric')))
 
 
 def trained(cfg):
@@ -165,12 +165,12 @@ def test_layers_for_decay_rise_from_the_image_to_the_heads(network):
     assert {count for _, count in depths.values()} == {model.num_layers + 2}
     of_stage = [{depths[f'{prefix}{name}'][0] for prefix, module in model.named_modules() if module is block
                  for prefix in [f'{prefix}.'] for name, _ in block.named_parameters()}
-                for stage in range(3) for block in model.blocks(stage)]  # yapf: disable
+                for stage in range(3) for block in model.blocks(stage)]
     assert all(len(found) == 1 for found in of_stage) and of_stage == sorted(of_stage, key=min)
     assert depths[next(iter(depths))][0] == 0 and max(max(found) for found in of_stage) == model.num_layers
     assert {depths[name][0] for name in model.norm_names() if name in depths} <= {model.num_layers + 1}
     cfg = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1., weight_decay=.1),
-               constructor='LargeKernelLayerDecayConstructor', paramwise_cfg=dict(decay_rate=.5))  # yapf: disable
+               constructor='LargeKernelLayerDecayConstructor', paramwise_cfg=dict(decay_rate=.5))
     wrapper = build_optim_wrapper(Classifier(model), cfg)
     rates = {p: group['lr'] for group in wrapper.optimizer.param_groups for p in group['params']}
     for name, parameter in model.named_parameters():
@@ -184,7 +184,7 @@ def test_frozen_stages_and_norms_stay(network):
     model = build(network, frozen_stages=2, norm_eval=True).train()
     before = copied_state(model)
     frozen = [p for stage in (0, 1) for m in (*model.entry(stage), *model.blocks(stage), model.output_norm(stage))
-              for p in m.parameters()]  # yapf: disable
+              for p in m.parameters()]
     assert frozen and not any(p.requires_grad for p in frozen)
     assert {id(p) for p in model.parameters() if not p.requires_grad} == set(map(id, frozen))
     model(torch.randn(2, 3, 64, 64))[-1].sum().backward()
@@ -320,7 +320,7 @@ def test_checkpoints_are_described_converted_and_merged(network, tmp_path, monke
     own = read_checkpoint(tmp_path / 'backbone.pth')['state_dict']
     assert set(own) == set(model.state_dict()) - set(model.norm_names())
     dense = dict(state_dict={f'backbone.{k}': v for k, v in model.state_dict().items()} | {'head.w': torch.ones(1)},
-                 meta=dict(mmseg_version='0.27.0'))  # yapf: disable
+                 meta=dict(mmseg_version='0.27.0'))
     for fuse_bn in (False, True):
         saved = reparameterize_checkpoint(dense, fuse_bn)
         deploy = network(ARCHS[network], deploy=True, fuse_bn=fuse_bn).eval()

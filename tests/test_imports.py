@@ -39,7 +39,7 @@ assert not {'mmseg', 'mmdet'} & {name for name, module in sys.modules.items() if
 
 def python(code, *arguments):
     return subprocess.run([sys.executable, '-W', 'ignore', '-c', code, *arguments], cwd=ROOT, capture_output=True,
-                          text=True, timeout=300)  # yapf: disable
+                          text=True, timeout=300)
 
 
 @pytest.mark.parametrize('missing', [['mmseg', 'mmdet', 'triton'], ['triton']], ids='-'.join)
@@ -52,7 +52,7 @@ def test_the_backbone_the_operator_and_the_hooks_need_none_of_them(missing):
 @pytest.mark.parametrize(('missing', 'name', 'there'), [
     ('mmseg', 'MMSegmentation', 'cascade_mask_rcnn_replknet_tiny_nuclei.py'),
     ('mmdet', 'MMDetection', 'upernet_replknet_tiny_camvid.py'),
-])  # yapf: disable
+])
 def test_one_framework_works_without_the_other_and_a_missing_one_is_named(missing, name, there):
     other = dict(mmseg='upernet_replknet_tiny_camvid.py', mmdet='cascade_mask_rcnn_replknet_tiny_nuclei.py')[missing]
     result = python(BLOCK.format(missing=[missing]) + f"""

@@ -98,7 +98,7 @@ class Segmentor(nn.Module):
     def forward(self, x):
         size = (9, 11)
         outs = [nn.functional.adaptive_avg_pool2d(conv(f), size)
-                for conv, f in zip(self.convs, self.backbone(x), strict=True)]  # yapf: disable
+                for conv, f in zip(self.convs, self.backbone(x), strict=True)]
         y = self.shared[1](self.shared[0](sum(outs)), activate=False)
         return self.extra(self.reflecting(self.grouped(self.first(y))))
 

@@ -58,7 +58,7 @@ else:
 
 def python(code):
     return subprocess.run([sys.executable, '-W', 'error', '-c', ONLY_TORCH + code], cwd=ROOT, capture_output=True,
-                          text=True, timeout=300, env=dict(os.environ, PYTHONPATH=str(ROOT)))  # yapf: disable
+                          text=True, timeout=300, env=dict(os.environ, PYTHONPATH=str(ROOT)))
 
 
 @pytest.mark.parametrize('code', [
@@ -115,14 +115,14 @@ def test_extras_that_are_named_are_there():
     extras = {*re.findall(r"^        '(\w+)': \[", (ROOT / 'setup.py').read_text(), re.M)}
     pages = [ROOT / 'README.md', *(ROOT / 'docs').rglob('*.md'), *(ROOT / 'mmreplk').rglob('*.py')]
     named = {extra for page in pages for names in re.findall(r'mmreplk\[([\w,]+)\]', page.read_text())
-             for extra in names.split(',')}  # yapf: disable
+             for extra in names.split(',')}
     assert {'serve', 'runtimes'} <= named <= extras
 
 
 def test_setup_and_pages_name_the_same_versions():
     torch_, triton = ('.'.join(map(str, least)) for least in (required.LEAST_TORCH, required.LEAST_TRITON))
     assert re.search(rf"'torch': \['torch>={re.escape(torch_)}'\],\n\s+'triton': \['triton>={re.escape(triton)}'\]",
-                     (ROOT / 'setup.py').read_text())  # yapf: disable
+                     (ROOT / 'setup.py').read_text())
     for page in ('README.md', 'docs/compatibility.md'):
         text = ' '.join((ROOT / page).read_text().split())
         assert f'PyTorch {torch_} or newer' in text and f'Triton {triton} or newer' in text, page

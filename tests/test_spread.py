@@ -6,7 +6,7 @@ from mmreplk.spread import evenly_spread
 
 
 @pytest.mark.parametrize(('count', 'most', 'expected'), [
-    (0, 5, []), (1, 5, [0]), (9, 1, [0]), (9, 2, [0, 8]), (9, 3, [0, 4, 8]), (4, 9, [0, 1, 2, 3])])  # yapf: disable
+    (0, 5, []), (1, 5, [0]), (9, 1, [0]), (9, 2, [0, 8]), (9, 3, [0, 4, 8]), (4, 9, [0, 1, 2, 3])])
 def test_first_last_and_what_is_between(count, most, expected):
     assert evenly_spread(range(count), most) == expected
 

@@ -16,7 +16,7 @@ NAME = 'depthwise_conv2d_implicit_gemm'
 
 def python(*arguments, **variables):
     result = subprocess.run([sys.executable, '-W', 'ignore', *arguments], cwd=ROOT, capture_output=True, text=True,
-                            timeout=300, env={**os.environ, **variables})  # yapf: disable
+                            timeout=300, env={**os.environ, **variables})
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
 

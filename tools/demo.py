@@ -63,7 +63,7 @@ def segmentation() -> None:
           f'  python tools/analysis_tools/erf.py {CONFIGS[LARGE]} {large.checkpoint} --model 3x3 {CONFIGS[SMALL]} '
           f'{small.checkpoint} --images {DATA}/images/validation --count 8 --shape 256 256',
           f'  python tools/deployment/export.py {CONFIGS[LARGE]} {large.checkpoint} --out {WORK_DIR}/k31.onnx',
-          sep='\n')  # yapf: disable
+          sep='\n')
 
 
 def detection() -> None:
@@ -74,7 +74,7 @@ def detection() -> None:
     command('tools/analysis_tools/contact_sheet.py', DETECTOR, run.predictions, picture)
     results = [f'{re.findall(rf"{name}: ([0-9.]+)", run.log)[-1]} {title}' for name, title in DETECTION_METRICS.items()]
     print(f'\n{", ".join(results)}, evaluated merged', speed_up(DETECTOR, run.checkpoint),
-          f'picture: {picture}: image, truth, prediction', f'checkpoint: {run.checkpoint}', sep='\n')  # yapf: disable
+          f'picture: {picture}: image, truth, prediction', f'checkpoint: {run.checkpoint}', sep='\n')
 
 
 def train_and_test(config: str, work_dir: str) -> Run:
@@ -113,14 +113,14 @@ def compare(predictions: Mapping[str, Path], picture: Path) -> list[str]:
     write_whole(cv2.imencode('.png', sheet)[1].tobytes(), picture)
 
     groups = {f'of the {len(told_by_surroundings)} classes that only their surroundings tell': told_by_surroundings,
-              f'of the {len(others)} others': others, 'of all': range(len(names))}  # yapf: disable
+              f'of the {len(others)} others': others, 'of all': range(len(names))}
     lines = ['', f'{"mIoU":52}' + ''.join(f'{title:>15}' for title in predictions)]
     for words, labels in groups.items():
         figures = [mean_iou(own.sum(0), labels) for own in counts.values()]
         lines.append(f'  {words:50}' + ''.join(f'{figure:15.1f}' for figure in figures))
     surroundings = ', '.join(names[label] for label in told_by_surroundings)
     return [*lines, f'({surroundings})',
-            verdict(difference(counts[LARGE], counts[SMALL], told_by_surroundings), len(dataset))]  # yapf: disable
+            verdict(difference(counts[LARGE], counts[SMALL], told_by_surroundings), len(dataset))]
 
 
 def test_dataset() -> Sequence:
@@ -144,7 +144,7 @@ def command(*arguments: str) -> str:
     """Runs one of the tools, showing its progress only; returns all that it printed."""
     print('$ python', *arguments, flush=True)
     process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE,
-                               stderr=subprocess.STDOUT)  # yapf: disable
+                               stderr=subprocess.STDOUT)
     lines = []
     for line in process.stdout:
         lines.append(line)

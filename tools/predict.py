@@ -17,7 +17,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('images', nargs='+', help='pictures, videos, and folders of them')
     parser.add_argument('--model', required=True, metavar='CONFIG', help='config file, or the name of one')
     parser.add_argument('--checkpoint', help='checkpoint file: of training, merged or folded; else the last one in the '
-                        'work dir of the config')  # yapf: disable
+                        'work dir of the config')
     parser.add_argument('--out', type=folder_to_write, default='predictions', help='folder of the results')
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument('--force', action='store_true', help='replace results that are there')

@@ -21,7 +21,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help="scale the learning rate to auto_scale_lr's base batch size")
     parser.add_argument('--no-rehearsal', action='store_true', help='do not train, validate and save on two samples '
-                        'first, which finds in seconds what would fail at the first validation')  # yapf: disable
+                        'first, which finds in seconds what would fail at the first validation')
     parser.add_argument('--verbose', action='store_true', help='print environment and config, which the log file has')
     add_trust_checkpoint(parser)
     add_cfg_options(parser)

@@ -41,7 +41,7 @@ def compare(plain: nn.Module, fast: nn.Module, images: Tensor, rounds: int = 5) 
         times = time_in_turns(functions, rounds=rounds)
         ratios = [slow / quick for slow, quick in zip(times['plain'], times['fast'], strict=True)]
         rows.append(dict(work=work, **setting, ratio=statistics.median(ratios), plain_ms=times['plain'],
-                         fast_ms=times['fast'], errors=errors))  # yapf: disable
+                         fast_ms=times['fast'], errors=errors))
     return rows
 
 
@@ -85,9 +85,9 @@ def results(model: nn.Module, images: Tensor) -> tuple[list[Tensor], list[Tensor
 
 def _errors(found: tuple[list[Tensor], list[Tensor]], truth: tuple[list[Tensor], list[Tensor]]) -> dict[str, float]:
     output = max(float((one.float() - other).abs().max() / other.abs().max())
-                 for one, other in zip(found[0], truth[0], strict=True))  # yapf: disable
+                 for one, other in zip(found[0], truth[0], strict=True))
     parts = [(float((one.float() - other).square().sum()), float(other.square().sum()))
-             for one, other in zip(found[1], truth[1], strict=True)]  # yapf: disable
+             for one, other in zip(found[1], truth[1], strict=True)]
     return dict(output=output, gradient=math.sqrt(sum(d for d, _ in parts) / sum(n for _, n in parts)))
 
 

@@ -36,7 +36,7 @@ def _environment(found: dict[str, Any]) -> list[str]:
     made_with = [f'{name} {value}' for name, value in found.get('environment', {}).items() if value]
     rates = _table(['precision', 'matrix products, TFLOP/s', 'copies, GB/s'],
                    [[precision, f'{roof["gemm_tflops"]:.3g}', f'{roof["copy_gb_per_s"]:.3g}']
-                    for precision, roof in found.get('roofs', {}).items()])  # yapf: disable
+                    for precision, roof in found.get('roofs', {}).items()])
     return [', '.join(made_with), '', *rates]
 
 
@@ -46,14 +46,14 @@ def _compiled(rows: list[dict]) -> list[str]:
     problems = [problem for row in rows for problem in row['problems']]
     kernels, seconds = sum(row['kernels'] for row in rows), sum(row['seconds'] for row in rows)
     return [f'{kernels} kernels compiled in {seconds:.0f} s of a core; {len(problems)} failed.', '',
-            *(f'- {problem}' for problem in problems[:5]), '']  # yapf: disable
+            *(f'- {problem}' for problem in problems[:5]), '']
 
 
 def _tests(log: str) -> list[str]:
     """Reads what ``pytest -v`` says of each test as it ends, of one process or of several (with xdist)."""
     ended = re.findall(r'^(\S+::.*?) (PASSED|FAILED|ERROR|SKIPPED)\b', log, re.MULTILINE)
     ended += [(name, end) for end, name in re.findall(r'^\[gw\d+\].*? (PASSED|FAILED|ERROR|SKIPPED) (\S+::.*)', log,
-                                                      re.MULTILINE)]  # yapf: disable
+                                                      re.MULTILINE)]
     counts = Counter(end.lower() for _, end in ended)
     told = ', '.join(f'{count} {end}' for end, count in sorted(counts.items())) or 'none ended'
     failed = [name for name, end in ended if end in ('FAILED', 'ERROR')]
@@ -63,7 +63,7 @@ def _tests(log: str) -> list[str]:
 def _operator(rows: list[dict]) -> list[str]:
     """A line for each case and pass: our time beside the predicted one and that of the fastest rival."""
     untimed = [f'- {row["rival"]} on {_case(row)}: {row.get("raised") or "wrong by {error:.1e}".format(**row)}'
-               for row in rows if 'what' not in row and (row['rival'] == OURS or 'error' in row)]  # yapf: disable
+               for row in rows if 'what' not in row and (row['rival'] == OURS or 'error' in row)]
     groups: dict[tuple, list[dict]] = {}
     for row in rows:
         if 'what' in row:
@@ -80,7 +80,7 @@ def _operator(rows: list[dict]) -> list[str]:
             f'{ours["useful_tflops"]:.3g}' if ours else '', 'yes' if disturbed else ''
         ])
     head = ['N,C,H=W,K', 'precision', 'pass', 'ours, ms', 'predicted', 'fastest rival', 'its ms', 'ratio',
-            'useful TFLOP/s', 'disturbed']  # yapf: disable
+            'useful TFLOP/s', 'disturbed']
     return [*untimed, *([''] if untimed else []), *_table(head, lines)]
 
 
@@ -89,7 +89,7 @@ def _models(rows: list[dict]) -> list[str]:
     small = {row['part']: row['median_ms'] for row in rows if row['form'].endswith('3x3')}
     lines = [[*(row[name] for name in ('part', 'form', 'batch', 'dtype')), f'{row["median_ms"]:.2f}',
               f'{row["images_per_s"]:.4g}', f'{row["median_ms"] / small.get(row["part"], math.nan):.3f}']
-             for row in rows]  # yapf: disable
+             for row in rows]
     return _table(['part', 'form', 'batch', 'dtype', 'ms', 'images/s', 'of 3x3'], lines)
 
 
@@ -97,7 +97,7 @@ def _pointwise(rows: list[dict]) -> list[str]:
     if not rows:
         return []
     lines = [[row['what'], row['way'], f'{row["n"]},{row["c"]},{row["h"]}', row['precision'],
-              _ms(row) if 'median_ms' in row else row.get('raised', 'differs')] for row in rows]  # yapf: disable
+              _ms(row) if 'median_ms' in row else row.get('raised', 'differs')] for row in rows]
     return ['## pointwise', '', *_table(['what', 'way', 'N,C,H=W', 'precision', 'ms'], lines)]
 
 

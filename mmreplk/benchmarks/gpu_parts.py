@@ -41,7 +41,7 @@ PLANS = {
                   [Case(16, *stage) for stage in UNIREPLKNET + STRIPS + SMALL_KERNELS], 5,
                   [(16, 128, 128), (16, 256, 64), (16, 512, 32), (16, 1024, 16)], None),
     'tiny': Plan([Case(1, 2, 16, 5), Case(1, 3, 10, 13, 5)], 2, [(1, 8, 8)], 1),
-}  # yapf: disable
+}
 
 
 def measure_environment(path: Path, device: str, precisions: list[str], plan: Plan) -> None:
@@ -88,7 +88,7 @@ def compile_case(precision: str, case: Case, what: str, gpu: tuple, count: int |
         except Exception as error:  # Compilers raise what they like.
             problems.append(f'{offline.tile(launch)}: {type(error).__name__}: {error}'.splitlines()[0])
     return dict(**case._asdict(), precision=precision, what=what, kernels=len(launches), problems=problems,
-                seconds=round(time.monotonic() - begin, 1))  # yapf: disable
+                seconds=round(time.monotonic() - begin, 1))
 
 
 def measure_operator(path: Path, device: str, precisions: list[str], plan: Plan) -> None:

@@ -127,7 +127,7 @@ def summary(rows: Sequence[Row], worst: int = 5) -> str:
         lines.append(f'{what}, {dtype}, {"channels-last" if channels_last else "contiguous"}: below {GOAL} of the best '
                      f'in {slow} of {len(own)} shapes')
         lines += [f'  {share:.2f} {_shape(row)}: {row["chosen"][what]}, the best is {best}'
-                  for share, best, row in own[:worst] if share < GOAL]  # yapf: disable
+                  for share, best, row in own[:worst] if share < GOAL]
     for what in PASSES:
         both = [row for row in rows if 'torch' in row['calls'][what]]
         if both:
@@ -135,7 +135,7 @@ def summary(rows: Sequence[Row], worst: int = 5) -> str:
             beyond = [row['calls'][what]['mmreplk'] - row['ms'][what][row['chosen'][what]] for row in both]
             lines.append(f'{what}, as called: PyTorch takes {min(ratios):.2f} to {max(ratios):.0f} times as long, less '
                          f'than {GOAL} times in {sum(r < GOAL for r in ratios)} of {len(ratios)}; a call costs '
-                         f'{statistics.median(beyond) * 1e3:.0f} microseconds beside its way')  # yapf: disable
+                         f'{statistics.median(beyond) * 1e3:.0f} microseconds beside its way')
     return '\n'.join(lines)
 
 
@@ -161,7 +161,7 @@ def _pytorchs(what: str, problem: Problem, x: Tensor, weight: Tensor, grad: Tens
         return torch.no_grad()(lambda: F.conv2d(x, weight, None, 1, padding, dilation, problem.c))
     wanted = [what == 'grad_input', what == 'grad_weight', False]
     return torch.no_grad()(lambda: torch.ops.aten.convolution_backward(
-        grad, x, weight, None, (1, 1), padding, dilation, False, (0, 0), problem.c, wanted))  # yapf: disable
+        grad, x, weight, None, (1, 1), padding, dilation, False, (0, 0), problem.c, wanted))
 
 
 def _chosen(what: str, problem: Problem, x: Tensor, weight: Tensor, grad: Tensor) -> str:
@@ -181,7 +181,7 @@ def _ways(what: str, problem: Problem, x: Tensor, weight: Tensor, grad: Tensor) 
     chosen = undilated.chosen(name, met, run)
     least = min(ways.values())
     return {str(way): torch.no_grad()(functools.partial(run, way)) for way, cost in ways.items()
-            if cost < HOPELESS * least or way == chosen}  # yapf: disable
+            if cost < HOPELESS * least or way == chosen}
 
 
 def _bound(what: str, problem: Problem, x: Tensor, weight: Tensor,
@@ -197,7 +197,7 @@ def _bound(what: str, problem: Problem, x: Tensor, weight: Tensor,
         problem = problem._replace(kh=bottom - top, kw=right - left)
     if name == 'grad_weight':
         run = functools.partial(module.grad_weight_by, x=x, grad_output=grad, kernel_size=tuple(weight.shape[2:]),
-                                **dilation)  # yapf: disable
+                                **dilation)
         return name, run, problem._replace(wants_channels_last=False)
     run = functools.partial(module.convolve_by, x=x if what == 'forward' else grad, weight=weight, bias=None,
                             flip=what != 'forward', channels_last=problem.wants_channels_last, **dilation)

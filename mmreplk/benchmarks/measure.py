@@ -98,7 +98,7 @@ def environment(device: str) -> dict[str, str | None]:
     cpu = f'{processor()}, {torch.get_num_threads()} threads'
     found = dict(device=torch.cuda.get_device_name() if device == 'cuda' else cpu, torch=torch.__version__,
                  triton=_version('triton'), cuda=torch.version.cuda, python=platform.python_version(),
-                 commit=_output('git', 'rev-parse', 'HEAD'))  # yapf: disable
+                 commit=_output('git', 'rev-parse', 'HEAD'))
     if device == 'cuda':
         found.update(cudnn=str(torch.backends.cudnn.version()),
                      driver=_output('nvidia-smi', '--query-gpu=driver_version', '--format=csv,noheader'))

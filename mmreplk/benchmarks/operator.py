@@ -48,7 +48,7 @@ class Case(NamedTuple):
     def useful_flop(self, what: str) -> int:
         """Operations of one of PASSES on the taps that fall inside the map, two for each."""
         ky, kx = (sum(min(self.h - 1, y + k // 2) - max(0, y - k // 2) + 1 for y in range(self.h))
-                  for k in self.kernel_size)  # yapf: disable
+                  for k in self.kernel_size)
         return 2 * self.n * self.c * ky * kx * (3 if what == 'forward+backward' else 1)
 
     def least_values(self, what: str) -> int:
@@ -95,7 +95,7 @@ def _way(rival: str) -> AbstractContextManager:
     cudnn = torch.backends.cudnn
     if rival == 'torch cudnn':
         return cudnn.flags(enabled=True, benchmark=cudnn.benchmark, allow_tf32=cudnn.allow_tf32,
-                           depthwise_kernel='cudnn')  # yapf: disable
+                           depthwise_kernel='cudnn')
     if rival == 'torch native':
         return cudnn.flags(enabled=False, allow_tf32=cudnn.allow_tf32)
     return nullcontext()
@@ -178,7 +178,7 @@ def roofs(precision: str, device: str, rounds: int = 10) -> dict[str, float]:
     with _tf32(precision):
         times = time_in_turns(dict(gemm=lambda: a @ b, copy=lambda: target.copy_(source)), device, rounds)
     return dict(gemm_tflops=2 * size**3 / statistics.median(times['gemm']) / 1e9,
-                copy_gb_per_s=2 * source.numel() / statistics.median(times['copy']) / 1e6)  # yapf: disable
+                copy_gb_per_s=2 * source.numel() / statistics.median(times['copy']) / 1e6)
 
 
 @contextmanager
@@ -221,12 +221,12 @@ def _error(rival: Rival, x: Tensor, weight: Tensor, grad: Tensor) -> float:
     some = slice(CHECKED), slice(CHECKED)
     xd, wd, gd = x[:, some[1]].double(), weight[some[1]].double(), grad[:, some[1]].double()
     pairs = [(out[some], reference.forward(xd[some], wd)), (grad_x[some], reference.grad_input(gd[some], wd)),
-             (grad_weight[some[1]], reference.grad_weight(xd, gd, tuple(weight.shape[-2:])))]  # yapf: disable
+             (grad_weight[some[1]], reference.grad_weight(xd, gd, tuple(weight.shape[-2:])))]
     return max(((a.double() - e).abs().max() / e.abs().max()).item() for a, e in pairs)
 
 
 def _work(what: str, name: str, rival: Rival, operands: tuple[Tensor, Tensor, Tensor],
-          copies: int) -> Callable[[int], object]:  # yapf: disable
+          copies: int) -> Callable[[int], object]:
     """Returns a pass of a rival as a function of the number of the call, by which operands take turns."""
     with _way(name):
         calls = [_pass(what, rival, *(t.clone() if i else t for t in operands)) for i in range(copies)]

@@ -98,7 +98,7 @@ def benchmark_pointwise(
                     median = statistics.median(times)
                     row.update(median_ms=median, raw_ms=times, canary=measured.canary,
                                least_gb_per_s=values[what] * x.itemsize / median / 1e6,
-                               tflops=flop[what] / median / 1e9)  # yapf: disable
+                               tflops=flop[what] / median / 1e9)
     return rows
 
 

@@ -38,7 +38,7 @@ STAGES = [
     ('RepLKNet-31B', 1024, 16, 13, 13), ('UniRepLKNet-T', 160, 64, 13, 13), ('UniRepLKNet-T', 320, 32, 13, 13),
     ('UniRepLKNet-T', 640, 16, 13, 13), ('SLaK-T', 124, 128, 51, 5), ('SLaK-T', 124, 128, 5, 51),
     ('SLaK-T', 499, 32, 47, 5), ('SLaK-T', 499, 32, 5, 47),
-]  # yapf: disable
+]
 
 
 def versions() -> dict[str, str]:
@@ -113,6 +113,6 @@ def _openvino(model: bytes, pixels: np.ndarray, dtype: torch.dtype) -> Callable[
     import openvino
     core = openvino.Core()
     options = dict(INFERENCE_NUM_THREADS=torch.get_num_threads(), PERFORMANCE_HINT='LATENCY',
-                   INFERENCE_PRECISION_HINT='bf16' if dtype == torch.bfloat16 else 'f32')  # yapf: disable
+                   INFERENCE_PRECISION_HINT='bf16' if dtype == torch.bfloat16 else 'f32')
     request = core.compile_model(core.read_model(io.BytesIO(model)), 'CPU', options).create_infer_request()
     return lambda: request.infer([pixels], share_inputs=True, share_outputs=True)[0]

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..io import markdown_table
 
 PASSES = {'forward': 'forward', 'grad_input': 'gradient of the input', 'grad_weight': 'gradient of the filter',
-          'forward+backward': 'forward and backward'}  # yapf: disable
+          'forward+backward': 'forward and backward'}
 OURS, BASELINE = 'mmreplk', 'torch'
 RUNTIMES = ('onnxruntime', 'openvino')
 
@@ -48,7 +48,7 @@ def _operator(report: dict) -> str:
             theirs, ours = times.get((what, BASELINE)), times.get((what, OURS))
             ratio = f'{theirs / ours:.1f}' if theirs and ours else '-'
             lines.append([','.join(map(str, shape)), precision, title, _ms(theirs), _ms(ours), ratio,
-                          *(_ms(times.get((what, rival))) for rival in rivals)])  # yapf: disable
+                          *(_ms(times.get((what, rival))) for rival in rivals)])
     return markdown_table(head, lines) + _grid(report.get('grid', []))
 
 
@@ -87,7 +87,7 @@ def _acceleration(report: dict) -> str:
                   for what, plain in row['errors']['plain'].items()]
         lines.append([row['model'], row['layers'], row['work'], row['batch'], 'x'.join(map(str, row['size'])),
                       row['dtype'], _ms(statistics.median(row['plain_ms'])), _ms(statistics.median(row['fast_ms'])),
-                      f'{row["ratio"]:.2f}', *errors])  # yapf: disable
+                      f'{row["ratio"]:.2f}', *errors])
     return markdown_table(head, lines)
 
 
@@ -102,9 +102,9 @@ def runtimes_table(report: dict) -> str:
         theirs = [times[name] for name in RUNTIMES if times.get(name)]
         ratio = f'{min(theirs) / times[OURS]:.2f}' if theirs and times.get(OURS) else '-'
         lines.append([network, ','.join(map(str, shape)), dtype, _ms(times.get(OURS)),
-                      *(_ms(times.get(name)) for name in (*RUNTIMES, BASELINE)), ratio])  # yapf: disable
+                      *(_ms(times.get(name)) for name in (*RUNTIMES, BASELINE)), ratio])
     return markdown_table(['network', 'N,C,H=W,KHxKW', 'dtype', 'ours, ms', 'ONNX Runtime, ms', 'OpenVINO, ms',
-                           'PyTorch, ms', 'better of the two / ours'], lines)  # yapf: disable
+                           'PyTorch, ms', 'better of the two / ours'], lines)
 
 
 # By a field that the rows of a report have, what makes its table.

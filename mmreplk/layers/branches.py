@@ -92,7 +92,7 @@ class MergeableConv(nn.Module):
         for branch in self.branches:
             padding = tuple(extent // 2 for extent in branch.extent)
             conv = LargeKernelConv2d(in_channels, out_channels, branch.kernel_size, stride, padding, branch.dilation,
-                                     groups, bias=False)  # yapf: disable
+                                     groups, bias=False)
             _place(self, branch.conv, conv)
             _place(self, branch.norm, build_bn(norm, out_channels))
         for members in self.merges.values():
@@ -200,7 +200,7 @@ class ReparamLargeKernelConv(MergeableConv):
         check_kernel_sizes(kernel_size=kernel_size, small_kernel=small_kernel)
         sizes = dict(lkb_origin=kernel_size, small_conv=small_kernel)
         branches = [Branch(f'{name}.conv', f'{name}.bn', (size, size), 'lkb_reparam')
-                    for name, size in sizes.items() if size is not None]  # yapf: disable
+                    for name, size in sizes.items() if size is not None]
         super().__init__(in_channels, out_channels, branches, stride, groups, activation, norm, deploy)
 
 

@@ -43,7 +43,7 @@ def biased(layer: Layer, weight: Tensor, bias: Tensor) -> Layer:
     else:
         twin = type(layer)(
             layer.in_channels, layer.out_channels, tuple(weight.shape[2:]), layer.stride, layer.padding, layer.dilation,
-            layer.groups, padding_mode=layer.padding_mode, device='meta')  # yapf: disable
+            layer.groups, padding_mode=layer.padding_mode, device='meta')
     twin.weight = nn.Parameter(weight.to(layer.weight.dtype), requires_grad=layer.weight.requires_grad)
     twin.bias = nn.Parameter(bias.to(layer.weight.dtype), requires_grad=layer.weight.requires_grad)
     return twin.train(layer.training)

@@ -14,7 +14,7 @@ def _applies(module: ConvModule) -> bool:
     return (module.order[:2] == ('conv', 'norm') and module.with_norm and isinstance(module.norm, BatchNorm)
             and module.norm.track_running_stats and type(module.conv) in {*ACCELERATED, *ACCELERATED.values()}
             and not module.with_spectral_norm
-            and not getattr(module, 'efficient_conv_bn_eval_forward', None))  # yapf: disable
+            and not getattr(module, 'efficient_conv_bn_eval_forward', None))
 
 
 def _fold(module: ConvModule) -> None:

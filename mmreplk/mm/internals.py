@@ -22,7 +22,7 @@ _STEPS = dict(
     register_custom_hooks='custom_hooks', _check_scheduler_cfg='param_scheduler', build_train_loop='train_cfg',
     build_val_loop='val_cfg', build_test_loop='test_cfg', build_optim_wrapper='optim_wrapper', scale_lr='auto_scale_lr',
     build_param_scheduler='param_scheduler', _init_model_weights='model', load_or_resume='load_from'
-)  # yapf: disable
+)
 
 
 def find_shipped_configs() -> None:

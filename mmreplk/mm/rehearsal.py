@@ -90,7 +90,7 @@ def rehearse(cfg: Config) -> None:
         for sentence in (*unsaved(cfg, iterations), *overlong(cfg, iterations)) if iterations else ():
             print_log(sentence, logger='current', level=logging.WARNING)
         print_log(f'Rehearsed on {SAMPLES} samples: training, validation, saving, in {time.monotonic() - begin:.1f} s.',
-                  logger='current')  # yapf: disable
+                  logger='current')
 
 
 def shortened(cfg: Config, work_dir: str | Path) -> Config:

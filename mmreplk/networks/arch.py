@@ -74,4 +74,4 @@ class Arch(ABC):
         """Says, of an architecture read off weights, what contradicts another one; an empty string if nothing does."""
         return ', '.join(f'{field.name} {value}, not {getattr(other, field.name)}' for field in fields(self)
                          if (value := getattr(self, field.name)) != getattr(other, field.name)
-                         and not (field.name in self.UNTOLD and value == self.UNTOLD[field.name]))  # yapf: disable
+                         and not (field.name in self.UNTOLD and value == self.UNTOLD[field.name]))

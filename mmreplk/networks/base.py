@@ -251,9 +251,9 @@ class LargeKernelBackbone(nn.Module, ABC):
     def norm_names(self) -> dict[str, int]:
         """Returns the stages of all norms of features, by the names of their tensors."""
         stages = {id(tensor): stage for stage in self.out_indices
-                  for tensor in self.output_norm(stage).state_dict(keep_vars=True).values()}  # yapf: disable
+                  for tensor in self.output_norm(stage).state_dict(keep_vars=True).values()}
         return {name: stages[id(tensor)] for name, tensor in self.state_dict(keep_vars=True).items()
-                if id(tensor) in stages}  # yapf: disable
+                if id(tensor) in stages}
 
     def whole(self) -> 'LargeKernelBackbone':
         """Returns, on the meta device, the network with every stage and norm of features, in the form of this one."""

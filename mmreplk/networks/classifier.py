@@ -106,7 +106,7 @@ def inner_names(saved: Mapping, network: type[LargeKernelBackbone]) -> dict[str,
     source = find_backbone(saved, network)
     found = {_BACKBONE + name: tensor for name, tensor in source.backbone.items()}
     norms = {source.prefix + name for name in network.classifier_norm(
-        [name.removeprefix(source.prefix) for name in source.weights])}  # yapf: disable
+        [name.removeprefix(source.prefix) for name in source.weights])}
     for name, tensor in source.weights.items():
         last = name.rpartition('.')[2]
         if name in norms or name.startswith('norm.'):

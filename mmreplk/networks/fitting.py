@@ -17,7 +17,7 @@ _FORMS = {
     'training': ('in training form', '{}(deploy=False), then call its reparameterize(), or convert the checkpoint'),
     'merged': ('merged', f'{{}}(deploy=True), {_ORIGIN}'),
     'folded': ('merged and folded', f'{{}}(deploy=True, fuse_bn=True), {_ORIGIN}'),
-}  # yapf: disable
+}
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def take_weights(backbone: nn.Module, state_dict: dict, prefix: str, *_) -> None
         InputError: If the weights leave a tensor of the backbone as it was, or have one that it does not.
     """
     source = find_backbone({k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)},
-                           type(backbone))  # yapf: disable
+                           type(backbone))
     fit = fit_weights(backbone, source.backbone)
     own = backbone.state_dict()
     for name in [name for name in state_dict if name.startswith(prefix)]:
@@ -114,7 +114,7 @@ def fit_weights(backbone: nn.Module, weights: Mapping[str, Tensor]) -> Fit:
 def _large_filters(backbone: nn.Module) -> list[str]:
     """Returns the names of the filters that set the sizes of large kernels."""
     return [f'{name}.{path}.weight' for name, module in backbone.named_modules()
-            if isinstance(module, MergeableConv) for path in module.large_filters()]  # yapf: disable
+            if isinstance(module, MergeableConv) for path in module.large_filters()]
 
 
 def _resize(weights: Mapping, own: Mapping, large: list[str]) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -59,7 +59,7 @@ class Arch(arch.Arch):
 
         def shapes(*names: str) -> list[tuple[int, ...]]:
             return [next(weights[n].shape for n in (f'stages.{i}.blocks.{name}.weight' for name in names)
-                         if n in weights) for i in stages]  # yapf: disable
+                         if n in weights) for i in stages]
 
         try:
             large = shapes('0.large_kernel.lkb_origin.conv', '0.large_kernel.lkb_reparam')
@@ -87,7 +87,7 @@ Arch.NAMED = {
                 small_kernel=5),
     'XL': Arch(layers=(2, 2, 18, 2), channels=(256, 512, 1024, 2048), large_kernel_sizes=(27, 27, 27, 13),
                dw_ratio=1.5, norm_intermediate_features=True),
-}  # yapf: disable
+}
 
 
 class RepLKBlock(nn.Module):

@@ -51,7 +51,7 @@ class Arch(arch.Arch):
         def filters(name: str, *others: str) -> list[tuple[int, ...]]:
             return [next((weights[n].shape[2:] for n in (f'stages.{i}.0.large_kernel.{part}.weight'
                                                          for part in (name, *others)) if n in weights), ())
-                    for i in stages]  # yapf: disable
+                    for i in stages]
 
         strips, whole = filters('LoRA1.conv'), filters('lkb_origin.conv', 'lkb_reparam')
         small = filters('small_conv.conv')[0]

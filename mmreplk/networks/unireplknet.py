@@ -85,7 +85,7 @@ Arch.NAMED = {
     'N': _named((2, 2, 8, 2), 80, (13, )),
     'T': _named((3, 3, 18, 3), 80, (13, 3)),
     **{name: _named((3, 3, 27, 3), width, (13, 3, 3)) for name, width in dict(S=96, B=128, L=192, XL=256).items()},
-}  # yapf: disable
+}
 
 
 class DilatedReparamConv(MergeableConv):
@@ -94,7 +94,7 @@ class DilatedReparamConv(MergeableConv):
     def __init__(self, channels: int, kernel_size: int, norm: Norm):
         branches = [Branch('lk_origin', 'origin_bn', (kernel_size, kernel_size), 'lk_origin')]
         branches += [Branch(f'dil_conv_k{k}_{r}', f'dil_bn_k{k}_{r}', (k, k), 'lk_origin', r)
-                     for k, r in _DILATED[kernel_size]]  # yapf: disable
+                     for k, r in _DILATED[kernel_size]]
         super().__init__(channels, channels, branches, groups=channels, norm=norm)
 
 

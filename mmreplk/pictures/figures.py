@@ -44,7 +44,7 @@ def draw_erfs(fields: Mapping[str, np.ndarray], path: str | Path) -> None:
         axis.set_title(name, fontsize='large')
         axis.set(xticks=[-width // 2, 0, width // 2], yticks=[-height // 2, 0, height // 2])
         axis.set_xlabel(f'area ratio {", ".join(f"{100 * ratio:.1f}" for ratio in ratios.values())} %\n'
-                        f'at t = {", ".join(f"{100 * t:.0f}" for t in ratios)} %', fontsize='medium')  # yapf: disable
+                        f'at t = {", ".join(f"{100 * t:.0f}" for t in ratios)} %', fontsize='medium')
         axis.set_xlim(half[:2])
         axis.set_ylim(half[2:])
     axes[0, 0].set_ylabel('pixels from the centre')
@@ -107,7 +107,7 @@ def _draw_growth(layer: LayerFilters, axis) -> None:
     axis.grid(alpha=0.3)
     axis.legend(fontsize='x-small', loc='lower right')
     axis.set_title(f'{100 * own["centre_share"]:.0f} % in the central {layer.centre}x{layer.centre}; half within '
-                   f'{own["radius50"]:.1f}, 90 % within {own["radius90"]:.1f}', fontsize='small')  # yapf: disable
+                   f'{own["radius50"]:.1f}, 90 % within {own["radius90"]:.1f}', fontsize='small')
 
 
 def _draw_sheet(layer: LayerFilters, figure: Figure, axis) -> None:
@@ -136,7 +136,7 @@ def draw_differences(differences: Mapping[str, Sequence[dict]], path: str | Path
     """
     layers, features = differences['layers'], differences['features']
     rows = [(f'{row["name"].removesuffix(".large_kernel")}, {row["kernel_size"]}x{row["kernel_size"]}', row['max_rel'],
-             '#0072B2', 'o', 'one layer, merged') for row in layers]  # yapf: disable
+             '#0072B2', 'o', 'one layer, merged') for row in layers]
     styles = dict(merged=('#D55E00', 's', 'features, merged'), folded=('#009E73', '^', 'features, merged and folded'))
     rows += [(f'features of stage {row["stage"] + 1}', row['max_rel'], *styles[row['form']]) for row in features]
     names = list(dict.fromkeys(row[0] for row in rows))
@@ -145,12 +145,12 @@ def draw_differences(differences: Mapping[str, Sequence[dict]], path: str | Path
     for label in dict.fromkeys(row[4] for row in rows):
         own = [row for row in rows if row[4] == label]
         axis.plot([row[1] for row in own], [names.index(row[0]) for row in own], linestyle='', color=own[0][2],
-                  marker=own[0][3], label=label)  # yapf: disable
+                  marker=own[0][3], label=label)
     axis.axvline(FLOAT32_EPS, color='0.5', linestyle='--', label='spacing of float32 numbers at 1')
     decades = np.log10([row[1] for row in rows if row[1] > 0] + [FLOAT32_EPS])
     axis.set(xscale='log', xlim=(10**(np.floor(decades.min()) - 0.1), 10**(np.ceil(decades.max()) + 0.1)),
              xlabel='largest difference / largest value', yticks=range(len(names)), yticklabels=names,
-             ylim=(len(names) - 0.4, -0.6))  # yapf: disable
+             ylim=(len(names) - 0.4, -0.6))
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.grid(alpha=0.3)
     figure.legend(fontsize='small', loc='outside upper center', ncols=2)

@@ -64,7 +64,7 @@ def filters_of(backbone: nn.Module) -> list[LayerFilters]:
             small = min(min(branch.extent) for branch in branches) if len(branches) > 1 else CENTRE
             own = f'{name}.{path}' if len(layer.merges) > 1 else name
             found.append(LayerFilters(own, filters.cpu().numpy(), min(small, *filters.shape[1:]), _energy(filters),
-                                      None if layer.is_merged else _energy_of_largest(layer, path)))  # yapf: disable
+                                      None if layer.is_merged else _energy_of_largest(layer, path)))
     return found
 
 

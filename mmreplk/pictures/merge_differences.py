@@ -53,11 +53,11 @@ def merge_differences(backbone: nn.Module, images: Iterable[Tensor]) -> dict[str
     if not is_measured:
         raise InputError('there is no image to compare on')
     sizes = {name: max(max(conv.kernel_size) for conv in layer.large_filters().values())
-             for name, layer in layers.items()}  # yapf: disable
+             for name, layer in layers.items()}
     return dict(
         layers=[dict(name=name, kernel_size=size, **found['layer', name].figures()) for name, size in sizes.items()],
         features=[dict(stage=stage, form=form, **found[form, stage].figures())
-                  for stage in backbone.out_indices for form in ('merged', 'folded')])  # yapf: disable
+                  for stage in backbone.out_indices for form in ('merged', 'folded')])
 
 
 class _Difference:

@@ -25,4 +25,4 @@ class DepthWiseConv2dImplicitGEMM(LargeKernelConv2d):
         if height % 2 == 0 or width % 2 == 0:
             raise ValueError(f'kernel must be odd, or a pair of odd numbers, got {kernel!r}')
         super().__init__(channels, channels, (height, width), padding=(height // 2, width // 2), groups=channels,
-                         bias=bias)  # yapf: disable
+                         bias=bias)

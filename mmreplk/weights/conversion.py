@@ -37,7 +37,7 @@ def describe(saved: Mapping) -> dict[str, str]:
         'left out': summarize(left_out) or 'nothing',
         'meta': ', '.join(f'{k}={_short(v)}' for k, v in meta.items()) or 'nothing',
         **({'meta left out': ', '.join(dropped)} if dropped else {}),
-    }  # yapf: disable
+    }
 
 
 def convert(saved: Mapping, path: str | Path, force: bool = False) -> None:

@@ -35,7 +35,7 @@ def is_name(source: str | Path) -> bool:
     source = str(source)
     networks = tuple(f'{entry.network.lower()}-' for entry in PUBLISHED.values())
     return source in PUBLISHED or (source.startswith(networks) and not set(source) & set('/\\.') and
-                                   not os.path.exists(source))  # yapf: disable
+                                   not os.path.exists(source))
 
 
 def local_file(source: str | Path, folder: str | Path | None = None) -> Path:
@@ -234,7 +234,7 @@ def _progress(what: str, total: int | None) -> Iterator:
             print(f'\rDownloading {what} {bar} {received / 1e6:.1f} MB', end='', file=sys.stderr, flush=True)
         elif tenths > shown:
             print(f'Downloading {what}: {received / 1e6:.1f} MB', f'of {total / 1e6:.1f} MB' if total else 'so far',
-                  file=sys.stderr, flush=True)  # yapf: disable
+                  file=sys.stderr, flush=True)
         shown = max(shown, tenths)
 
     try:

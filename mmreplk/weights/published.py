@@ -105,7 +105,7 @@ def _unireplknet() -> Iterator[Published]:
         ('L', in22k, 192, 'pre-training', 'l_in22k_pretrain', 1009876864,
          'b46656fb33fab335b1a2844822c76b325ba4c404186303649d84762e08ef5fb2'),
         ('XL', in22k, 192, 'pre-training', 'xl_in22k_pretrain', None, None),
-    ):  # yapf: disable
+    ):
         suffix = {in1k: 'in1k', in22k: 'in22k', both: f'in22k-in1k-{resolution}'}[data]
         yield Published(f'unireplknet-{arch.lower()}_{suffix}', 'UniRepLKNet', arch, 'classifier', data, resolution,
                         result, f'{_HUB}unireplknet_{file}.pth', size, sha256, _22K if data == in22k else 1000)
@@ -123,7 +123,7 @@ def _unireplknet() -> Iterator[Published]:
          'bc945a469c67812b2ffcc71cfa600afc484b47a8d53ac713cc8779aa6d489e94'),
         ('XL', 'in22k', 640, '55.2 % mIoU', 'xl_in22k_640_160k_ade20k_miou55.18', 5158177518,
          'c69d8f9791a44b7d8aa1c95faf6439e3dcedbd7f347c2534a933d2771e83c41f'),
-    ):  # yapf: disable
+    ):
         yield Published(f'unireplknet-{arch.lower()}_{data}_upernet-ade20k-{crop}', 'UniRepLKNet', arch, 'segmentor',
                         'ADE20K', crop, result, f'{_HUB}upernet_unireplknet_{file}.pth', size, sha256)
     for arch, data, result, file, size, sha256 in (
@@ -139,7 +139,7 @@ def _unireplknet() -> Iterator[Published]:
          '970789545b8f826587a1844c33fff4b8b4da1bdaf2762096dc07a95fabb70aee'),
         ('XL', 'in22k', '56.4 box AP, 49.0 mask AP', 'xl_in22k_3x_coco_ap56.39', None,
          'dca404c471d54db118598b2f17751dc6c57500be656c736aba00d92fe6f01d43'),
-    ):  # yapf: disable
+    ):
         yield Published(f'unireplknet-{arch.lower()}_{data}_cascade-mask-rcnn-coco', 'UniRepLKNet', arch, 'detector',
                         'COCO', None, result, f'{_HUB}casc_mask_rcnn_unireplknet_{file}.pth', size, sha256)
 
@@ -158,7 +158,7 @@ def _replknet() -> Iterator[Published]:
          '31L_in21k-pre_3rdparty_in1k-384px_20221118-dc3fc07c'),
         ('xl_meg73m-in1k-320', 'XL', f'{meg}, {in1k}', 320, '87.8 % top-1',
          'XL_meg73m-pre_3rdparty_in1k-320px_20221118-88259b1d'),
-    ):  # yapf: disable
+    ):
         yield Published(f'replknet-{name}', 'RepLKNet', arch, 'classifier', data, resolution, result,
                         f'{_OPENMMLAB}replknet-{file}.pth', None, file.rpartition('-')[2], 1000)
     for name, arch, kind, data, resolution, result, number in (
@@ -184,7 +184,7 @@ def _replknet() -> Iterator[Published]:
          '1qLQONhIjCEuykhdy-wHx1Ah9lT3v2OXh'),
         ('xl_meg73m_cascade-mask-rcnn-coco', 'XL', 'detector', 'COCO', None, '55.5 box AP, 48.0 mask AP',
          '1i0TqfwQJQUVHWdB5oyDgxlUUqzPZmIVr'),
-    ):  # yapf: disable
+    ):
         yield Published(f'replknet-{name}', 'RepLKNet', arch, kind, data, resolution, result, DRIVE + number)
 
 
@@ -193,14 +193,14 @@ def _slak() -> Iterator[Published]:
         ('T', '82.5 % top-1', '1Iut2f5FMS_77jGPYoUJDQzDIXOsax1u4'),
         ('S', '83.8 % top-1', '1etM6KQbnlsgDAZ37adsQJ3UI8Bbv2AVe'),
         ('B', '84.0 % top-1', '1duUxUD3RSblQ6eDHd0n-u0aulwGypf1j'),
-    ):  # yapf: disable
+    ):
         yield Published(f'slak-{arch.lower()}_in1k', 'SLaK', arch, 'classifier', 'ImageNet-1K', 224, result,
                         DRIVE + number, classes=1000)
     for arch, result, share in (
         ('T', '47.6 % mIoU', 'cc6Pqb7IZaecWMv'),
         ('S', '49.4 % mIoU', 'HMLBXtKUDY6wyFF'),
         ('B', '50.0 % mIoU', 'JDZ6dMBMZDxUHQG'),
-    ):  # yapf: disable
+    ):
         yield Published(f'slak-{arch.lower()}_in1k_upernet-ade20k-512', 'SLaK', arch, 'segmentor', 'ADE20K', 512,
                         result, f'{_SURFDRIVE}{share}/download')
     # The one that was pre-trained for 300 epochs and trained for 36 has no address.

@@ -16,12 +16,12 @@ E   AssertionError: PASSED is not what it says
 
 def row(rival, median, **more):
     return dict(CASE, rival=rival, what='forward', median_ms=median, error=1e-3, useful_tflops=200.,
-                canary=[1, 1.02, 1.3], **more)  # yapf: disable
+                canary=[1, 1.02, 1.3], **more)
 
 
 def form(name, median):
     return dict(part='backbone', form=name, batch=16, dtype='bfloat16', median_ms=median, images_per_s=9.,
-                size=[512, 512], channels_last=False, compiled=False)  # yapf: disable
+                size=[512, 512], channels_last=False, compiled=False)
 
 
 ROOFS = dict(bfloat16=dict(gemm_tflops=700.4, copy_gb_per_s=3000.2))
@@ -36,7 +36,7 @@ FILES = dict(
     parts=dict(operator_fast=dict(status='out of time', seconds=90)),
     models=dict(environment=ENVIRONMENT, config='a_config.py', results=[form('folded', 25.), form('folded 3x3', 20.)]),
     pointwise=dict(pointwise=[dict(CASE, what='1x1', way='NCHW convolution', median_ms=1.)]),
-)  # yapf: disable
+)
 LINES = """device A card, torch 2.13.0
 | bfloat16 | 700 | 3e+03 |
 14 kernels compiled in 40 s of a core; 1 failed.

@@ -27,7 +27,7 @@ def test_the_grid_has_squares_and_strips_in_both_formats():
     assert {(p.kh, p.kw) for p in problems} >= {(31, 31), (51, 5), (5, 51), (1, 19), (19, 1)}
     assert {(p.kh, p.dy, p.dx) for p in problems} >= {(3, 7, 7), (9, 2, 2)}
     assert {(p.dtype, p.channels_last) for p in problems} == {
-        (dtype, last) for dtype in (torch.float32, torch.bfloat16) for last in (False, True)}  # yapf: disable
+        (dtype, last) for dtype in (torch.float32, torch.bfloat16) for last in (False, True)}
 
 
 def test_a_run_that_was_cut_off_goes_on(monkeypatch, tmp_path):
@@ -55,7 +55,7 @@ def test_the_summary_tells_where_the_choice_is_slow():
     row = dict(grid.key(PROBLEM), **{
         'ms': {what: {'ours': 2.0, 'torch': 8.0, 'a way': 1.9} for what in grid.PASSES},
         'chosen': dict.fromkeys(grid.PASSES, 'ours'),
-        'calls': {what: {'mmreplk': 2.01, 'torch': 8.04} for what in grid.PASSES}})  # yapf: disable
+        'calls': {what: {'mmreplk': 2.01, 'torch': 8.04} for what in grid.PASSES}})
     row['ms']['grad_weight']['another'] = 1.0
     assert grid.speed(row, 'forward') == (0.95, 'a way')
     text = grid.summary([row])

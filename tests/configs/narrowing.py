@@ -54,7 +54,7 @@ def inputs(cfg):
     """Two pictures of 64x64, after the data preprocessor would have seen them."""
     images = torch.randn(2, 3, 64, 64)
     metainfo = dict(img_shape=(64, 64), ori_shape=(64, 64), pad_shape=(64, 64), batch_input_shape=(64, 64),
-                    scale_factor=(1, 1), img_id=0, flip=False)  # yapf: disable
+                    scale_factor=(1, 1), img_id=0, flip=False)
     if cfg.default_scope == 'mmseg':
         from mmseg.structures import SegDataSample
         sample = SegDataSample(metainfo=metainfo)

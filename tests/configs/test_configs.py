@@ -86,7 +86,7 @@ def test_every_published_model_is_in_the_index():
         assert model['Config'] == f'configs/{name}.py' and model['Metadata']['Results From'] == 'paper'
         # MIM puts lists into lower case, whatever is in them.
         assert all(isinstance(item, str) for value in model['Metadata'].values() if isinstance(value, list)
-                   for item in value)  # yapf: disable
+                   for item in value)
 
 
 @pytest.mark.parametrize('name', [*PUBLISHED, *sorted(UNPUBLISHED)])
@@ -225,13 +225,13 @@ def test_sizes_of_ade20k(name):
 @pytest.mark.parametrize('network', ['unireplknet', 'slak'])
 def test_tiny_networks_cost_the_same(network):
     costs = [count_flops(build_empty_model(on(f'upernet_{name}_tiny_camvid', 8)), (256, 256))['flops']
-             for name in ('replknet', network)]  # yapf: disable
+             for name in ('replknet', network)]
     assert costs[1] == pytest.approx(costs[0], rel=.06)
 
 
 def test_drop_path_rates():
     rates = {name: load_config(str(CONFIGS[name])).model.backbone.drop_path_rate for name in PUBLISHED
-             if name not in DECAYS}  # yapf: disable
+             if name not in DECAYS}
     assert list(rates.values()) == [.5, .3, .3, .5, .5, .6, .4, .7, .5, .5]
 
 

@@ -10,7 +10,7 @@ from tests.configs.narrowing import config_of, inputs, narrow
 from tests.conftest import randomize
 
 NAMES = ('mask2former_replknet31b_ade20k', 'mask2former_unireplknet_l_ade20k_in22k_640', 'dino_replknet31b_coco',
-         'dino_unireplknet_l_coco_in22k')  # yapf: disable
+         'dino_unireplknet_l_coco_in22k')
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -38,7 +38,7 @@ def test_it_trains_with_layer_decay_and_is_evaluated_merged(name):
     assert loss.isfinite()
     # A bias before a normalization has no effect, and of three squeezed channels all may be 0; all else learns.
     same = [key for key, parameter in model.backbone.named_parameters() if parameter.ndim > 1
-            and '.se.' not in key and torch.equal(parameter, before[f'backbone.{key}'])]  # yapf: disable
+            and '.se.' not in key and torch.equal(parameter, before[f'backbone.{key}'])]
     assert same == []
 
     images, _ = inputs(cfg)

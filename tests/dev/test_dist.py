@@ -24,7 +24,7 @@ def repository(tmp_path, monkeypatch):
     for name in ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE', 'model-index.yml', '.gitignore',
                  'mmreplk/__init__.py', 'mmreplk/version.py', 'mmreplk/mm/inference/page.css', 'tools/train.py',
                  'tools/demo.py', 'tools/dev/build_dist.py', 'configs/metafile.yml', 'docs/index.md',
-                 'docs/pictures/camvid.jpg', 'tests/test_cli.py'):  # yapf: disable
+                 'docs/pictures/camvid.jpg', 'tests/test_cli.py'):
         target = tmp_path / 'repository' / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, target)
@@ -48,7 +48,7 @@ def test_the_wheel_has_the_package_configs_and_tools_and_the_sdist_has_all(repos
     assert sorted(build_dist.files_of_wheel(wheel)) == [
         'mmreplk/.mim/configs/metafile.yml', 'mmreplk/.mim/model-index.yml', 'mmreplk/.mim/tools/train.py',
         'mmreplk/__init__.py', 'mmreplk/mm/__init__.py', 'mmreplk/mm/inference/__init__.py',
-        'mmreplk/mm/inference/page.css', 'mmreplk/version.py']  # yapf: disable
+        'mmreplk/mm/inference/page.css', 'mmreplk/version.py']
     sources = build_dist.files_of_sdist(sdist)
     assert {'docs/pictures/camvid.jpg', 'tests/test_cli.py', 'tools/dev/build_dist.py'} < {*sources}
     assert not [name for name in sources if 'work_dirs' in name]
@@ -61,7 +61,7 @@ def test_the_wheel_has_the_package_configs_and_tools_and_the_sdist_has_all(repos
     ('setup.py', "'dev', ", '', 'whl holds mmreplk/.mim/tools/dev/build_dist.py'),
     ('setup.py', 'text/markdown', 'text/plain', 'must be text/markdown, the metadata says text/plain'),
     ('setup.py', 'import shutil', '1 / 0', r'ZeroDivisionError.*\nerror: building failed'),
-], ids=['manifest', 'package data', 'dev', 'description', 'broken'])  # yapf: disable
+], ids=['manifest', 'package data', 'dev', 'description', 'broken'])
 def test_what_is_wrong_is_not_released(repository, file, old, new, words):
     text = (repository / file).read_text() if (repository / file).exists() else ''
     assert old in text

@@ -16,7 +16,7 @@ def test_a_few_inputs_of_each_kind_that_are_not_what_they_should_be(tmp_path):
     figures = json.loads(figures.read_text())
     assert {kind: figures[kind]['outcomes'] for kind in figures} == dict(
         checkpoints=dict(refused=2), segmentation=dict(warned=1, refused=1), coco=dict(refused=2),
-        configs=dict(refused=2))  # yapf: disable
+        configs=dict(refused=2))
 
 
 @pytest.mark.parametrize(('script', 'outcome'), [
@@ -26,7 +26,7 @@ def test_a_few_inputs_of_each_kind_that_are_not_what_they_should_be(tmp_path):
     ('raise ValueError("it")', sandbox.TRACEBACK), ('pass', sandbox.SILENT),
     ('import time; time.sleep(600)', sandbox.HUNG), ('import os; os.kill(os.getpid(), 9)', sandbox.CRASHED),
     ('import os, sys; os.mkdir(sys.argv[1]); print("error: it is broken"); sys.exit(2)', sandbox.EXECUTED),
-])  # yapf: disable
+])
 def test_the_judge(tmp_path, monkeypatch, script, outcome):
     if outcome == sandbox.HUNG:
         monkeypatch.setattr(sandbox, 'TIMEOUT_SECONDS', 3)

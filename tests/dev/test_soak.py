@@ -9,7 +9,7 @@ def test_a_few_cycles_are_resumed_and_judged(tmp_path, data_options):
         'dev/soak.py', TINY, '--minutes', 0, '--iterations', 2, '--work-dir', tmp_path / 'work', '--json',
         tmp_path / 'soak.json', '--plot', tmp_path / 'soak.png', '--cfg-options', *data_options,
         'train_dataloader.batch_size=2', 'model.backbone.arch.channels=(8,16,16,16)',
-        'model.decode_head.in_channels=(8,16,16,16)', 'model.decode_head.channels=16')  # yapf: disable
+        'model.decode_head.in_channels=(8,16,16,16)', 'model.decode_head.channels=16')
     assert result.returncode in (0, 1), result.stdout[-2000:] + result.stderr[-2000:]
     report = json.loads((tmp_path / 'soak.json').read_text())
     assert [sample['iteration'] for sample in report['samples']] == [2, 4, 6]

@@ -22,7 +22,7 @@ from tests.networks.layouts import official_classification
 ROOT = Path(__file__).parents[2]
 # The name and the text of each function that adds an option to several tools.
 SHARED_OPTIONS = [found for path in ('cli.py', 'mm/config/options.py') for found in re.findall(
-    r'^def (add_\w+)(.*?)(?=^def |\Z)', (ROOT / 'mmreplk' / path).read_text(), re.M | re.S)]  # yapf: disable
+    r'^def (add_\w+)(.*?)(?=^def |\Z)', (ROOT / 'mmreplk' / path).read_text(), re.M | re.S)]
 COMMAND = r'(?:^|`|\$ |python )(tools/[\w/]+\.(?:py|sh)[^`|#]*)'
 OF_MAINTAINERS = [ROOT / 'CONTRIBUTING.md', ROOT / 'RELEASING.md']
 PAGES = [ROOT / 'README.md', *OF_MAINTAINERS, *sorted((ROOT / 'docs').glob('*.md'))]
@@ -53,7 +53,7 @@ def test_commands_exist(page):
 
 def test_commands_are_found():
     found = {command.split()[0] for page in PAGES for line in page.read_text().splitlines()
-             for command in re.findall(COMMAND, line)}  # yapf: disable
+             for command in re.findall(COMMAND, line)}
     assert {'tools/train.py', 'tools/dist_train.sh', 'tools/deployment/export.py'} <= found
 
 
@@ -72,7 +72,7 @@ def test_places_and_targets_exist(page):
 def test_reports_of_bugs_begin_with_what_is_installed():
     assert len(TEMPLATES) == 3
     assert [page.stem for page in TEMPLATES if '`python -m mmreplk`' in page.read_text()] == [
-        'bug_report', 'slow_or_inaccurate']  # yapf: disable
+        'bug_report', 'slow_or_inaccurate']
 
 
 @pytest.mark.parametrize('page', ['benchmarks', 'acceleration'])

@@ -16,10 +16,10 @@ from tests.docs.conftest import run
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / 'docs/own_dataset.md').read_text()
 RECIPES = {re.search(r'configs/(\w+)\.py', block).group(1): block
-           for block in re.findall(r'```python\n(.*?)```', PAGE, re.DOTALL)}  # yapf: disable
+           for block in re.findall(r'```python\n(.*?)```', PAGE, re.DOTALL)}
 SEGMENTATION, DETECTION = 'upernet_replknet_tiny_mine', 'cascade_mask_rcnn_replknet_tiny_mine'
 TINY = {path.stem: DETECTION if 'rcnn' in path.stem else SEGMENTATION
-        for path in sorted((ROOT / 'configs').glob('*_tiny_*.py'))}  # yapf: disable
+        for path in sorted((ROOT / 'configs').glob('*_tiny_*.py'))}
 COMMANDS = re.findall(r'^python (tools.*)$', PAGE.replace('\\\n', ' '), re.M)
 SHORT = [
     'train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'default_hooks.checkpoint.interval=2',
@@ -27,7 +27,7 @@ SHORT = [
     'param_scheduler.1.end=2', 'train_dataloader.batch_size=2', *(
         f'{split}_dataloader.{option}' for split in ('train', 'val', 'test')
         for option in ('num_workers=0', 'persistent_workers=False'))
-]  # yapf: disable
+]
 FOUND = ['model.test_cfg.rcnn.score_thr=0.0', 'model.test_cfg.rcnn.max_per_img=10']
 
 
@@ -56,13 +56,13 @@ def folder(tmp_path, monkeypatch):
                 corners = [x, y, x + width, y, x + width, y + height, x, y + height]
                 annotations.append(dict(
                     id=len(annotations) + 1, image_id=i, category_id=category, bbox=[x, y, width, height],
-                    area=width * height, iscrowd=0, segmentation=[corners]))  # yapf: disable
+                    area=width * height, iscrowd=0, segmentation=[corners]))
             images.append(dict(id=i, file_name=f'{i}.png', width=96, height=72))
             for path, pixels in ((f'img_dir/{split}', picture), (split, picture), (f'ann_dir/{split}', labels)):
                 cv2.imwrite(str(tmp_path / 'data/mine' / path / f'{i}.png'), pixels)
         (tmp_path / f'data/mine/annotations/{split}.json').write_text(json.dumps(dict(
             images=images, annotations=annotations,
-            categories=[dict(id=3, name='cat'), dict(id=7, name='dog')])))  # yapf: disable
+            categories=[dict(id=3, name='cat'), dict(id=7, name='dog')])))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -83,7 +83,7 @@ def test_the_page_names_all_tiny_configs():
     assert [command.split()[0] for command in COMMANDS] == [
         'tools/analysis_tools/check_dataset.py', 'tools/train.py', 'tools/test.py',
         'tools/analysis_tools/contact_sheet.py', 'tools/predict.py'
-    ]  # yapf: disable
+    ]
 
 
 @pytest.mark.parametrize('base', TINY)
@@ -115,7 +115,7 @@ def test_a_tiny_recipe_is_checked_trained_drawn_and_predicted_with(base, folder,
 def test_a_large_recipe_has_its_classes_everywhere(recipe, folder):
     cfg = Config.fromfile(written(recipe, folder))
     heads = [*cfg.model.roi_head.bbox_head, cfg.model.roi_head.mask_head] if 'rcnn' in recipe else [
-        cfg.model.decode_head, cfg.model.auxiliary_head]  # yapf: disable
+        cfg.model.decode_head, cfg.model.auxiliary_head]
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         assert loader.dataset.data_root.startswith('data/mine')
         assert all(head.num_classes == len(loader.dataset.metainfo.classes) for head in heads)

@@ -38,7 +38,7 @@ def draw(path, labels=False):
 
 @pytest.mark.parametrize(('kind', 'config'), [
     ('ade20k', 'upernet_replknet_tiny_miniade20k'), ('coco', 'cascade_mask_rcnn_replknet_tiny_minicoco'),
-])  # yapf: disable
+])
 def test_data_that_are_drawn_lie_where_configs_look_for_them(kind, config, folder, monkeypatch, capfd):
     command, = re.findall(rf'`python (tools/dataset_converters/\S+ {kind} \S+)`', DATASETS)
     check = f'tools/analysis_tools/check_dataset.py configs/{config}.py'
@@ -91,7 +91,7 @@ def write_coco(root):
         boxes = [dict(id=i, image_id=i, category_id=90, bbox=[20, 10, 40, 40], area=1600, iscrowd=0) for i in range(2)]
         (root / f'annotations/instances_{split}.json').write_text(json.dumps(dict(
             images=images, annotations=boxes,
-            categories=[dict(id=i, name=name) for i, name in zip(COCO_IDS, names, strict=True)])))  # yapf: disable
+            categories=[dict(id=i, name=name) for i, name in zip(COCO_IDS, names, strict=True)])))
 
 
 @pytest.mark.parametrize('kind', ['pspnet', 'retinanet'])
@@ -100,20 +100,20 @@ def test_a_recipe_for_a_shipped_config_trains_and_predicts(kind, folder, monkeyp
     Path('mine.py').write_text(RECIPES[kind].replace("arch='31B'", f'arch={SHALLOW}'))
     short = ['data_root=my data', 'train_dataloader.batch_size=2', *(
         f'{split}_dataloader.{option}' for split in ('train', 'val', 'test')
-        for option in ('num_workers=0', 'persistent_workers=False'))]  # yapf: disable
+        for option in ('num_workers=0', 'persistent_workers=False'))]
     if kind == 'pspnet':
         make_mini_ade20k(folder / 'my data', num_train=2, num_val=1, size=64)
         short += ['train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'default_hooks.checkpoint.interval=2',
                   'train_dataloader.dataset.pipeline.2.scale=(64,64)', 'model.data_preprocessor.size=(64,64)',
                   'train_dataloader.dataset.pipeline.3.crop_size=(64,64)',
                   'test_dataloader.dataset.pipeline.1.scale=(64,64)',
-                  'val_dataloader.dataset.pipeline.1.scale=(64,64)']  # yapf: disable
+                  'val_dataloader.dataset.pipeline.1.scale=(64,64)']
         pictures, checkpoint = 'my data/images/validation', 'iter_2.pth'
     else:
         write_coco(folder / 'my data')
         short += ['train_cfg.max_epochs=1', 'train_dataloader.dataset.pipeline.2.scale=(96,96)',
                   'model.test_cfg.score_thr=0.0', 'test_dataloader.dataset.pipeline.1.scale=(96,96)',
-                  'val_dataloader.dataset.pipeline.1.scale=(96,96)']  # yapf: disable
+                  'val_dataloader.dataset.pipeline.1.scale=(96,96)']
         pictures, checkpoint = 'my data/val2017', 'epoch_1.pth'
     assert run('tools/train.py mine.py --work-dir out', monkeypatch, *short) == 0, capfd.readouterr().err
     assert 'evaluating with 4 large-kernel layers merged' in capfd.readouterr().out

@@ -87,7 +87,7 @@ PARTS = {
                 Branch('small.conv', 'small.bn', (5, 5), 'a.conv')],
                ['a.conv.weight', 'a.conv.bias', 'b.conv.weight', 'b.conv.bias']),
     'one': ([Branch('conv', 'bn', (3, 3), 'merged')], ['merged.weight', 'merged.bias']),
-}  # yapf: disable
+}
 
 
 @pytest.mark.parametrize('activation', [None, 'relu'])

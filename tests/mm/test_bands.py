@@ -104,7 +104,7 @@ def test_pictures_that_are_read_with_one_or_three_channels(config, tmp_path, too
     from mmengine.registry import MODELS
     torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), tmp_path / 'a.pth')
     result = tool(tool_name, config, tmp_path / 'a.pth', '--images', tmp_path / 'data/images/validation', '--out',
-                  tmp_path / 'out')  # yapf: disable
+                  tmp_path / 'out')
     assert result.returncode == 2 and 'the network takes 4 channels, and pictures are read with' in result.stderr
 
 
@@ -118,7 +118,7 @@ def test_what_reads_pictures_and_is_not_installed_is_named_before_training(confi
     cfg = load_config(str(config))
     find = importlib.util.find_spec
     monkeypatch.setattr('importlib.util.find_spec', lambda name, *more: None if name in (
-        'osgeo', 'tifffile', 'turbojpeg') else find(name, *more))  # yapf: disable
+        'osgeo', 'tifffile', 'turbojpeg') else find(name, *more))
     cfg.train_dataloader.dataset.pipeline[0] = step
     with pytest.raises(InputError, match=f'train_dataloader.dataset.pipeline.0 cannot be used: .*{words}'):
         check_before_training(cfg)
@@ -128,7 +128,7 @@ def test_what_reads_pictures_and_is_not_installed_is_named_before_training(confi
 
 def test_what_needs_nothing_more():
     for step in (dict(type='LoadImageFromFile'), dict(type='LoadImageFromFile', imdecode_backend='cv2'),
-                 dict(type='Resize', imdecode_backend=[]), 'no step', None):  # yapf: disable
+                 dict(type='Resize', imdecode_backend=[]), 'no step', None):
         assert missing_decoder(step) is None
 
 

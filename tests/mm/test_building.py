@@ -40,7 +40,7 @@ def test_weights_are_random_without_a_checkpoint(capfd):
 
 
 @pytest.mark.parametrize(('scope', 'kind', 'preprocessor'), [
-    ('mmseg', 'EncoderDecoder', 'SegDataPreProcessor'), ('mmdet', 'RetinaNet', 'DetDataPreprocessor')])  # yapf: disable
+    ('mmseg', 'EncoderDecoder', 'SegDataPreProcessor'), ('mmdet', 'RetinaNet', 'DetDataPreprocessor')])
 def test_other_backbones_and_files_with_a_model_alone(scope, kind, preprocessor, tmp_path):
     resnet = dict(type='ResNet', depth=18, init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet18'))
     model = dict(type=kind, data_preprocessor=dict(type=preprocessor), backbone=resnet)

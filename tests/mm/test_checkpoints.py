@@ -134,7 +134,7 @@ def test_the_last_whole_one(work_dir, how, said):
 @pytest.mark.parametrize(('pointer', 'words'), [
     (None, 'last_checkpoint is missing'), ('', "last_checkpoint names '', no file"),
     ('/nowhere/iter_3.pth', "last_checkpoint names '/nowhere/iter_3.pth', no file"),
-])  # yapf: disable
+])
 def test_a_broken_pointer(work_dir, pointer, words, said):
     (work_dir / 'last_checkpoint').unlink()
     if pointer is not None:

@@ -86,7 +86,7 @@ def test_plain_annotations_are_read_and_pickles_written(tmp_path, untrusting):
 @pytest.mark.parametrize(('loader', 'words'), [
     (dict(pipeline=[dict(type='LoadBiomedicalData', decode_backend='pickle')]), 'pipeline.0.decode_backend'),
     (dict(type='RepeatDataset', dataset=dict(hierarchy_file='tree.npy')), 'dataset.hierarchy_file'),
-])  # yapf: disable
+])
 def test_what_the_frameworks_unpickle_themselves_is_refused(loader, words):
     cfg = Config(dict(train_dataloader=dict(dataset=loader), model=dict(decode_backend='pickle')))
     with pytest.raises(ValueError, match=rf'train_dataloader.dataset.*{words}.* is a pickle: .*--trust-checkpoint'):

@@ -68,7 +68,7 @@ def test_which_loops_are_built(tmp_path):
 def test_where_global_instances_are_kept(tmp_path):
     runner = make_runner(tmp_path)
     kept = [instances[name] for instances in internals.instances_by_name() for name in {*instances}
-            & {runner.logger.instance_name, runner.experiment_name}]  # yapf: disable
+            & {runner.logger.instance_name, runner.experiment_name}]
     assert any(one is runner.logger for one in kept) and any(one is runner.message_hub for one in kept)
 
 
@@ -95,7 +95,7 @@ def test_what_was_being_built_is_read_off_its_frames(tmp_path):
 @pytest.mark.parametrize(('options', 'step'), [
     (dict(log_level='LOUD'), 'log_level'), (dict(custom_hooks=[5]), 'custom_hooks'), (dict(val_cfg=None), ''),
     (dict(param_scheduler=5), 'param_scheduler'),
-])  # yapf: disable
+])
 def test_which_key_of_the_config_runner_was_reading(tmp_path, options, step):
     given = dict(toy_options(tmp_path), **options)
     found = map(internals.step_of_runner, frames_of(lambda: Runner(**given)))
@@ -110,11 +110,11 @@ def private_names(path):
     """Yields the private attributes that a file takes of what is not its own."""
     tree = ast.parse(path.read_text())
     own = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)
-           and isinstance(node.value, ast.Name) and node.value.id in ('self', 'cls')}  # yapf: disable
+           and isinstance(node.value, ast.Name) and node.value.id in ('self', 'cls')}
     own |= {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and node.attr.startswith('_') and not node.attr.startswith('__') \
-                and node.attr not in own:  # yapf: disable
+                and node.attr not in own:
             yield node.attr
         elif isinstance(node, ast.ImportFrom) and (node.module or '').startswith('mmengine'):
             yield from (alias.name for alias in node.names if alias.name.startswith('_'))
@@ -124,8 +124,8 @@ def test_private_parts_are_touched_here_alone():
     """By their names, as MMEngine's sources have them."""
     sources = Path(mmengine.__file__).parent
     theirs = ''.join(path.read_text() for name in ('runner', 'hooks', 'dataset', 'optim', 'logging', 'infer', 'config')
-                     for path in (sources / name).rglob('*.py'))  # yapf: disable
+                     for path in (sources / name).rglob('*.py'))
     found = {(path.relative_to(PACKAGE).as_posix(), name) for path in (PACKAGE / 'mm').rglob('*.py')
-             if path.name != 'internals.py' for name in private_names(path) if f'.{name}' in theirs}  # yapf: disable
+             if path.name != 'internals.py' for name in private_names(path) if f'.{name}' in theirs}
     assert not found
     assert set(private_names(Path(internals.__file__))), 'it finds some'

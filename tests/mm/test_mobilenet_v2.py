@@ -29,7 +29,7 @@ def test_with_small_kernels_it_is_the_framework_s(widen_factor):
 def test_features():
     outs = narrow(kernel_sizes=13, out_indices=(0, 1, 2, 4, 6))(torch.randn(IMAGES))
     assert [tuple(out.shape) for out in outs] == [(1, 8, 33, 48), (1, 8, 17, 24), (1, 8, 9, 12), (1, 24, 5, 6),
-                                                  (1, 80, 3, 3)]  # yapf: disable
+                                                  (1, 80, 3, 3)]
 
 
 def test_each_stage_has_its_kernels():
@@ -45,7 +45,7 @@ def test_shortcuts():
     with_shortcuts, without = narrow(widen_factor=0.5), narrow(widen_factor=0.5, shortcuts=False)
     without.load_state_dict(with_shortcuts.state_dict())
     blocks = [(a, b) for stages in zip(with_shortcuts.stages, without.stages, strict=True)
-              for a, b in zip(*stages, strict=True)]  # yapf: disable
+              for a, b in zip(*stages, strict=True)]
     assert sum(a.shortcut for a, _ in blocks) == 10 and not any(b.shortcut for _, b in blocks)
     for a, b in blocks:
         x = torch.randn(1, next(a.parameters()).shape[1 if a is not blocks[0][0] else 0], 8, 8)

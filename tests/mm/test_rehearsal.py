@@ -71,7 +71,7 @@ def train(cfg):
     close_runner(runner)
     folder = Path(cfg.work_dir)
     log = re.sub(r'\d+[-/]\d+.*? - |(time|memory|peak_rss|data_time|eta): \S+|\d{8}_\d{6}', '',
-                 next(folder.glob('*/*.log')).read_text()).replace(str(folder), '')  # yapf: disable
+                 next(folder.glob('*/*.log')).read_text()).replace(str(folder), '')
     files = sorted(re.sub(r'\d{8}_\d{6}', '', str(path.relative_to(folder))) for path in folder.rglob('*'))
     weights = read_checkpoint(folder / 'iter_2.pth')
     return weights, log.split('Config:')[1], files
@@ -117,7 +117,7 @@ def test_it_can_be_switched_off(segmentor):
     ({'custom_hooks': [dict(type='EarlyStoppingHook', monitor='accuracy', strict=True)]}, 'accuracy'),
     ({'val_evaluator.iou_metrics': ['mAP']}, 'mAP'),
     ({'val_dataloader.dataset.pipeline': [dict(type='LoadImageFromFile'), dict(type='PackSegInputs')]}, 'gt_sem_seg'),
-])  # yapf: disable
+])
 def test_what_only_a_validation_would_find(segmentor, options, words):
     segmentor.merge_from_dict(options)
     work_dir = Path(segmentor.work_dir)
@@ -166,7 +166,7 @@ def test_in_two_processes(segmentor, tmp_path):
         assert one[0] == [] and one[1].keys() == other[1].keys()
         assert all(np.array_equal(one[1][name], other[1][name]) for name in one[1])
     files = [sorted(re.sub(r'\d{8}_\d{6}', '', path.name) for path in (tmp_path / f'run{is_rehearsed}').rglob('*'))
-             for is_rehearsed in (True, False)]  # yapf: disable
+             for is_rehearsed in (True, False)]
     assert files[0] == files[1] and 'iter_2.pth' in files[0]
 
 

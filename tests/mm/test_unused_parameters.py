@@ -63,7 +63,7 @@ def test_what_no_output_uses_does_not_end_training(tmp_path, name):
     models = [dict(backbone=dict(type=name, arch=ARCHS[name], out_indices=out_indices, with_cp=with_cp,
                                  drop_path_rate=.5, frozen_stages=frozen))
               for out_indices, (with_cp, frozen) in itertools.product(OUT_INDICES, [(False, -1), (True, 1)])
-              if max(out_indices) > 1 or frozen < 1]  # yapf: disable
+              if max(out_indices) > 1 or frozen < 1]
     assert in_two_processes(train, str(tmp_path), models) == [[3] * len(models)] * 2
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 def official_classification(backbone: dict[str, Tensor]) -> dict:
     """As the official ``utils.save_model`` does: the classifier's norm and head beside the backbone's tensors."""
     model = {**backbone, **norm('norm', backbone), 'head.weight': torch.ones(7, width(backbone)),
-             'head.bias': torch.ones(7)}  # yapf: disable
+             'head.bias': torch.ones(7)}
     return dict(model=model, optimizer=dict(state={}), epoch=299, scaler={}, args=Namespace(lr=4e-3, model='31B'))
 
 
@@ -53,5 +53,5 @@ def width(backbone: dict[str, Tensor]) -> int:
 def norm(name: str, backbone: dict[str, Tensor]) -> dict[str, Tensor]:
     """A BatchNorm of its own kind, which must land nowhere."""
     tensors = {f'{name}.{part}': torch.full((width(backbone), ), 123.)
-               for part in ('weight', 'bias', 'running_mean', 'running_var')}  # yapf: disable
+               for part in ('weight', 'bias', 'running_mean', 'running_var')}
     return tensors | {f'{name}.num_batches_tracked': torch.tensor(123)}

@@ -28,7 +28,7 @@ class Arch(arch.Arch):
         found = {i: weight for (i, _), weight in wide.items() if weight is not None}
         try:
             return cls(layers=[sum(i == j for i, _ in rooms) for j in sorted(found)],
-                       channels=[len(found[i]) for i in sorted(found)], extent=found[0].shape[-1])  # yapf: disable
+                       channels=[len(found[i]) for i in sorted(found)], extent=found[0].shape[-1])
         except (KeyError, InputError):
             return None
 
@@ -42,7 +42,7 @@ class Room(nn.Module):
         super().__init__()
         self.wide = MergeableConv(channels, channels, [
             Branch('a', 'na', (extent, extent), 'both'), Branch('b', 'nb', (1, min(3, extent)), 'both')
-        ], groups=channels, norm=norm)  # yapf: disable
+        ], groups=channels, norm=norm)
         self.mix = ConvBN(nn.Conv2d(channels, channels, 1, bias=False), norm, relu=True)
         self.drop = DropPath(rate)
 

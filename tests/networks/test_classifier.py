@@ -112,7 +112,7 @@ def test_other_heads(name):
 
 def test_xl_has_no_norm_of_features():
     backbone = RepLKNet(dict(layers=[1, 1], channels=[8, 16], large_kernel_sizes=[7, 5],
-                             norm_intermediate_features=True), out_indices=[1])  # yapf: disable
+                             norm_intermediate_features=True), out_indices=[1])
     assert not [name for name in Classifier(backbone).state_dict() if name.startswith('stages.1.norm')]
 
 

@@ -73,7 +73,7 @@ def test_inside_a_model(tmp_path, layout, reports):
      "4 more (the classifier's norm), head.fc.weight and 1 more (the classifier)."),
     (ours_whole_model, 'a whole model saved by MMEngine; left out: meta and 3 more'),
     (dict, 'a backbone.'),
-])  # yapf: disable
+])
 def test_the_report(layout, words, reports):
     model = tiny()
     model.load_state_dict(layout(model.state_dict()))

@@ -129,7 +129,7 @@ def test_norm_reaches_every_norm():
     (dict(frozen_stages=5), 'frozen_stages must be an integer from -1 to 4, got 5'),
     (dict(in_channels=0), 'in_channels must be a positive integer, got 0'),
     (dict(norm=functools.partial(nn.GroupNorm, 2)), 'norm must make a BatchNorm'),
-], ids=str)  # yapf: disable
+], ids=str)
 def test_bad_arguments_are_named(options, words):
     with pytest.raises(ValueError, match=words):
         RepLKNet(**dict(dict(arch=TINY), **options))

@@ -14,13 +14,13 @@ def test_parameters_of_the_published_architectures(name, parameters):
         model = SLaK(name)
     assert sum(p.numel() for p in model.parameters()) == parameters
     sizes = [tuple(block.large_kernel.get_submodule(path).kernel_size) for block in (model.stages[0][0],
-             model.stages[3][0]) for path in ('LoRA1.conv', 'LoRA2.conv', 'small_conv.conv')]  # yapf: disable
+             model.stages[3][0]) for path in ('LoRA1.conv', 'LoRA2.conv', 'small_conv.conv')]
     assert sizes == [(51, 5), (5, 51), (5, 5), (13, 5), (5, 13), (5, 5)]
 
 
 @pytest.mark.parametrize('arch', [
     TINY, dict(TINY, decomposed=False), dict(TINY, decomposed=False, small_kernel=None), dict(TINY, small_kernel=3)
-], ids=str)  # yapf: disable
+], ids=str)
 def test_merging_and_folding_are_exact(arch):
     model = randomize(SLaK(arch), scales=True).double().eval()
     x = torch.randn(2, 3, 45, 70, dtype=torch.float64)
@@ -52,7 +52,7 @@ def test_no_small_kernel_beside_strips_that_are_one_themselves():
     (dict(TINY, large_kernel_sizes=[13, 8, 7, 5]), 'kernel_size must be a positive odd integer, got 8'),
     (dict(TINY, small_kernel=None), 'small_kernel must be a positive odd integer, the short side .* got None'),
     (dict(layers=[1], channels=[8]), r"arch has unknown keys \[\] and lacks \['large_kernel_sizes'\]"),
-], ids=str)  # yapf: disable
+], ids=str)
 def test_bad_architectures_are_named(arch, words):
     with pytest.raises(InputError, match=words):
         SLaK(arch)

@@ -24,7 +24,7 @@ DILATED = {
     ('A', 4_328_620, 4_116_860), ('F', 6_105_000, 5_850_888), ('P', 10_568_416, 10_229_600),
     ('N', 18_179_000, 17_678_680), ('T', 31_053_540, 30_398_100), ('S', 55_689_048, 54_878_328),
     ('B', 98_066_208, 96_985_248), ('L', 218_541_744, 216_920_304), ('XL', 386_645_568, 384_483_648),
-])  # yapf: disable
+])
 def test_parameters_of_the_published_architectures(name, training, merged):
     with torch.device('meta'):
         model = UniRepLKNet(name)
@@ -46,7 +46,7 @@ def test_the_merged_form_has_the_official_names():
             expected |= {f'stages.{stage}.{j}.{name}' for name in (
                 f'dwconv{large}.weight', f'dwconv{large}.bias', 'se.down.weight', 'se.down.bias', 'se.up.weight',
                 'se.up.bias', 'pwconv1.1.weight', 'pwconv1.1.bias', 'act.1.gamma', 'pwconv2.0.weight',
-                'pwconv2.0.bias')}  # yapf: disable
+                'pwconv2.0.bias')}
     assert set(model.state_dict()) == expected | norms | stems
 
 
@@ -57,7 +57,7 @@ def test_a_block_computes_what_the_paper_says(kernel_size):
 
     def bn(y, name):
         return F.batch_norm(y, state[f'{name}.running_mean'], state[f'{name}.running_var'], state[f'{name}.weight'],
-                            state[f'{name}.bias'])  # yapf: disable
+                            state[f'{name}.bias'])
 
     def linear(y, name):
         return y @ state[f'{name}.weight'].flatten(1).T + state.get(f'{name}.bias', 0)
@@ -135,7 +135,7 @@ def test_the_start():
     (dict(TINY, kernel_sizes=[[3], [13, 19], [5], [7]]), r'kernel_sizes must be among \(0, 3, 5, 7, .*got \[19\]'),
     (dict(layers=[1, 1], channels=[8, 12]), r'arch needs kernel_sizes, .*got layers \(1, 1\)'),
     (dict(TINY, kernel_sizes=13), 'kernel_sizes must have a list for each stage.*got 13'),
-], ids=str)  # yapf: disable
+], ids=str)
 def test_bad_architectures_are_named(arch, words):
     with pytest.raises(InputError, match=words):
         UniRepLKNet(arch)

@@ -8,7 +8,7 @@ from tests.conftest import randomize
 TINY = dict(large_kernel_sizes=[13, 7, 5, 3], layers=[1, 1, 2, 1], channels=[8, 12, 16, 20], small_kernel=3)
 XL_LIKE = dict(
     large_kernel_sizes=[7, 7, 5, 3], layers=[1, 1, 2, 1], channels=[8, 12, 16, 20], dw_ratio=1.5,
-    norm_intermediate_features=True)  # yapf: disable
+    norm_intermediate_features=True)
 PRETRAINED_XL_LIKE = dict(XL_LIKE, norm_intermediate_features=False)
 
 

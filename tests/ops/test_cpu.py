@@ -155,7 +155,7 @@ def test_pytorchs_channels_last_forward_is_left_alone_where_it_is_as_fast(monkey
 def test_a_conversion_counts(monkeypatch):
     monkeypatch.setattr(costs, 'PRICES', {costs.PROCESSOR: {
         'convolve forward channels_last float32': (0,) * 12 + (1,), 'convolve transposed contiguous float32': (0,) * 13,
-        'lay out float32': (0, 1.0)}})  # yapf: disable
+        'lay out float32': (0, 1.0)}})
     problem = Problem(1, 32, 10, 10, 31, 31, torch.float32, False, False)
     costs.cheapest.cache_clear()
     own = costs.cost('convolve', problem, Way('transposed', False, torch.float32))

@@ -33,5 +33,5 @@ def test_the_backend_does_not_matter():
     x, weight = torch.randn(2, 4, 10, 11), torch.randn(4, 1, 31, 31)
     with torch.no_grad():
         counts = {backend: counted(lambda backend=backend: depthwise_conv2d(x, weight, backend=backend))
-                  for backend in ('cpu', 'torch')}  # yapf: disable
+                  for backend in ('cpu', 'torch')}
     assert counts['cpu'] == counts['torch'] == 2 * x.numel() * 31**2

@@ -154,7 +154,7 @@ def test_what_was_chosen_is_kept_by_all_that_it_depends_on(monkeypatch):
              lambda: depthwise_conv2d(x, weight, padding=2), lambda: depthwise_conv2d(x, weight, padding=(2, 2)),
              lambda: depthwise_conv2d(x.double(), weight.double()),
              torch.no_grad()(lambda: depthwise_conv2d(x, weight)),
-             torch.autocast('cpu', torch.bfloat16)(lambda: depthwise_conv2d(x, weight))]  # yapf: disable
+             torch.autocast('cpu', torch.bfloat16)(lambda: depthwise_conv2d(x, weight))]
     for call in 2 * calls:
         call()
     assert len(asked) == len(functional._PLANS) == len(calls) - 1, 'without gradients both are as if frozen'
@@ -385,7 +385,7 @@ def test_what_a_machine_lacks_is_what_a_call_is_refused_for(backend, monkeypatch
     reason = ops.backends()[backend]
     with FakeTensorMode():  # a GPU that need not be there
         x, weight = (torch.empty(shape, device='cpu' if backend == 'cpu' else 'cuda')
-                     for shape in ((1, 8, 32, 32), (8, 1, 13, 13)))  # yapf: disable
+                     for shape in ((1, 8, 32, 32), (8, 1, 13, 13)))
         with pytest.raises(ValueError, match=f'^backend {backend!r} cannot compute this: {reason}$'):
             depthwise_conv2d(x, weight, backend=backend)
 

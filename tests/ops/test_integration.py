@@ -99,7 +99,7 @@ def test_compiled_it_is_the_fast_operator_where_dynamo_takes_is_exporting_for_tr
     monkeypatch.setattr(torch.compiler, 'is_exporting', lambda: torch.compiler.is_dynamo_compiling())
     graphs = []
     torch.compile(Network(), fullgraph=True, backend=lambda graph, _: graphs.append(graph) or graph)(
-        torch.randn(1, 3, 20, 20))  # yapf: disable
+        torch.randn(1, 3, 20, 20))
     assert sum('mmreplk.depthwise_conv2d' in str(node.target) for node in graphs[0].graph.nodes) == 1
 
 
@@ -136,7 +136,7 @@ def test_exported_strictly_or_not_it_is_an_ordinary_convolution(size, strict):
 def test_the_older_onnx_exporter_writes_an_ordinary_conv(tmp_path, size):
     model, path = LargeKernelConv2d(6, 6, size, padding=size // 2, groups=6).eval(), str(tmp_path / 'model.onnx')
     torch.onnx.export(model, (torch.randn(2, 6, 20, 22),), path, dynamo=False, input_names=['x'],
-                      dynamic_axes=dict(x={0: 'n', 2: 'h', 3: 'w'}))  # yapf: disable
+                      dynamic_axes=dict(x={0: 'n', 2: 'h', 3: 'w'}))
     assert [node.op_type for node in onnx.load(path).graph.node].count('Conv') == 1
     other = torch.randn(1, 6, 33, 40)
     out, = onnxruntime.InferenceSession(path).run(None, {'x': other.numpy()})
@@ -229,5 +229,5 @@ for case in map(str.split, sys.argv[1:]):
     sys.exit()
 """
     cases = ('4 128 96 31 float32', '4 128 96 31 bfloat16', '4 128 96 7 float32', '2 1024 9 51 float32',
-             '1 32 300 15 float32', '1 2 1024 31 float32')  # yapf: disable
+             '1 32 300 15 float32', '1 2 1024 31 float32')
     subprocess.run([sys.executable, '-c', program, *cases], check=True)

@@ -41,7 +41,7 @@ def test_conversion_keeps_values_and_gives_the_strides_of_a_new_tensor(monkeypat
 
 
 SHAPES = [(2, 20, 9, 10, 3, 3), (1, 32, 20, 20, 13, 13), (2, 17, 12, 12, 21, 21), (2, 1, 5, 5, 3, 3),
-          (2, 4, 1, 1, 3, 3), (1, 4, 1, 5, 5, 1), (1, 1, 1, 1, 3, 3)]  # yapf: disable
+          (2, 4, 1, 1, 3, 3), (1, 4, 1, 5, 5, 1), (1, 1, 1, 1, 3, 3)]
 
 
 @pytest.mark.parametrize('backend', ['cpu', 'torch', None])
@@ -56,7 +56,7 @@ def test_output_and_gradients_have_the_strides_of_pytorchs(shape, dtype, backend
 
     for x_last, weight_last, grad_last in itertools.product((False, True), repeat=3):
         inputs = [laid_out(torch.randn(n, c, h, w, dtype=dtype), x_last).requires_grad_(),
-                  laid_out(torch.randn(c, 1, kh, kw, dtype=dtype), weight_last).requires_grad_()]  # yapf: disable
+                  laid_out(torch.randn(c, 1, kh, kw, dtype=dtype), weight_last).requires_grad_()]
         grad = laid_out(torch.randn(n, c, h, w, dtype=dtype), grad_last)
         strides = []
         for function in (depthwise_conv2d, F.conv2d):
@@ -101,7 +101,7 @@ class Network(torch.nn.Module):
 
 @pytest.mark.skipif(not cpu.IS_SUPPORTED, reason='this CPU has no fast path')
 @pytest.mark.parametrize('options', [{}, {'freezing': True}, {'layout_optimization': False},
-                                     {'freezing': True, 'layout_optimization': False}], ids=str)  # yapf: disable
+                                     {'freezing': True, 'layout_optimization': False}], ids=str)
 @pytest.mark.parametrize('channels_last', [False, True])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
 def test_compiled_for_inference_strides_are_those_of_eager(dtype, channels_last, options):

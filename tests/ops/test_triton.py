@@ -17,14 +17,14 @@ FILE = Path(__file__).with_name('interpreted_triton.py')
 def cases(request, tmp_path_factory):
     """Runs those of its tests that are selected here, all at once; returns their cases, each with what went wrong."""
     selected = [item.callspec.params['name'] for item in request.session.items
-                if item.nodeid.startswith(request.node.nodeid)]  # yapf: disable
+                if item.nodeid.startswith(request.node.nodeid)]
     report = tmp_path_factory.mktemp('triton') / 'report.xml'
     run = subprocess.run([sys.executable, '-m', 'pytest', '-p', 'no:cacheprovider', f'--junitxml={report}',
                           *(f'{FILE}::{name}' for name in selected)], env=dict(os.environ, TRITON_INTERPRET='1'),
-                         capture_output=True, text=True)  # yapf: disable
+                         capture_output=True, text=True)
     assert run.returncode in (0, 1), run.stdout[-4000:] + run.stderr[-2000:]
     return {case.get('name'): '\n'.join(problem.text for problem in case)
-            for case in ET.parse(report).iter('testcase')}  # yapf: disable
+            for case in ET.parse(report).iter('testcase')}
 
 
 @pytest.mark.skipif(importlib.util.find_spec('triton') is None, reason='Triton is not installed')

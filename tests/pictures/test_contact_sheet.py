@@ -25,7 +25,7 @@ class Pair:
     def get_data_info(self, i):
         name = 'ab'[i]
         return dict(img_path=str(self.root / f'{name}.jpg'), seg_map_path=str(self.root / f'{name}_truth.png'),
-                    reduce_zero_label=True)  # yapf: disable
+                    reduce_zero_label=True)
 
 
 def test_contact_sheet(tmp_path):
@@ -40,7 +40,7 @@ def test_contact_sheet(tmp_path):
     assert [tuple(p) for p in sheet[0, 6:]] == [
         white, white, white, white, red, green, black, black, black, black,
         white, white, white, white, green, green, black, black, black, black
-    ]  # yapf: disable
+    ]
 
 
 class Objects:
@@ -71,7 +71,7 @@ def test_masks_are_read_as_coco_writes_results(tmp_path):
     (None, 'cannot be read: No such file'), ('{}x', 'does not hold masks as COCO has them: JSONDecodeError'),
     ('[{"score": "high"}]', 'does not hold masks'), ('[{"score": 1}]', "does not hold masks.*'image_id'"),
     ('[{"score": 1, "image_id": 7, "segmentation": {"size": [9, 9], "counts": "<<"}}]', r'a mask of \[9, 9\] pixels'),
-])  # yapf: disable
+])
 def test_masks_that_are_none(tmp_path, content, words):
     if content is not None:
         (tmp_path / 'predictions.segm.json').write_text(content)

@@ -69,7 +69,7 @@ def test_merging_differs_by_rounding_and_the_model_stays_as_it_is():
     assert [row['name'] for row in found['layers']] == LAYERS
     assert [row['kernel_size'] for row in found['layers']] == [13, 7, 7]
     assert [(row['stage'], row['form']) for row in found['features']] == [
-        (0, 'merged'), (0, 'folded'), (1, 'merged'), (1, 'folded')]  # yapf: disable
+        (0, 'merged'), (0, 'folded'), (1, 'merged'), (1, 'folded')]
     for row in (*found['layers'], *found['features']):
         assert 0 < row['max_rel'] < 1e-5 and row['max_abs'] > 0, row
     assert_same_bits(model.state_dict(), before)

@@ -27,7 +27,7 @@ class Chosen:
 
     def get_data_info(self, i):
         return dict(img_path=str(self.root / f'{"ab"[i]}.jpg'), seg_map_path=str(self.root / f'{"ab"[i]}_truth.png'),
-                    reduce_zero_label=True, label_map={0: 255, 1: 0, 2: 255, 3: 1})  # yapf: disable
+                    reduce_zero_label=True, label_map={0: 255, 1: 0, 2: 255, 3: 1})
 
 
 @pytest.fixture

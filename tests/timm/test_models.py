@@ -13,7 +13,7 @@ from tests.conftest import assert_same_bits, randomize
 
 ALL = [f'{name}_{arch}'.lower() for name, network in NETWORKS.items() for arch in network.Arch.NAMED]
 each = pytest.mark.parametrize('variant, network', [('replknet_31b', 'RepLKNet'), ('unireplknet_a', 'UniRepLKNet'),
-                                                    ('slak_t', 'SLaK')])  # yapf: disable
+                                                    ('slak_t', 'SLaK')])
 
 
 @pytest.fixture

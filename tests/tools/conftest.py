@@ -73,7 +73,7 @@ def masks(tmp_path_factory):
                 'param_scheduler.0.end=1', 'param_scheduler.1.begin=1', 'param_scheduler.1.end=2',
                 'default_hooks.checkpoint.interval=2', 'default_hooks.logger.interval=1',
                 'model.test_cfg.rcnn.score_thr=0.0',
-                'model.test_cfg.rcnn.max_per_img=10']  # yapf: disable
+                'model.test_cfg.rcnn.max_per_img=10']
     work_dir = tmp_path_factory.mktemp('masks')
     result = tool('train.py', MASKS, '--work-dir', work_dir, '--cfg-options', *options)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr

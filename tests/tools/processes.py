@@ -17,7 +17,7 @@ SECONDS = 600
 
 _server = multiprocessing.get_context('forkserver')
 _server.set_forkserver_preload(['mmreplk.mm', *(f'{framework}.{part}' for framework in ('mmseg', 'mmdet')
-                                               for part in ('datasets', 'engine', 'models'))])  # yapf: disable
+                                               for part in ('datasets', 'engine', 'models'))])
 
 
 def command(name: str, *arguments: object, **environment: str) -> CompletedProcess:
@@ -25,7 +25,7 @@ def command(name: str, *arguments: object, **environment: str) -> CompletedProce
     env = dict(os.environ, PYTHON=sys.executable, **environment)
     head = [str(ROOT / 'tools' / name)] if name.endswith('.sh') else [sys.executable, f'tools/{name}']
     return subprocess.run([*head, *map(str, arguments)], cwd=ROOT, env=env, capture_output=True, text=True,
-                          timeout=SECONDS)  # yapf: disable
+                          timeout=SECONDS)
 
 
 def tool(name: str, *arguments: object) -> CompletedProcess:

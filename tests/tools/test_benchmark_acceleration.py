@@ -16,7 +16,7 @@ def test_the_backbone_of_a_config_is_measured(tmp_path):
     config, report = tmp_path / 'small.py', tmp_path / 'report.json'
     config.write_text(SMALL)
     result = command('analysis_tools/benchmark_acceleration.py', config, '--size', '64', '64', '--rounds', '1',
-                     '--dtype', 'float32', 'bfloat16', '--json', report)  # yapf: disable
+                     '--dtype', 'float32', 'bfloat16', '--json', report)
     assert result.returncode == 0, result.stderr
     rows = json.loads(report.read_text())['results']
     assert [(row['work'], row['dtype']) for row in rows] == [

@@ -40,7 +40,7 @@ def test_trains_evaluates_tabulates_and_goes_on(compare, rival, data_options, tm
     pytest.importorskip('mmseg')
     out = tmp_path / 'compare'
     command = [TINY, rival, '--iters', 1, '--shape', 64, 64, '--out', out, '--cfg-options', *data_options,
-               'train_dataloader.batch_size=2']  # yapf: disable
+               'train_dataloader.batch_size=2']
     compare(*command)
     output = capsys.readouterr().out
     assert '[2/2] small_kernels, seed 0' in output and '0 to go' in output

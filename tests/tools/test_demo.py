@@ -64,7 +64,7 @@ def test_networks_are_compared_on_both_kinds_of_classes(drawn, large):
 def test_the_networks_differ_in_their_kernels_only():
     large, small = (load_config(str(ROOT / config)).to_dict() for config in demo.CONFIGS.values())
     kernels = [cfg['model']['backbone']['arch'].pop(key) for cfg in (large, small)
-               for key in ('large_kernel_sizes', 'small_kernel')]  # yapf: disable
+               for key in ('large_kernel_sizes', 'small_kernel')]
     assert kernels == [[31, 29], 5, [3, 3], 3]
     for cfg in (large, small):
         cfg.pop('work_dir')

@@ -65,9 +65,9 @@ def config(tmp_path_factory):
         cv2.imwrite(str(root / f'images/{i}.png'), picture)
         images.append(dict(id=i, file_name=f'{i}.png', width=96, height=96))
         annotations.append(dict(id=i, image_id=i, category_id=1, bbox=[x, y, width, height], area=width * height,
-                                iscrowd=0))  # yapf: disable
+                                iscrowd=0))
     (root / 'boxes.json').write_text(json.dumps(
-        dict(images=images, annotations=annotations, categories=[dict(id=1, name='box')])))  # yapf: disable
+        dict(images=images, annotations=annotations, categories=[dict(id=1, name='box')])))
     (root / 'config.py').write_text(CONFIG.replace('ROOT', str(root)))
     return root / 'config.py'
 

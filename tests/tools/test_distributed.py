@@ -32,7 +32,7 @@ def train(folder, options, processes, hook="dict(type='Recorder')"):
     if processes == 1:
         return tool('train.py', config, *arguments)
     return command('dist_train.sh', config, processes, *arguments, PYTHONPATH=str(ROOT), PORT=free_port(),
-                OMP_NUM_THREADS='1')  # yapf: disable
+                OMP_NUM_THREADS='1')
 
 
 @pytest.fixture(scope='module')
@@ -62,7 +62,7 @@ def test_processes_share_the_work_of_one(tmp_path, options):
 
 @pytest.mark.parametrize(('by', 'words'), [
     ('raise', 'RuntimeError: process one is ill'), ('exit', 'exitcode  : 3'), ('kill', 'Signal 9'),
-])  # yapf: disable
+])
 def test_a_process_that_dies_brings_the_others_down(tmp_path, options, by, words):
     # Otherwise they wait half an hour for it, and the call of the tool ends after ten minutes.
     result = train(tmp_path / by, options, 2, f"dict(type='Death', rank=1, iteration=1, by='{by}')")

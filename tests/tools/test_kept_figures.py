@@ -120,7 +120,7 @@ def test_benchmark_acceleration_goes_on_with_the_dtypes_and_models_that_are_miss
     assert run(lambda plain, fast, images, rounds: images.dtype == torch.bfloat16) == ['torch.float32', 'interrupted']
     before = json.loads(out.read_text())['results']
     assert [(row['model'], row['work']) for row in before] == [('MSCAN (small)', 'inference'),
-                                                              ('MSCAN (small)', 'training')]  # yapf: disable
+                                                              ('MSCAN (small)', 'training')]
     assert run() == ['torch.bfloat16', 'torch.float32', 'torch.bfloat16']
     after = json.loads(out.read_text())['results']
     assert after[:2] == before and len(after) == 8 and run() == []
@@ -129,7 +129,7 @@ def test_benchmark_acceleration_goes_on_with_the_dtypes_and_models_that_are_miss
 def test_benchmark_op_goes_on_with_the_cases_and_kernel_sizes_that_are_missing(tmp_path, monkeypatch, capsys):
     out, plot = tmp_path / 'figures.json', tmp_path / 'plot.png'
     command = ['--device', 'cpu', '--batch', '--case', '1,2,8,3', '1,2,8,5', '--rounds', 2, '--json', out,
-               '--plot', plot]  # yapf: disable
+               '--plot', plot]
     sizes, timed = [3, 5, 7, 9, 13], []
 
     def run(interrupt=lambda *_: False):

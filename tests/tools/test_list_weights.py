@@ -25,7 +25,7 @@ def test_all_are_listed(list_weights):
     rows = [re.split('  +', line) for line in list_weights().splitlines()]
     assert [name for name, *_ in rows[1:]] == list(PUBLISHED)
     assert ['unireplknet-t_in1k', 'UniRepLKNet T', 'classifier', 'ImageNet-1K', '224', '83.2 % top-1',
-            'Apache-2.0'] in rows  # yapf: disable
+            'Apache-2.0'] in rows
 
 
 def test_some_with_their_addresses(list_weights):

@@ -22,7 +22,7 @@ def test_every_part_runs_and_a_second_call_goes_on(tmp_path):
     page = (tmp_path / 'summary.md').read_text()
     assert page in first.stdout
     for found in ('| compile | done |', ' 0 failed', 'skipped', '1,3,10,13x5', 'folded 3x3', 'training 3x3',
-                  'NCHW matrix product'):  # yapf: disable
+                  'NCHW matrix product'):
         assert found in page, found
 
     (tmp_path / 'pointwise.json').write_text('{"environment": {}, "pointwise": []}')

@@ -22,7 +22,7 @@ MASKS = 'configs/cascade_mask_rcnn_replknet_tiny_minicoco.py'
 def train(framework, config, work_dir, options):
     script = Path(importlib.import_module(framework).__file__).parent / '.mim/tools/train.py'
     return subprocess.run([sys.executable, str(script), config, '--work-dir', str(work_dir), '--cfg-options', *options],
-                          cwd=ROOT, capture_output=True, text=True, timeout=600)  # yapf: disable
+                          cwd=ROOT, capture_output=True, text=True, timeout=600)
 
 
 def test_segmentor(short_options, tmp_path):
@@ -41,7 +41,7 @@ def test_detector(tmp_path):
     options += [f'{name}_evaluator.ann_file={root}/annotations/instances_val.json' for name in ('val', 'test')]
     options += ['train_dataloader.batch_size=2', 'train_cfg.max_iters=1', 'train_cfg.val_interval=1',
                 'model.backbone.norm_cfg.type=BN', 'model.test_cfg.rcnn.score_thr=0.0',
-                'model.test_cfg.rcnn.max_per_img=5']  # yapf: disable
+                'model.test_cfg.rcnn.max_per_img=5']
     result = train('mmdet', MASKS, tmp_path / 'work', options)
     assert result.returncode == 0 and 'segm_mAP: ' in result.stdout, result.stdout[-2000:] + result.stderr[-2000:]
 

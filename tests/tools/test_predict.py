@@ -11,7 +11,7 @@ def test_a_folder_is_predicted_and_what_failed_is_listed(trained, data_root, tmp
     (images / 'cut.jpg').write_bytes(good[0].read_bytes()[:-200])
     out = tmp_path / 'out'
     arguments = ('predict.py', images, '--model', TINY, '--out', out, '--batch-size', 2, '--slide', 96, 64,
-                 '--cfg-options', f'work_dir={trained}')  # yapf: disable
+                 '--cfg-options', f'work_dir={trained}')
     result = command(*arguments)
     assert result.returncode == 2 and 'Traceback' not in result.stderr, result.stderr
     assert f'{len(good)} of {len(good) + 1} files predicted in' in result.stdout

@@ -25,13 +25,13 @@ def places(tmp_path_factory):
     folder = tmp_path_factory.mktemp('pure')
     data = make_mini_ade20k(folder / 'ade', num_train=4, num_val=2, size=64)
     options = {'model.backbone.arch': ARCH, 'model.decode_head.in_channels': [4, 8, 8, 8],
-               'model.decode_head.channels': 8}  # yapf: disable
+               'model.decode_head.channels': 8}
     config = write_pure('upernet_replknet_tiny_miniade20k', data, folder, **options)
     run = folder / 'run'
     result = tool('train.py', config, '--work-dir', run, '--amp')
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     return dict(CONFIG=config, RUN=run, CHECKPOINT=run / 'iter_2.pth', IMAGES=data / 'images/validation',
-                MAPS=data / 'annotations/validation')  # yapf: disable
+                MAPS=data / 'annotations/validation')
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def run(places, tmp_path, tmp_path_factory, monkeypatch, capfd):
     ('analysis_tools/erf.py', 'CONFIG CHECKPOINT --images IMAGES --shape 64 64 --out OUT', 'OUT/erf.png'),
     ('analysis_tools/get_flops.py', 'CONFIG --shape 64 64 --json OUT/flops.json', 'OUT/flops.json'),
     ('analysis_tools/show_filters.py', 'CONFIG CHECKPOINT --out OUT', 'OUT/stage1.png'),
-])  # yapf: disable
+])
 def test_a_tool_on_a_segmentor(run, name, command, result):
     if name == 'serve.py':
         pytest.importorskip('gradio')
@@ -94,7 +94,7 @@ def test_a_detector_is_trained_and_reported(tmp_path):
     data = make_mini_coco(tmp_path / 'coco', num_train=4, num_val=2, size=64)
     options = {f'{name}_evaluator.ann_file': f'{data}/annotations/instances_val.json' for name in ('val', 'test')}
     options |= {'model.backbone.arch': ARCH, 'model.neck.in_channels': [4, 8, 8, 8],
-                'model.test_cfg.rcnn.max_per_img': 5}  # yapf: disable
+                'model.test_cfg.rcnn.max_per_img': 5}
     config = write_pure('cascade_mask_rcnn_replknet_tiny_minicoco', data, tmp_path, **options)
     result = tool('train.py', config, '--work-dir', tmp_path / 'run')
     assert result.returncode == 0 and 'coco/segm_mAP' in result.stdout, result.stdout[-3000:] + result.stderr[-3000:]
@@ -104,5 +104,5 @@ def test_a_detector_is_trained_and_reported(tmp_path):
     assert result.returncode == 0 and 'coco/bbox_mAP' in result.stdout, result.stderr[-3000:]
     cv2.imwrite(str(tmp_path / 'a.png'), cv2.imread(str(next((data / 'val').iterdir()))))
     result = tool('predict.py', tmp_path / 'a.png', '--model', config, '--checkpoint', tmp_path / 'run/iter_2.pth',
-                  '--out', tmp_path / 'out')  # yapf: disable
+                  '--out', tmp_path / 'out')
     assert result.returncode == 0 and 'annotations' in json.loads(Path(tmp_path, 'out/raw/a.json').read_text())

@@ -57,7 +57,7 @@ def test_the_real_config_trains_evaluates_and_saves(data_options, tmp_path):
         'train.py', REAL, '--work-dir', tmp_path, '--cfg-options', *data_options, 'model.backbone.init_cfg=None',
         'train_dataloader.dataset.pipeline.3.crop_size=(64,64)', 'model.data_preprocessor.size=(64,64)',
         'train_dataloader.batch_size=2', 'train_cfg.max_iters=2', 'train_cfg.val_interval=2',
-        'default_hooks.logger.interval=1')  # yapf: disable
+        'default_hooks.logger.interval=1')
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr
     assert 'evaluating with 24 large-kernel layers merged' in result.stdout and 0 <= miou(result.stdout) <= 100
     assert (tmp_path / 'iter_2.pth').stat().st_size > 4e8
@@ -109,7 +109,7 @@ def test_ctrl_c_leaves_the_last_checkpoint_whole(short_options, tmp_path):
     ((TINY, '--cfg-options', '{data}', 'train_dataloader.dataset.pipeline.2.scale=(16,16)',
       'train_dataloader.dataset.pipeline.3.crop_size=(16,16)', 'model.data_preprocessor.size=(16,16)'),
      'images must be at least 32 pixels high and wide, the stride of the network, got 16x16'),
-])  # yapf: disable
+])
 def test_training_that_cannot_work_ends_with_one_sentence(data_options, tmp_path, arguments, words):
     expanded = [part for argument in arguments for part in (data_options if argument == '{data}' else [argument])]
     result = tool('train.py', *expanded[:1], '--work-dir', tmp_path, *expanded[1:])

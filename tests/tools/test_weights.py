@@ -33,7 +33,7 @@ def test_an_old_segmentor_is_evaluated_and_fine_tuned(trained, old_segmentor, sh
     assert miou(result.stdout) == miou(next(trained.glob('*/*.log')).read_text())
     assert result.stdout.count('RepLKNet: 336 of its 336 tensors loaded from ') == 1
     result = tool('train.py', TINY, '--work-dir', tmp_path, '--cfg-options', *short_options, 'train_cfg.max_iters=1',
-                  f'load_from={old_segmentor}')  # yapf: disable
+                  f'load_from={old_segmentor}')
     assert result.returncode == 0 and result.stdout.count('RepLKNet: 336 of its 336 tensors') == 1, result.stderr
 
 
@@ -45,7 +45,7 @@ def test_a_classifier_is_fine_tuned(trained, short_options, tmp_path, option, la
     path = tmp_path / 'classifier.pth'
     torch.save(layout(backbone_of(trained / 'iter_4.pth')), path)
     options = [f'load_from={path}'] if option == 'load_from' else [
-        'model.backbone.init_cfg.type=Pretrained', f'model.backbone.init_cfg.checkpoint={path}']  # yapf: disable
+        'model.backbone.init_cfg.type=Pretrained', f'model.backbone.init_cfg.checkpoint={path}']
     result = tool('train.py', TINY, '--work-dir', tmp_path / 'run', '--cfg-options', *short_options,
                   'train_cfg.max_iters=1', *options)
     assert result.returncode == 0, result.stderr

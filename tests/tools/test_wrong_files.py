@@ -188,7 +188,7 @@ COMMANDS = {
         'JUNK JUNK JUNK', 'FILE FOLDER JUNK', 'FOLDER FOLDER FOLDER --size 0', 'FOLDER FOLDER FOLDER --batch -1',
         'FOLDER FOLDER FOLDER --rounds 0', 'FOLDER FOLDER FOLDER --json FOLDER',
     ],
-}  # yapf: disable
+}
 # What takes no file, or has a test of its own in tests/tools or tests/benchmarks.
 ELSEWHERE = {'demo.py', 'analysis_tools/benchmark_acceleration.py'}
 

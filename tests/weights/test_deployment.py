@@ -36,7 +36,7 @@ def test_every_source_is_deployed(layout, fuse_bn):
     if is_whole:
         assert merged['meta']['iter'] == saved['meta']['iter'] and set(merged) == {'meta', 'state_dict'}
         assert torch.equal(merged['state_dict']['decode_head.conv_seg.weight'],
-                           saved['state_dict']['decode_head.conv_seg.weight'])  # yapf: disable
+                           saved['state_dict']['decode_head.conv_seg.weight'])
 
 
 def test_half_precision_and_eps():

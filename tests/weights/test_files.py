@@ -35,7 +35,7 @@ def whole():
     (whole()[:3000], r"x.pth' is damaged or cut short \(.*\)$"),
     (pickle.dumps(dict(w=1))[:-3], r"x.pth' is damaged or cut short \(.*\)$"),
     ([torch.ones(1)], "x.pth' holds one list, not a dict of tensors$"),
-], ids=lambda value: None if isinstance(value, bytes) else str(value)[:20])  # yapf: disable
+], ids=lambda value: None if isinstance(value, bytes) else str(value)[:20])
 def test_what_cannot_be_read_is_one_sentence(tmp_path, content, words, mmap):
     with pytest.raises(ValueError, match=words) as caught:
         read_checkpoint(written(tmp_path / 'x.pth', content), mmap=mmap)
@@ -111,7 +111,7 @@ def test_old_and_official_files_need_no_trust(tmp_path):
     content = path.read_bytes()
     # As the other generation of NumPy names it: the length of the name is not part of the old format.
     content = re.sub(rb'numpy\._?core\.multiarray', lambda m: {b'numpy._core.multiarray': b'numpy.core.multiarray',
-                     b'numpy.core.multiarray': b'numpy._core.multiarray'}[m[0]], content)  # yapf: disable
+                     b'numpy.core.multiarray': b'numpy._core.multiarray'}[m[0]], content)
     assert content != path.read_bytes()
     assert read_checkpoint(written(path, content))['loss'] == 0.5
 

@@ -46,5 +46,5 @@ def test_sizes_are_those_of_the_networks():
 
 def test_configs_take_what_is_in_the_table():
     named = {name for path in (Path(__file__).parents[2] / 'configs').rglob('*.py')
-             for name in re.findall(r"(?:checkpoint|load_from)='(.+?)'", path.read_text())}  # yapf: disable
+             for name in re.findall(r"(?:checkpoint|load_from)='(.+?)'", path.read_text())}
     assert 'replknet-31b_in1k' in named and named <= set(PUBLISHED)

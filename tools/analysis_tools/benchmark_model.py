@@ -45,13 +45,13 @@ def main(args: argparse.Namespace) -> None:
                 options={key: repr(value) for key, value in (args.cfg_options or {}).items()}, rounds=args.rounds)
     kept = Kept(args.json, head)
     columns = ('batch', 'layout', 'eager', 'part', 'form', 'median ms', '20 %', '80 %', 'images/s', 'ratio', 'share',
-               'peak MiB')  # yapf: disable
+               'peak MiB')
     print(markdown_table(columns), end='')
     for batch, channels_last, compiled in itertools.product(
             args.batch, [False, True][:1 + args.channels_last], [False, True][:1 + args.compile]):
         measured = dict(batch=batch, size=args.size, dtype=args.dtype, channels_last=channels_last, compiled=compiled)
         setting = Setting(tuple(args.size), batch, getattr(torch, args.dtype), args.device, channels_last, compiled,
-                          args.rounds)  # yapf: disable
+                          args.rounds)
         for part in (*([] if args.no_inference else PARTS), *([STEP] if args.train and batch > 1 else [])):
             if not kept.measured(part=part, **measured):
                 kept.add(measure(part, cfg, setting, weights, measured))

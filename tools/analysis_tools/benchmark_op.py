@@ -36,7 +36,7 @@ FIGURES = ('.png', '.jpg', '.jpeg', '.svg', '.pdf')
 ROOFS = ('gemm_tflops', 'copy_gb_per_s')
 KERNEL_SIZES = (3, 5, 7, 9, 13, 17, 21, 25, 31, 39, 51)
 COLUMNS = ('N,C,H=W,K', 'precision', 'pass', 'rival', 'median ms', '20 %', '80 %', 'useful TFLOP/s', 'share', 'GB/s',
-           'share', 'peak MiB')  # yapf: disable
+           'share', 'peak MiB')
 
 
 def parse_args() -> argparse.Namespace:
@@ -56,7 +56,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--json', type=file_to_write, help='file for the raw figures')
     parser.add_argument('--plot', type=file_to_write,
                         help='picture of forward time against kernel size, in the first precision')
-    return parser.parse_args()  # yapf: disable
+    return parser.parse_args()
 
 
 def main(args: argparse.Namespace) -> None:
@@ -172,7 +172,7 @@ def plot(rows: list[dict], path: str) -> None:
         own = [row for row in rows if row['rival'] == name and 'what' in row]
         axes.plot([row['k'] for row in own], [row['median_ms'] for row in own], 'o-', label=name)
     axes.set(xlabel='kernel size', ylabel='forward of {n}x{c}x{h}x{h}, ms'.format(**rows[0]), yscale='log',
-             xticks=KERNEL_SIZES)  # yapf: disable
+             xticks=KERNEL_SIZES)
     axes.legend()
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)

@@ -27,7 +27,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'), help='resize pictures; else their own size')
     parser.add_argument('--device', type=device, default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--out', type=folder_to_write, default='work_dirs/merge',
-                        help='folder for the figures and their picture')  # yapf: disable
+                        help='folder for the figures and their picture')
     add_trust_checkpoint(parser)
     add_cfg_options(parser)
     return parser.parse_args()
@@ -36,7 +36,7 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     allow_pickles(args.trust_checkpoint)
     module, preprocessor = build_backbone(load_config(args.config, args.cfg_options), args.checkpoint,
-                                          args.trust_checkpoint)  # yapf: disable
+                                          args.trust_checkpoint)
     images = ImageFolder(args.images, args.count, preprocessor.to(args.device), args.shape and tuple(args.shape),
                          image_channels(module))
     differences = merge_differences(module.to(args.device), track_iter_progress(images))
@@ -48,7 +48,7 @@ def main(args: argparse.Namespace) -> None:
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     report = dict(environment=environment(args.device), config=args.config, checkpoint=args.checkpoint,
-                  images=args.images, count=len(images), shape=args.shape, **differences)  # yapf: disable
+                  images=args.images, count=len(images), shape=args.shape, **differences)
     write_json(report, out / 'merge.json', indent=1)
     draw_differences(differences, out / 'merge.png')
     print(f'{out}/merge.json and merge.png')

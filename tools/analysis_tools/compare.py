@@ -39,11 +39,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--iters', type=int, help='training iterations of each; default: of the first config')
     parser.add_argument('--seeds', type=int, default=1, help='how often each is trained, from seed 0 on')
     parser.add_argument('--shape', type=int, nargs=2, default=(512, 512), metavar=('H', 'W'),
-                        help='image for FLOPs and latency')  # yapf: disable
+                        help='image for FLOPs and latency')
     parser.add_argument('--device', type=device, default='cuda' if torch.cuda.is_available() else 'cpu',
-                        help='for latency')  # yapf: disable
+                        help='for latency')
     parser.add_argument('--out', type=folder_to_write, default='work_dirs/compare',
-                        help='folder for runs, table and plot')  # yapf: disable
+                        help='folder for runs, table and plot')
     add_cfg_options(parser)
     return parser.parse_args()
 
@@ -66,7 +66,7 @@ def main(args: argparse.Namespace) -> None:
     budget = None if args.checkpoints or args.costs_only else dict(
         iterations=args.iters or first.train_cfg.max_iters, batch_size=first.train_dataloader.batch_size)
     rows = [dict(config=name, results=results[name], **figures[name], published=cfg.get('published', {}))
-            for name, cfg in cfgs.items()]  # yapf: disable
+            for name, cfg in cfgs.items()]
     write(dict(environment=environment(args.device), budget=budget, shape=shape, metrics=metrics, rows=rows), out)
 
 
@@ -75,7 +75,7 @@ def run_all(args: argparse.Namespace, cfgs: dict[str, Config]) -> dict[str, list
     checkpoints = dict(zip(cfgs, args.checkpoints, strict=True)) if args.checkpoints else {}
     first = next(iter(cfgs.values()))
     runs = {(name, seed): cfg if checkpoints else with_budget(cfg, first, args.iters, seed)
-            for seed in range(args.seeds) for name, cfg in cfgs.items()}  # yapf: disable
+            for seed in range(args.seeds) for name, cfg in cfgs.items()}
     results, begin, made = {name: [] for name in cfgs}, time.monotonic(), 0
     for number, ((name, seed), cfg) in enumerate(runs.items(), 1):
         print(f'[{number}/{len(runs)}] {name}, seed {seed}', flush=True)
@@ -88,7 +88,7 @@ def run_all(args: argparse.Namespace, cfgs: dict[str, Config]) -> dict[str, list
         made += is_new
         pace = f', {(time.monotonic() - begin) / 60 / made:.1f} min a run' if made else ''
         print('  ' + ', '.join(f'{metric} {value:.2f}' for metric, value in result.items())
-              + f'; {len(runs) - number} to go{pace}', flush=True)  # yapf: disable
+              + f'; {len(runs) - number} to go{pace}', flush=True)
     return results
 
 

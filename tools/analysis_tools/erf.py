@@ -52,7 +52,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--figure', type=file_to_write, help='the figure, .png, .jpg or .svg; else erf.png in --out')
     add_trust_checkpoint(parser)
     add_cfg_options(parser)
-    return parser.parse_args()  # yapf: disable
+    return parser.parse_args()
 
 
 def main(args: argparse.Namespace) -> None:
@@ -81,7 +81,7 @@ def main(args: argparse.Namespace) -> None:
             write_matrix(fields[name], matrix)
         rows[name] = dict(name=name, **of, shape=list(fields[name].shape),
                           area_ratio=area_ratios(scores(fields[name])),
-                          area_ratio_without_logarithm=area_ratios(fields[name]))  # yapf: disable
+                          area_ratio_without_logarithm=area_ratios(fields[name]))
         write_json(dict(head, models=[*rows.values(), *before.values()]), out / 'erf.json', indent=1)
         print(f'{name}: the area ratio is ' +
               ', '.join(f'{ratio:.1%} at t = {t:.0%}' for t, ratio in rows[name]['area_ratio'].items()), flush=True)
@@ -112,7 +112,7 @@ def made_of(args: argparse.Namespace, source: str, checkpoint: str | None) -> di
             while block := file.read(1 << 20):
                 read.update(block)
     return dict(source=source, checkpoint=checkpoint, images=args.images, count=args.count, seed=args.seed,
-                shape_asked=list(args.shape), sha256=read.hexdigest())  # yapf: disable
+                shape_asked=list(args.shape), sha256=read.hexdigest())
 
 
 def named_models(args: argparse.Namespace) -> dict[str, tuple[str, str | None]]:

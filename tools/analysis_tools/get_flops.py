@@ -15,9 +15,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'), help='image in pixels; default 512 2048 for '
-                        'a segmentor, 800 1280 for a detector')  # yapf: disable
+                        'a segmentor, 800 1280 for a detector')
     parser.add_argument('--merged', action='store_true', help='the backbone as it is evaluated, not as it is '
-                        'trained')  # yapf: disable
+                        'trained')
     parser.add_argument('--json', type=file_to_write, help='file for the figures')
     add_cfg_options(parser)
     return parser.parse_args()

@@ -29,7 +29,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', type=folder_to_write, required=True, help='folder for results and logs')
     parser.add_argument('--minutes', type=float, default=6, help='for everything')
     parser.add_argument('--device', type=device, choices=['cuda', 'cpu'],
-                        default='cuda' if torch.cuda.is_available() else 'cpu')  # yapf: disable
+                        default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--tiny', action='store_true', help='tiny sizes, to try this program itself')
     parser.add_argument('--only', nargs='+', metavar='PART', help='some of the parts')
     return parser.parse_args()
@@ -45,7 +45,7 @@ def main(args: argparse.Namespace) -> None:
         if name not in names:
             raise InputError(f'--only must name some of {", ".join(names)}, got {name!r}')
     parts = [part for part in planned(out.resolve(), args.device, args.tiny)
-             if args.only is None or part.name in args.only]  # yapf: disable
+             if args.only is None or part.name in args.only]
     run_parts(parts, args.minutes * 60 - (time.monotonic() - begin), out, lambda line: print(line, flush=True))
     page = gpu_page(out)
     (out / 'summary.md').write_text(page)
@@ -66,12 +66,12 @@ def planned(out: Path, device: str, tiny: bool) -> list[Part]:
         dtype = 'float32' if device == 'cpu' else 'bfloat16'
         command = [*tuned, str(_tool('benchmark_model.py')), str(ROOT / (TINY_MODEL if tiny else MODEL)), *sizes]
         return Part(name, [*command, '--device', device, '--dtype', dtype, '--batch', str(batch), *options,
-                           '--json', str(out / f'{name}.json')], share)  # yapf: disable
+                           '--json', str(out / f'{name}.json')], share)
 
     workers = ['-n', '4', '--dist', 'loadfile'] if importlib.util.find_spec('xdist') and not tiny else []
     folders = ['tests/ops/test_gpu.py'] if tiny else ['tests/ops', 'tests/networks']
     tests = [*tuned, '-m', 'pytest', '-m', 'gpu', '-o', 'addopts=', '-v', '--tb=line', '-p', 'no:cacheprovider',
-             '--rootdir', str(ROOT), *workers, *(str(ROOT / folder) for folder in folders)]  # yapf: disable
+             '--rootdir', str(ROOT), *workers, *(str(ROOT / folder) for folder in folders)]
     fast = ['float32'] if device == 'cpu' else ['bfloat16']
     rest = ['float32'] if device == 'cpu' else ['float16', 'tf32', 'float32']
     few = ['bfloat16'] if tiny else ['bfloat16', *rest]

@@ -18,7 +18,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', nargs='?', help='checkpoint file; else random weights')
     parser.add_argument('--out', type=folder_to_write, default='work_dirs/filters',
-                        help='folder for the pages and their figures')  # yapf: disable
+                        help='folder for the pages and their figures')
     parser.add_argument('--format', choices=['png', 'jpg', 'svg'], default='png', help='of the pages')
     add_trust_checkpoint(parser)
     add_cfg_options(parser)
@@ -45,7 +45,7 @@ def main(args: argparse.Namespace) -> None:
 def print_row(row: dict, with_head: bool) -> None:
     if with_head:
         print('| layer | kernel | centre | energy there: merged | large branch alone | if even | half within | 90 % '
-              'within, taps |\n' + '| --- ' * 8 + '|')  # yapf: disable
+              'within, taps |\n' + '| --- ' * 8 + '|')
     alone = '' if row['centre_share_of_large'] is None else f'{row["centre_share_of_large"]:.1%}'
     print(f'| {row["name"].removesuffix(".large_kernel")} | {row["kernel_size"]} | {row["centre"]} | '
           f'{row["centre_share"]:.1%} | {alone} | {row["centre_share_if_even"]:.1%} | {row["radius50"]:.1f} | '

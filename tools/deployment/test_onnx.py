@@ -35,7 +35,7 @@ def main(args: argparse.Namespace) -> None:
     decide_trust(cfg)
     check_data(cfg, 'test_dataloader')
     head = dict(environment=environment('cpu'), onnxruntime=version('onnxruntime'), config=args.config,
-                options={key: repr(value) for key, value in (args.cfg_options or {}).items()})  # yapf: disable
+                options={key: repr(value) for key, value in (args.cfg_options or {}).items()})
     kept, rows = Kept(args.json, head), []
     for path in args.onnx:
         if not os.path.isfile(path):

@@ -30,7 +30,7 @@ def main(args: argparse.Namespace) -> None:
     sdist, wheel = build(files, args.out.resolve())
     faults = [*differences(sdist.name, files_of_sdist(sdist), files),
               *differences(wheel.name, files_of_wheel(wheel), expected_in_wheel(files)),
-              *metadata_faults(metadata_of(wheel), (ROOT / 'README.md').read_text())]  # yapf: disable
+              *metadata_faults(metadata_of(wheel), (ROOT / 'README.md').read_text())]
     if faults:
         sys.exit('\n  '.join(['error: these distributions are not to be released:', *faults]))
     print(f'{sdist}\n{wheel}')
@@ -39,7 +39,7 @@ def main(args: argparse.Namespace) -> None:
 def repository_files() -> list[str]:
     """Returns the files of the repository, by their paths in it."""
     asked = subprocess.run(['git', 'ls-files', '--cached', '--others', '--exclude-standard'], cwd=ROOT,
-                           capture_output=True, text=True)  # yapf: disable
+                           capture_output=True, text=True)
     if asked.returncode:
         sys.exit(f'error: git says which files are released, and in {ROOT} it says: {asked.stderr.strip()}')
     return [file for file in asked.stdout.splitlines() if (ROOT / file).is_file()]
@@ -102,7 +102,7 @@ def expected_in_wheel(files: Iterable[str]) -> list[str]:
 def differences(name: str, found: Collection[str], expected: Collection[str]) -> list[str]:
     """Returns in sentences what a distribution lacks, and what it should not hold."""
     return [*(f'{name} lacks {file}' for file in sorted({*expected} - {*found})),
-            *(f'{name} holds {file}' for file in sorted({*found} - {*expected}))]  # yapf: disable
+            *(f'{name} holds {file}' for file in sorted({*found} - {*expected}))]
 
 
 def metadata_faults(metadata: bytes, readme: str) -> list[str]:

@@ -29,7 +29,7 @@ assert (mmreplk.depthwise_conv2d(x, weight) - expected).abs().max() < 1e-3 * exp
 """
 CONFIG, OTHER_CONFIG = 'upernet_replknet_tiny_miniade20k', 'cascade_mask_rcnn_replknet31b_coco'
 SHORT = ['--cfg-options', 'train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'train_dataloader.batch_size=2',
-         'default_hooks.checkpoint.interval=2']  # yapf: disable
+         'default_hooks.checkpoint.interval=2']
 
 
 def parse_args() -> argparse.Namespace:
@@ -71,7 +71,7 @@ class Installed:
         it wrote."""
         start, env = time.time(), {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
         done = subprocess.run([self._python, '-W', 'ignore', *arguments], cwd=self.work, env=env, text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # yapf: disable
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         command = ' '.join(['python', *arguments[:4]]).replace('\n', ' ')[:80]
         if done.returncode != status:
             sys.exit(f'{done.stdout}\nerror: {command} ended with {done.returncode} instead of {status}')

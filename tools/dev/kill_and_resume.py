@@ -92,7 +92,7 @@ class Training:
         environment = dict(os.environ, PYTHON=sys.executable, PORT=str(free_port()))
         with open(self.log, 'w') as output:
             self.process = subprocess.Popen([*head, '--work-dir', str(work_dir), '--resume'], stdout=output,
-                                            stderr=subprocess.STDOUT, cwd=ROOT, env=environment)  # yapf: disable
+                                            stderr=subprocess.STDOUT, cwd=ROOT, env=environment)
 
     def wait(self) -> None:
         """Waits for the end; RuntimeError if it is not a good one."""

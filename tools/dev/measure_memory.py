@@ -74,10 +74,10 @@ def peaks(config: str, args: argparse.Namespace, sizes: list[tuple[int, int]], k
             row = in_a_process(measure_memory, cfg, work, size, batch)
             bound = slide_bound_mib(size, cfg.model.decode_head.num_classes, window) if work == 'slide' else None
             kept.add([dict(config=config, work=work, size=size, batch=batch, bound=bound,
-                           is_within=bound is None or row['extra'] <= bound, **row)])  # yapf: disable
+                           is_within=bound is None or row['extra'] <= bound, **row)])
             print(f'{config}, {work}, {size[0]}x{size[1]}, {batch} a batch: weights {row["weights"]:.0f} MiB, '
                   f'{row["extra"]:.0f} MiB more{"" if bound is None else f" of {bound:.0f} allowed"}; '
-                  f'the whole process {row["peak"]:.0f} MiB', flush=True)  # yapf: disable
+                  f'the whole process {row["peak"]:.0f} MiB', flush=True)
 
 
 def cycles(config: str, args: argparse.Namespace, sizes: list[tuple[int, int]], kept: Kept) -> None:
@@ -87,12 +87,12 @@ def cycles(config: str, args: argparse.Namespace, sizes: list[tuple[int, int]], 
             continue
         rows = in_a_process(evaluation_cycles, load_config(config, args.cfg_options), size, args.cycles)
         found = {name: growth([row['cycle'] for row in rows], [row[name] for row in rows], limit)
-                 for name, limit in LIMITS.items()}  # yapf: disable
+                 for name, limit in LIMITS.items()}
         print(f'{config}, {args.cycles} evaluations of {size[0]}x{size[1]}: ' + ', '.join(
-            f'{name} {one.median:.0f} {one.growth:+.2f}' for name, one in found.items()), flush=True)  # yapf: disable
+            f'{name} {one.median:.0f} {one.growth:+.2f}' for name, one in found.items()), flush=True)
         kept.add([dict(config=config, size=size, cycles=args.cycles, rows=rows,
                        is_within=all(one.is_flat for one in found.values()),
-                       growth={name: one._asdict() for name, one in found.items()})])  # yapf: disable
+                       growth={name: one._asdict() for name, one in found.items()})])
 
 
 def evaluation_cycles(cfg: Config, size: tuple[int, int], cycles: int, every: int = 10) -> list[dict[str, float]]:

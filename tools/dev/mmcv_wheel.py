@@ -20,7 +20,7 @@ SOURCES = Path('mmcv/ops/csrc/pytorch')
 KNOWN = 'onedl-mmcv==2.3.6', 'mmcv==2.1.0'
 # What more than one source of SOURCES/cpu defines, and which of them get other names for it.
 CLASHES = ('PreCalc', 'add', 'bilinear_interpolate', 'bilinear_interpolate_gradient',
-           'pre_calc_for_bilinear_interpolate')  # yapf: disable
+           'pre_calc_for_bilinear_interpolate')
 RENAMED = 'roi_align.cpp', 'roi_align_rotated.cpp', 'rotated_feature_align.cpp'
 LAST = 'psamask.cpp'  # defines macros named min and max
 # With these set, MMCV builds for something else than CPUs.

@@ -120,7 +120,7 @@ def run(title: str, python: Path, *arguments: object) -> tuple[int, str]:
     # Where PyTorch finds ninja, without which it compiles one file after the other.
     path = f'{python.parent}{os.pathsep}{os.environ.get("PATH", "")}'
     env = dict(os.environ, PATH=path, MMCV_WITH_OPS='1', PYTHONUNBUFFERED='1',
-               MAX_JOBS=os.environ.get('MAX_JOBS', str(os.cpu_count() or 1)))  # yapf: disable
+               MAX_JOBS=os.environ.get('MAX_JOBS', str(os.cpu_count() or 1)))
     start = time.time()
     with open(python.parents[1] / LOG, 'a+b') as log:
         begin = log.tell()

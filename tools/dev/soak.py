@@ -32,7 +32,7 @@ from mmreplk.mm.runner import build_runner, close_runner
 # stretch what passes on the clock.
 LIMITS = dict(memory_mib=20, files=0.5, threads=0.5, children=0.5, processor_s=0.2)
 LABELS = dict(memory_mib='resident memory, MiB', files='open files', threads='threads', children='child processes',
-              processor_s='an iteration, s of the processor', clock_s='an iteration, s on the clock')  # yapf: disable
+              processor_s='an iteration, s of the processor', clock_s='an iteration, s on the clock')
 LEAST_CYCLES = 3  # from which growth can be told
 
 
@@ -72,7 +72,7 @@ def main(args: argparse.Namespace) -> None:
         print('{minutes:5.1f} min, iteration {iteration}: loss {loss:.4f}, {memory_mib:.0f} MiB, {files} files, '
               '{threads} threads, {children} children, an iteration {processor_s:.3f} s of the processor, '
               '{clock_s:.3f} s on the clock'.format(**samples[-1]),
-              flush=True)  # yapf: disable
+              flush=True)
     verdict = judge(samples)
     if args.json:
         options = dict(config=args.config, iterations=args.iterations, cfg_options=args.cfg_options)

@@ -13,7 +13,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('checkpoint', help='official, mmpretrain or our checkpoint')
     parser.add_argument('out', type=file_to_write, nargs='?',
-                        help='file to write; without it, the checkpoint is only shown')  # yapf: disable
+                        help='file to write; without it, the checkpoint is only shown')
     parser.add_argument('--force', action='store_true', help='replace OUT if it is there')
     add_trust_checkpoint(parser)
     return parser.parse_args()

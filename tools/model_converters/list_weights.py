@@ -23,7 +23,7 @@ def main(args: argparse.Namespace) -> None:
     else:
         rows = [('name', 'network', 'kind', 'data', 'side', 'published result', 'licence')]
         rows += [(p.name, f'{p.network} {p.arch}', p.kind, p.data, str(p.resolution or '-'), p.result, p.licence)
-                 for p in found]  # yapf: disable
+                 for p in found]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
             print('  '.join(f'{cell:<{width}}' for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -25,7 +25,7 @@ tta_pipeline = [
                     [dict(type='RandomFlip', prob=0.), dict(type='RandomFlip', prob=1.)],
                     [dict(type='LoadAnnotations', with_bbox=True)],
                     [dict(type='PackDetInputs')]])
-]  # yapf: disable
+]
 train_dataloader = dict(
     batch_size=2,
     num_workers=4,

@@ -16,7 +16,7 @@ train_pipeline = [
                         dict(type='RandomChoiceResize', scales=scales, keep_ratio=True)
                     ]]),
     dict(type='PackDetInputs')
-]  # yapf: disable
+]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(1333, 800), keep_ratio=True),

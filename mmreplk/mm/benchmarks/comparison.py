@@ -100,13 +100,13 @@ def comparison_table(report: Mapping) -> str:
     size, rows = 'x'.join(map(str, report['shape'])), report['rows']
     published = list(dict.fromkeys(name for row in rows for name in row['published']))
     head = ['config', *report['metrics'], 'parameters (M)', f'multiply-adds (G) at {size}', f'ms at {size}',
-            *(f'published: {name}' for name in published)]  # yapf: disable
+            *(f'published: {name}' for name in published)]
     lines = []
     for row in rows:
         lines.append([row['config'], *(_mean_and_range(row, name) for name in report['metrics']),
                       f'{row["params_m"]:.2f}', _three_digits(row['gflops']), _three_digits(row['latency_ms']),
                       *(f'{row["published"][name]:.2f}' if name in row['published'] else ''
-                        for name in published)])  # yapf: disable
+                        for name in published)])
     return markdown_table(head, lines)
 
 
@@ -131,7 +131,7 @@ def plot_comparison(report: Mapping, path: str | Path) -> None:
         values = [result[metric] for result in row['results']]
         seeds = axes.scatter([row['latency_ms']] * len(values), values, s=12, alpha=0.5)
         axes.scatter(row['latency_ms'], statistics.mean(values), s=60, color=seeds.get_facecolor(), alpha=1,
-                     label=f'{row["config"]}, {row["params_m"]:.3g}M')  # yapf: disable
+                     label=f'{row["config"]}, {row["params_m"]:.3g}M')
     axes.set(xlabel=f'milliseconds an image of {"x".join(map(str, report["shape"]))}', ylabel=metric)
     axes.legend(fontsize='small')
     figure.savefig(path, dpi=120)

@@ -159,7 +159,7 @@ def _measure(part: str, work: dict[str, Callable[[], object]], setting: Setting,
         rows.append(
             dict(part=part, form=form, median_ms=median, percentile20_ms=low, percentile80_ms=high,
                  images_per_s=setting.batch / median * 1e3, peak_mib=peaks[form], large_kernel_share=shares[form],
-                 raw_ms=times))  # yapf: disable
+                 raw_ms=times))
     return rows
 
 
@@ -175,7 +175,7 @@ def _use_plain_convolutions(model: nn.Module) -> None:
         for name, conv in parent.named_children():
             if isinstance(conv, LargeKernelConv2d):
                 plain = nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,
-                                  conv.dilation, conv.groups, conv.bias is not None)  # yapf: disable
+                                  conv.dilation, conv.groups, conv.bias is not None)
                 plain.load_state_dict(conv.state_dict())
                 setattr(parent, name, plain)
 
@@ -218,7 +218,7 @@ def _large_kernel_share(function: Callable[[], object], device: str) -> float:
             intervals[-1].append(mark())
 
     handles = [nn.modules.module.register_module_forward_pre_hook(enter),
-               nn.modules.module.register_module_forward_hook(leave)]  # yapf: disable
+               nn.modules.module.register_module_forward_hook(leave)]
     try:
         begin = mark()
         function()

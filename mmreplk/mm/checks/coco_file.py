@@ -79,9 +79,9 @@ def left_out(labels: dict, classes: Sequence[str]) -> Iterator[str]:
     if sorted(known) == sorted(classes) and known != list(classes):
         yield f'MMDetection numbers the classes as the file lists them, not as the config does: {known}'
     yield from listed('annotations are of images that the file does not list',
-                      [a['id'] for a in labels['annotations'] if a['image_id'] not in sizes])  # yapf: disable
+                      [a['id'] for a in labels['annotations'] if a['image_id'] not in sizes])
     yield from listed('annotations are of categories that the file does not list',
-                      [a['id'] for a in labels['annotations'] if a['category_id'] not in named])  # yapf: disable
+                      [a['id'] for a in labels['annotations'] if a['category_id'] not in named])
     outside, short = [], []
     for annotation in labels['annotations']:
         x, y, width, height = annotation['bbox']

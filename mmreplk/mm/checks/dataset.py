@@ -103,7 +103,7 @@ def check_segmentation(dataset: Sequence, sample: int = 200,
     present = [info for info in infos if missing.isdisjoint([info.get(key) for key in kinds])]
     for info in evenly_spread(present, sample):
         image, labels = (one(info[key]) if info.get(key) else None for one, key in zip((read or _read, _read), kinds,
-                                                                                       strict=True))  # yapf: disable
+                                                                                       strict=True))
         unread = [info[key] for key, read in zip(kinds, (image, labels), strict=True) if info.get(key) and read is None]
         unreadable += unread
         if unread or labels is None or image is None:
@@ -118,7 +118,7 @@ def check_segmentation(dataset: Sequence, sample: int = 200,
     yield from listed(UNREADABLE, unreadable)
     yield from listed('label maps are not of the size of their image (height, width[, channels])', misfits)
     yield from listed(f'label maps hold labels other than {known[0]} to {known[1]} and {IGNORED}',
-                      [f'{path} has {values}' for path, values in strange.items()])  # yapf: disable
+                      [f'{path} has {values}' for path, values in strange.items()])
 
 
 def classes_seen(dataset: Sequence, sample: int = 20) -> Iterator[str]:

@@ -30,7 +30,7 @@ _WITHOUT = ('Or name another file with --cfg-options model.backbone.init_cfg.che
             'with --cfg-options model.backbone.init_cfg=None')
 # Where evaluators and hooks write.
 _PLACES = dict(output_dir=check_folder_place, out_dir=check_folder_place, out_file_path=check_file_place,
-               outfile_prefix=check_file_place)  # yapf: disable
+               outfile_prefix=check_file_place)
 # What to do with a test split; what is written, and where, ends the sentence.
 _SUBMIT = 'predictions to be submitted are written with test_evaluator.format_only=True test_evaluator.'
 
@@ -142,7 +142,7 @@ def check_data(cfg: Config, *dataloaders: str) -> None:
                 reason = _trouble(path)
                 if reason:
                     raise InputError(' '.join([f'the data of {kind_of(dataset)} for {name} is missing: {reason}.',
-                                               *_advice(cfg, name)]))  # yapf: disable
+                                               *_advice(cfg, name)]))
             for sentence in no_suffix(dataset):
                 raise InputError(f'the data of {kind_of(dataset)} for {name} cannot be used: {sentence}')
 
@@ -204,7 +204,7 @@ def _check_evaluators(cfg: Config, name: str, images: set[tuple] | None) -> None
             raise InputError(f'{name}.ann_file {os.path.abspath(path)!r} does not exist')
         labels = read_coco(path, labelled=not only_writes(evaluator))
         for sentence in listed('annotations lack iscrowd (0 or 1), which evaluation reads',
-                               [a['id'] for a in labels['annotations'] if 'iscrowd' not in a]):  # yapf: disable
+                               [a['id'] for a in labels['annotations'] if 'iscrowd' not in a]):
             raise InputError(f'{name}.ann_file {path} cannot be used: {sentence}')
         others = sorted(file for _, file in (images or set()) - _images_of(labels))
         for sentence in listed('images of the dataset, by id and file name, are not in it', others):

@@ -59,7 +59,7 @@ class _Refused(Exception):
 def _told(error: Exception) -> str:
     """Returns an error in words, with the transform that raised it."""
     names = [f'{type(frame.f_locals.get("self")).__name__}: ' for frame, _ in traceback.walk_tb(error.__traceback__)
-             if frame.f_code.co_name == 'transform']  # yapf: disable
+             if frame.f_code.co_name == 'transform']
     return f'{"".join(names[-1:])}{type(error).__name__}{f": {error}" if str(error) else ""}'
 
 

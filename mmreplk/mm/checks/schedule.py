@@ -9,7 +9,7 @@ from ...errors import InputError
 from ..kinds import kind_of, listed_parts
 
 _ENDLESS = {'InfiniteSampler', 'InfiniteGroupBatchSampler', 'InfiniteBatchSampler', 'MultiSourceSampler',
-            'GroupMultiSourceSampler'}  # yapf: disable
+            'GroupMultiSourceSampler'}
 
 
 def counts_epochs(loop: object) -> bool | None:
@@ -37,7 +37,7 @@ def check_schedule(cfg: Config) -> None:
                 raise InputError(f"{name}.{key} {kind_of(sampler)!r} never ends, and so {what} would not: name "
                                  f"{name}.sampler=dict(type='DefaultSampler', shuffle={name == 'train_dataloader'})"
                                  + (", or train by iterations, train_cfg=dict(type='IterBasedTrainLoop', "
-                                    'max_iters=...)' if name == 'train_dataloader' else ''))  # yapf: disable
+                                    'max_iters=...)' if name == 'train_dataloader' else ''))
     for i, scheduler in enumerate(listed_parts(cfg.get('param_scheduler')) if by_epoch is False else ()):
         if isinstance(scheduler, dict) and scheduler.get('by_epoch', True) and \
                 not scheduler.get('convert_to_iter_based') and kind_of(scheduler).startswith(_CHANGING):
@@ -80,7 +80,7 @@ def overlong(cfg: Config, iterations: int) -> Iterator[str]:
         iterations: How many it has.
     """
     ends = [scheduler.get('end') for scheduler in listed_parts(cfg.get('param_scheduler'))
-            if isinstance(scheduler, dict) and not scheduler.get('by_epoch', True)]  # yapf: disable
+            if isinstance(scheduler, dict) and not scheduler.get('by_epoch', True)]
     latest = max((end for end in ends if isinstance(end, int)), default=0)
     if latest > iterations:
         yield (f'the run has {iterations} iterations, and param_scheduler goes on to iteration {latest}: the learning '

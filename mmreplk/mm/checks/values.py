@@ -71,12 +71,12 @@ RULES: dict[str, tuple[str, Callable[[object], bool]]] = {
         '': _MAYBE_DICT, '.dataset': _DICT, '.batch_size': _POSITIVE, '.num_workers': _WORKERS,
         '.dataset.data_root': _MAYBE_NAME, '.dataset.ann_file': _MAYBE_NAME, '.dataset.data_prefix': _MAYBE_DICT,
         '.dataset.metainfo': _MAYBE_DICT}.items()},
-}  # yapf: disable
+}
 # The same for keys of one meaning wherever they are.
 ANYWHERE: dict[str, tuple[str, Callable[[object], bool]]] = {
     'ratio_range': _RATIOS, 'power': _NUMBER, 'eta_min': _NUMBER, 'start_factor': _NUMBER, 'end_factor': _NUMBER,
     'gamma': _NUMBER, 'loss_decode': _LOSSES
-}  # yapf: disable
+}
 
 
 def check_values(cfg: Config) -> None:

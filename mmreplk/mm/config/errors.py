@@ -24,10 +24,10 @@ _FRAMEWORKS = ('mmengine', 'mmcv', 'mmseg', 'mmdet')
 _LIBRARIES = {'torch', 'torchvision', 'numpy', 'cv2', 'PIL', 'pycocotools', *sys.stdlib_module_names}
 # Of PyTorch, where it has them; older versions raise RuntimeError in words like these.
 _OF_THE_MACHINE = [kind for kind in (getattr(torch, 'AcceleratorError', None),
-                                     getattr(torch.distributed, 'DistError', None)) if kind]  # yapf: disable
+                                     getattr(torch.distributed, 'DistError', None)) if kind]
 _WORDS_OF_THE_MACHINE = ('CUDA error', 'out of memory', "can't allocate memory", 'not enough memory', 'NCCL',
                          'cuDNN error', 'CUBLAS_STATUS', 'Connection closed by peer', 'Connection reset by peer',
-                         'Timed out waiting')  # yapf: disable
+                         'Timed out waiting')
 _SHORT, _SHOWN = 100, 300  # characters of an argument that is shown, and of all of them, or of a reason
 
 

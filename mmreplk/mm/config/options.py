@@ -9,7 +9,7 @@ def add_cfg_options(parser: ArgumentParser) -> None:
     """Adds ``--cfg-options``, for :func:`load_config`."""
     parser.add_argument('--cfg-options', nargs='+', action=_KeysAndValues, metavar='KEY=VALUE',
                         help='override config values, as key=value or key="[a,b]"; data_root=FOLDER moves all '
-                        'data')  # yapf: disable
+                        'data')
 
 
 def add_launcher(parser: ArgumentParser) -> None:

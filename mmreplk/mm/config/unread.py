@@ -16,7 +16,7 @@ READ = {
     *inspect.signature(Runner).parameters, 'runner_type', 'custom_imports', 'env_cfg', 'auto_scale_lr', 'strategy',
     'model_wrapper_cfg', 'find_unused_parameters', 'compile', 'activation_checkpointing', 'efficient_conv_bn_eval',
     'data_preprocessor', 'tta_model', 'tta_pipeline', 'data_hint', 'data_counts', 'published', 'rehearsal'
-}  # yapf: disable
+}
 
 
 def unread_names(path: str | Path) -> Iterator[str]:
@@ -49,7 +49,7 @@ def unread_options(cfg: Config, overrides: Mapping) -> Iterator[str]:
             continue
         values = (cfg[name], dict(cfg[name])) if isinstance(cfg[name], dict) else (cfg[name], )
         places = [path for path, value in nodes(cfg.to_dict())
-                  if path.partition('.')[0] in READ and _is_same(value, values)]  # yapf: disable
+                  if path.partition('.')[0] in READ and _is_same(value, values)]
         meant = f'; what it stood for is now {", ".join(places[:4])}' if places else ''
         yield f'{key} changes nothing: {name} is a variable of the config file, which has been read before{meant}'
 
@@ -104,9 +104,9 @@ def _bases(path: Path) -> list[Path]:
 def _assigned(path: Path) -> list[str]:
     """Returns the names that a file sets at its top, but private ones and functions."""
     targets = [target for node in _tree(path).body if isinstance(node, (ast.Assign, ast.AnnAssign))
-               for target in (node.targets if isinstance(node, ast.Assign) else [node.target])]  # yapf: disable
+               for target in (node.targets if isinstance(node, ast.Assign) else [node.target])]
     names = [name.id for target in targets for name in ast.walk(target)
-             if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)]  # yapf: disable
+             if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)]
     return [name for name in dict.fromkeys(names) if not name.startswith('_')]
 
 

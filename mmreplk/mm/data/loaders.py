@@ -7,7 +7,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 # What a loader is told besides what it loads.
 _OPTIONS = ('num_workers', 'collate_fn', 'pin_memory', 'timeout', 'worker_init_fn', 'multiprocessing_context',
-            'generator', 'prefetch_factor', 'persistent_workers', 'in_order')  # yapf: disable
+            'generator', 'prefetch_factor', 'persistent_workers', 'in_order')
 
 
 def with_data(loader: DataLoader, dataset: Dataset, batch_sampler: BatchSampler | None = None) -> DataLoader:

@@ -22,7 +22,7 @@ CLASS_NAMES = {
     13: 'person', 15: 'door', 17: 'mountain', 18: 'plant', 20: 'chair', 21: 'car', 23: 'painting', 24: 'sofa',
     26: 'house', 27: 'sea', 29: 'rug', 35: 'rock', 37: 'lamp', 44: 'signboard', 47: 'sand', 77: 'boat', 81: 'bus',
     88: 'streetlight', 120: 'ball'
-}  # yapf: disable
+}
 
 
 @dataclass(frozen=True)

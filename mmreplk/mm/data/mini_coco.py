@@ -48,7 +48,7 @@ def make_mini_coco(root: str | Path, num_train: int = 300, num_val: int = 40, si
                 cv2.imwrite(str(folder / split / name), picture, [cv2.IMWRITE_JPEG_QUALITY, 95])
                 images.append(dict(id=i, file_name=name, width=size, height=size))
                 annotations += [dict(_annotation(mask), id=len(annotations) + k, image_id=i)
-                                for k, mask in enumerate(masks, start=1)]  # yapf: disable
+                                for k, mask in enumerate(masks, start=1)]
             labels = dict(images=images, annotations=annotations, categories=[dict(id=1, name=CATEGORY)])
             (folder / 'annotations' / f'instances_{split}.json').write_text(json.dumps(labels))
 
@@ -94,4 +94,4 @@ def _annotation(mask: np.ndarray) -> dict:
     return dict(
         category_id=1, iscrowd=0, area=int(mask.sum()),
         bbox=[x, y, int(xs.max()) - x + 1, int(ys.max()) - y + 1],
-        segmentation=dict(size=list(mask.shape), counts=[int(count) for count in counts]))  # yapf: disable
+        segmentation=dict(size=list(mask.shape), counts=[int(count) for count in counts]))

@@ -133,7 +133,7 @@ def _metadata(cfg: Config, saved: Mapping, model: nn.Module, outputs: list[str],
               'channels as OpenCV decodes them (BGR); what data_preprocessor says is done inside',
         outputs=outputs,
         data_preprocessor={name: value for name, value in preprocessor.items() if name in _PREPROCESSING},
-        classes=classes)  # yapf: disable
+        classes=classes)
 
 
 @contextmanager

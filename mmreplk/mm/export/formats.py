@@ -31,7 +31,7 @@ def _captured(network: nn.Module, images: Tensor, least: int) -> torch.export.Ex
     sizes = torch.export.Dim('height', min=least), torch.export.Dim('width', min=least)
     return torch.export.export(
         network, (images, ), dynamic_shapes=({0: torch.export.Dim('batch'), 2: sizes[0], 3: sizes[1]}, ), strict=False,
-        prefer_deferred_runtime_asserts_over_guards=True)  # yapf: disable
+        prefer_deferred_runtime_asserts_over_guards=True)
 
 
 def _write_onnx(network: nn.Module, images: Tensor, least: int, outputs: list[str], metadata: dict,

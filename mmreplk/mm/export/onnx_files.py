@@ -34,7 +34,7 @@ def onnx_file(program: torch.export.ExportedProgram, outputs: list[str], metadat
     """
     import onnx
     model = torch.onnx.export(program, dynamo=True, input_names=['images'], output_names=outputs, opset_version=opset,
-                              verbose=False).model_proto  # yapf: disable
+                              verbose=False).model_proto
     if model.ByteSize() > LARGEST:
         raise InputError(f'the network takes {model.ByteSize() / 2**30:.1f} GiB, and an ONNX file holds 2')
     graph = model.graph

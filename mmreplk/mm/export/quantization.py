@@ -45,7 +45,7 @@ def quantize(path: str | Path,
         quantization.quantize_static(
             prepared, result, _Reader(images), per_channel=True, nodes_to_exclude=kept,
             calibrate_method=quantization.CalibrationMethod[METHODS[method]],
-            activation_type=quantization.QuantType.QUInt8)  # yapf: disable
+            activation_type=quantization.QuantType.QUInt8)
         data = result.read_bytes()
     OnnxNetwork(data, 'what onnxruntime quantized')
     return data

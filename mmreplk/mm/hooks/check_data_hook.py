@@ -55,9 +55,9 @@ def _num_classes(model: nn.Module) -> int | None:
     """Returns how many classes the heads of a segmentor or the box heads of a detector know; None if unknown."""
     model = unwrapped(model)
     heads = [head for part in (model, getattr(model, 'roi_head', None)) for name in _HEADS
-             if (head := getattr(part, name, None)) is not None]  # yapf: disable
+             if (head := getattr(part, name, None)) is not None]
     heads = [one for head in heads for one in (head if isinstance(head, nn.ModuleList) else [head])]
     # With one output, a segmentor tells two classes apart.
     counts = [2 if getattr(head, 'out_channels', None) == 1 else head.num_classes for head in heads
-              if isinstance(getattr(head, 'num_classes', None), int)]  # yapf: disable
+              if isinstance(getattr(head, 'num_classes', None), int)]
     return min(counts, default=None)

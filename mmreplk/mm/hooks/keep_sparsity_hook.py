@@ -42,7 +42,7 @@ class KeepSparsityHook(Hook):
         if not backbones:
             raise InputError(f'KeepSparsityHook needs a model with a large-kernel network, got {type(model).__name__}')
         self._weights = {f'{prefix}.{name}': weight for prefix, backbone in backbones.items()
-                         for name, weight in sparsifiable(backbone).items()}  # yapf: disable
+                         for name, weight in sparsifiable(backbone).items()}
         self._masks = {name: weight.detach() != 0 for name, weight in self._weights.items()}
         total = sum(mask.numel() for mask in self._masks.values())
         zeros = total - sum(int(mask.sum()) for mask in self._masks.values())

@@ -72,7 +72,7 @@ class ResumeHook(Hook):
             return
         for name, wrapper, schedulers in _optimizers(runner):
             ends = [scheduler.end for scheduler in schedulers if scheduler.param_name == 'lr'
-                    and scheduler.end <= (runner.epoch if scheduler.by_epoch else runner.iter)]  # yapf: disable
+                    and scheduler.end <= (runner.epoch if scheduler.by_epoch else runner.iter)]
             is_over = ends and len(ends) == sum(scheduler.param_name == 'lr' for scheduler in schedulers)
             if is_over and not any(float(group['lr']) for group in wrapper.param_groups):
                 raise InputError(f'the learning rates{name} are 0 for good since {max(ends)}, where param_scheduler '
@@ -118,7 +118,7 @@ def _of_groups(what: str, groups: Sequence[dict], saved: Sequence[dict]) -> Iter
             yield f'{what} has {sorted(missing[1])[0]} in the checkpoint and {sorted(missing[0])[0]} in the config'
             return
         found = [f'{what} has {key.removeprefix("initial_")}={before[key]!r} in the checkpoint and {group[key]!r} in '
-                 'the config' for key in sorted(kept) if not _same(group[key], before[key])]  # yapf: disable
+                 'the config' for key in sorted(kept) if not _same(group[key], before[key])]
         if found:
             yield from found
             return  # the groups differ alike

@@ -52,7 +52,7 @@ class SparseTrainingHook(Hook):
     priority = 'HIGH'
 
     def __init__(self, sparsity: float = 0.4, update_interval: int = 100, prune_rate: float = 0.3,
-                 growth: str = 'random', module: str = 'backbone') -> None:  # yapf: disable
+                 growth: str = 'random', module: str = 'backbone') -> None:
         for name, share in (('sparsity', sparsity), ('prune_rate', prune_rate)):
             if not isinstance(share, (int, float)) or not 0 < share < 1:
                 raise InputError(f'{name} of SparseTrainingHook must be a number between 0 and 1, got {share!r}')
@@ -63,7 +63,7 @@ class SparseTrainingHook(Hook):
             raise InputError(f"growth of SparseTrainingHook must be 'random' or 'gradient', got {growth!r}")
         self.module = module
         self._options = dict(sparsity=float(sparsity), update_interval=update_interval, prune_rate=float(prune_rate),
-                             growth=growth)  # yapf: disable
+                             growth=growth)
         self._masks, self._steps, self._handle = {}, 0, None
 
     def before_train(self, runner: Runner) -> None:
@@ -92,7 +92,7 @@ class SparseTrainingHook(Hook):
         counts = sparse.snip_counts(weights, _gradients(runner, data_batch, weights), sparsity)
         generator = self._generator()
         self._masks = {name: sparse.random_mask(weight, count, generator)
-                       for (name, weight), count in zip(self._weights.items(), counts, strict=True)}  # yapf: disable
+                       for (name, weight), count in zip(self._weights.items(), counts, strict=True)}
         self._share_and_apply(runner.optim_wrapper.optimizer)
         densities = [count / weight.numel() for count, weight in zip(counts, weights, strict=True)]
         total = sum(weight.numel() for weight in weights)
@@ -112,7 +112,7 @@ class SparseTrainingHook(Hook):
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Adds the masks, which weights that are zero by chance or have just grown do not show."""
         checkpoint['sparse_training'] = dict(options=self._options, steps=self._steps, layers=[*self._masks],
-                                             masks=[mask.cpu() for mask in self._masks.values()])  # yapf: disable
+                                             masks=[mask.cpu() for mask in self._masks.values()])
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Takes the masks of the run that goes on."""
@@ -139,7 +139,7 @@ class SparseTrainingHook(Hook):
                              'not have') from None
         prefix = f'{self.module}.' if self.module else ''
         weights = {prefix + name: weight for name, weight in sparse.sparsifiable(module).items()
-                   if weight.requires_grad}  # yapf: disable
+                   if weight.requires_grad}
         if not weights:
             raise InputError(f'SparseTrainingHook found no convolution or linear layer that is trained in '
                              f'{self.module!r} of {type(model).__name__}')

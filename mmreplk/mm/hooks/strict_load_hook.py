@@ -28,7 +28,7 @@ class StrictLoadHook(Hook):
         weights = checkpoint.get('state_dict', checkpoint)
         given = {name.removeprefix('module.'): getattr(tensor, 'shape', ()) for name, tensor in weights.items()}
         resized = tuple(f'{name}.' for name, module in model.named_modules()
-                        if isinstance(module, LargeKernelBackbone) and module.resize_kernels)  # yapf: disable
+                        if isinstance(module, LargeKernelBackbone) and module.resize_kernels)
         for name, tensor in model.state_dict().items():
             if name.endswith('num_batches_tracked'):
                 continue

@@ -73,7 +73,7 @@ class Detections:
         found, counts = np.unique(self.labels[self.scores >= self.least_score], return_counts=True)
         order = np.argsort(-counts, kind='stable')
         return [Entry(classes.names[found[i]], tuple(classes.colours[found[i]].tolist()), str(counts[i]))
-                for i in order]  # yapf: disable
+                for i in order]
 
     def raw(self, classes: Classes, file_name: str) -> bytes:
         """Returns JSON as COCO has it: one image, the categories, one annotation for each box.
@@ -92,7 +92,7 @@ class Detections:
         left, top, right, bottom = self.boxes[i].tolist()
         box = [round(value, 2) for value in (left, top, right - left, bottom - top)]
         annotation = dict(id=i + 1, image_id=1, category_id=classes.category_id(int(self.labels[i])), bbox=box,
-                          area=box[2] * box[3], iscrowd=0, score=round(float(self.scores[i]), 4))  # yapf: disable
+                          area=box[2] * box[3], iscrowd=0, score=round(float(self.scores[i]), 4))
         if self.masks:
             from pycocotools import mask as coco
             size, counts = self.masks[i]['size'], self.masks[i]['counts'].decode()

@@ -61,7 +61,7 @@ def find_jobs(paths: Sequence[str | Path], out: str | Path, suffix: str) -> list
             name = source.relative_to(root).with_suffix('')
             is_video = source.suffix.lower() in VIDEO_SUFFIXES
             jobs.append(Job(source, out / 'raw' / (name if is_video else f'{name}{suffix}'),
-                            out / 'overlays' / f'{name}{".mp4" if is_video else ".jpg"}'))  # yapf: disable
+                            out / 'overlays' / f'{name}{".mp4" if is_video else ".jpg"}'))
     if not jobs:
         raise InputError(f'there is no file in {", ".join(map(repr, map(str, paths)))}')
     sources: dict[Path, Path] = {}
@@ -140,7 +140,7 @@ class _Writer:
         self.opacity = opacity
         self.failures: dict[Path, str] = {}
         self.progress = Progress(TextColumn('predicting'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-                                 console=Console(stderr=True))  # yapf: disable
+                                 console=Console(stderr=True))
 
     def expect(self, total: int) -> None:
         self._task = self.progress.add_task('', total=total)

@@ -62,7 +62,7 @@ class Preparation:
     def __init__(self, pipeline: Sequence[dict]):
         self._is_float = any(map(loads_floats, pipeline))
         self._steps = Compose([dict(step) for step in pipeline
-                               if not loads_image(step) and 'Annotation' not in kind_of(step)])  # yapf: disable
+                               if not loads_image(step) and 'Annotation' not in kind_of(step)])
 
     def __call__(self, image: np.ndarray) -> dict:
         """Returns what a model's ``test_step`` takes a list of, for a picture ``(H, W)`` or ``(H, W, C)``."""

@@ -96,7 +96,7 @@ def serve(predictor: Predictor,
         # The first prediction of a process takes longer than others.
         predictor([np.zeros((256, 256, predictor.read.channels), np.uint8)])
         theme = gradio.themes.Soft(primary_hue='teal', neutral_hue='slate', font=['system-ui', 'sans-serif'],
-                                   font_mono=['ui-monospace', 'monospace'])  # yapf: disable
+                                   font_mono=['ui-monospace', 'monospace'])
         try:
             _, url, _ = page.launch(
                 server_name=host,

@@ -136,7 +136,7 @@ class Predictor:
         for batch in self._prepared(images, 1):
             data = self.model.data_preprocessor(batch, False)
             labels = sliding_segmentation.segment(self.model, data['inputs'], data['data_samples'][0].metainfo,
-                                                  self.windows, self.batch_size)  # yapf: disable
+                                                  self.windows, self.batch_size)
             yield self._segmentation(labels)
 
     def _segmentation(self, labels: torch.Tensor) -> Segmentation:
@@ -168,7 +168,7 @@ class Predictor:
                 boxes = coco.toBbox(masks)
                 boxes[:, 2:] += boxes[:, :2]
         return Detections(boxes, found.scores.cpu().numpy(), found.labels.cpu().numpy(), masks, image.shape[:2],
-                          self.least_score)  # yapf: disable
+                          self.least_score)
 
     def _forward(self, images: Sequence[np.ndarray]) -> Iterator:
         for batch in self._prepared(images, self.batch_size):

@@ -32,7 +32,7 @@ class Segmentation:
         parts = counts / self.labels.size
         return [Entry(classes.names[found[i]], tuple(classes.colours[found[i]].tolist()),
                       f'{parts[i]:.1%}' if parts[i] >= 0.001 else '<0.1%')
-                for i in np.argsort(-counts, kind='stable')]  # yapf: disable
+                for i in np.argsort(-counts, kind='stable')]
 
     def raw(self, classes: Classes, file_name: str) -> bytes:
         """Returns a PNG whose pixels are the labels and, up to 256 classes, whose palette is that of the classes."""

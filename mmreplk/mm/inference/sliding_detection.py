@@ -28,7 +28,7 @@ def merge(parts: Sequence[Detections], corners: Sequence[tuple[int, int]], size:
         The detections of the whole picture, the surest first.
     """
     offsets = np.concatenate([np.tile((left, top, left, top), (len(part.boxes), 1))
-                              for part, (top, left) in zip(parts, corners, strict=True)])  # yapf: disable
+                              for part, (top, left) in zip(parts, corners, strict=True)])
     boxes = np.concatenate([part.boxes for part in parts]) + offsets
     scores, labels = (np.concatenate([getattr(part, name) for part in parts]) for name in ('scores', 'labels'))
     window = np.repeat(np.arange(len(parts)), [len(part.boxes) for part in parts])

@@ -56,7 +56,7 @@ def segment(model: nn.Module, image: Tensor, meta: Mapping, windows: Windows, ba
             upper, lower = (logits[:, i - first] * y_weights[i, None] for i in (low[rows], high[rows]))
             band = (upper.lerp(lower, share[rows, None]) * x_weights)[..., left:width - right]
             band = F.interpolate(band[None], (band.shape[1], total_width), mode='bilinear',
-                                 align_corners=model.align_corners)[0]  # yapf: disable
+                                 align_corners=model.align_corners)[0]
             labels[rows] = _decide(model, band)
         done = ready
         if done < total_height:

@@ -68,7 +68,7 @@ class LargeKernelLayerDecayConstructor(DefaultOptimWrapperConstructor):
             raise InputError('LargeKernelLayerDecayConstructor needs a model with a large-kernel network, got '
                              f'{type(module).__name__}')
         depths = {parameter: self._depth(backbone, name)
-                  for backbone in backbones for name, parameter in backbone.named_parameters()}  # yapf: disable
+                  for backbone in backbones for name, parameter in backbone.named_parameters()}
         groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
         for name, parameter in module.named_parameters():
             if parameter.requires_grad:
@@ -79,7 +79,7 @@ class LargeKernelLayerDecayConstructor(DefaultOptimWrapperConstructor):
             params.append(group if decays else dict(group, weight_decay=0.))
         scales = ', '.join(f'{self.decay_rate**depth:.3g}' for depth in sorted({d for d, _ in groups}, reverse=True))
         print_log(f'LargeKernelLayerDecayConstructor: from the stem to the heads, {scales} of the learning rate '
-                  f'{self.base_lr}.', logger='current')  # yapf: disable
+                  f'{self.base_lr}.', logger='current')
 
     def _depth(self, backbone: LargeKernelBackbone, name: str) -> int:
         """Returns how often the learning rate of a parameter is multiplied by the decay rate."""

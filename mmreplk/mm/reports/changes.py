@@ -33,7 +33,7 @@ def config_changes(trained: Config, source: str | Path) -> list[Change]:
     before, after = dict(_flatten(_inherited(Path(source)))), dict(_flatten(trained.to_dict()))
     return [Change(key, before.get(key, ABSENT), after.get(key, ABSENT))
             for key in sorted(before.keys() | after.keys())
-            if before.get(key, ABSENT) != after.get(key, ABSENT)]  # yapf: disable
+            if before.get(key, ABSENT) != after.get(key, ABSENT)]
 
 
 def _inherited(source: Path) -> dict:
@@ -43,11 +43,11 @@ def _inherited(source: Path) -> dict:
         paths = [str(_imported(line, source)) for line in read if isinstance(line, ast.ImportFrom)]
         return {key: value for path in paths for key, value in Config.fromfile(path).to_dict().items()}
     assigned = {target.id: node.value for node in body if isinstance(node, ast.Assign)
-                for target in node.targets if isinstance(target, ast.Name)}  # yapf: disable
+                for target in node.targets if isinstance(target, ast.Name)}
     bases = ast.literal_eval(assigned['_base_']) if '_base_' in assigned else []
     # Of an installed framework, 'mmseg::...', or beside the file.
     paths = [base if '::' in base else str((source.parent / base).resolve())
-             for base in ([bases] if isinstance(bases, str) else bases)]  # yapf: disable
+             for base in ([bases] if isinstance(bases, str) else bases)]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, 'inherited.py')
         file.write_text(f'_base_ = {paths!r}')

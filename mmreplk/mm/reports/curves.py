@@ -29,7 +29,7 @@ def plot(curves: dict[str, Curve], label: str, logarithmic: bool = False) -> str
         points = curve[::-(-len(curve) // LARGEST) or 1]
         axes.plot(*zip(*points, strict=True), label=name, linewidth=1.8 if number == 0 else 1,
                   marker='o' if len(points) < 30 else None, markersize=3, color=COLOURS[number % len(COLOURS)],
-                  linestyle=('-', '--', ':')[number // len(COLOURS) % 3])  # yapf: disable
+                  linestyle=('-', '--', ':')[number // len(COLOURS) % 3])
     axes.set(xlabel='iteration', ylabel=label, yscale='log' if logarithmic else 'linear')
     axes.grid(color='#dddddd', linewidth=0.6)
     axes.spines[['top', 'right']].set_visible(False)

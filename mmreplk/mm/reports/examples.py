@@ -69,7 +69,7 @@ def find_examples(cfg: Config,
         ranks = dict(best=order[-1], median=order[len(order) // 2], worst=order[0])
         chosen = [Example(rank, dataset.get_data_info(index)['img_path'], scores[index],
                           judge.draw(index, _predict(model, dataset, index)))
-                  for rank, index in ranks.items()]  # yapf: disable
+                  for rank, index in ranks.items()]
     return Examples(judge.per_class(), judge.measure, chosen, scores)
 
 
@@ -151,7 +151,7 @@ class _Detection:
         for kind, evaluator in self.evaluators.items():
             results = evaluator.evaluate(len(self.dataset))
             values = [next(v for k, v in results.items() if k.endswith(f'{name}_precision'))
-                      for name in self.dataset.metainfo['classes']]  # yapf: disable
+                      for name in self.dataset.metainfo['classes']]
             name = 'mask AP' if kind == 'segm' else 'box AP'
             tables[name] = {c: 100 * v for c, v in zip(self.dataset.metainfo['classes'], values, strict=True)}
         return tables

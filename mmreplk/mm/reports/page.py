@@ -33,7 +33,7 @@ def write_page(path: str | Path, history: History, changes: list[Change] | None,
     shown = {} if examples is None else _per_class(examples)
     page = pages.get_template('page.html').render(
         config=history.config, summary=_summary(history, checkpoint), curves=_curves(history), examples=examples,
-        changes=changes, environment=history.environment, **shown)  # yapf: disable
+        changes=changes, environment=history.environment, **shown)
     write_whole(page.encode(), path)
 
 
@@ -44,7 +44,7 @@ def _summary(history: History, checkpoint: str | Path | None) -> dict[str, str]:
                 f'{_pace(history.training)}',
         'memory': _memory(history.training),
         'checkpoint': str(checkpoint) if checkpoint else 'none was looked at',
-    }  # yapf: disable
+    }
     for name, curve in _metrics(history.validation).items():
         best = max(curve, key=lambda point: point[1])
         rows[name] = f'{curve[-1][1]:.4g} at the end, {best[1]:.4g} at best (iteration {best[0]})'
@@ -70,7 +70,7 @@ def _values(curve: Curve) -> list[float]:
 def _metrics(validation: dict[str, Curve]) -> dict[str, Curve]:
     """Leaves out the times, and the -1 by which COCO's evaluation says that there is nothing of a size."""
     return {name.removeprefix('coco/'): curve for name, curve in validation.items()
-            if name not in ('time', 'data_time') and max(_values(curve)) >= 0}  # yapf: disable
+            if name not in ('time', 'data_time') and max(_values(curve)) >= 0}
 
 
 def _curves(history: History) -> list[str]:

@@ -75,7 +75,7 @@ def convolving_ways(problem: Problem) -> list[Way]:
     dtypes = [torch.bfloat16, torch.float32] if in_bfloat16 else [torch.float32]
     if problem.is_dilated:
         return [Way('forward', channels_last, dtype) for dtype in dtypes for channels_last in (False, True)
-                ] + [Way('phases', True, problem.dtype)]  # yapf: disable
+                ] + [Way('phases', True, problem.dtype)]
     ways = [Way(kernel, channels_last, dtype)
             for dtype in dtypes for kernel in ('forward', 'transposed') for channels_last in (False, True)]
     if problem.kw > facts.WIDEST_FORWARD:
@@ -188,7 +188,7 @@ def _dilated_work(what: str, problem: Problem, way: Way) -> tuple[float, ...]:
     is_wide |= way.channels_last and extent[1] > w  # oneDNN's has no kernel for these either
     if what == 'convolve':
         return (1e4, maps * h * w, maps * rows * w * kw * (not is_wide), maps * rows * columns * (not is_wide),
-                products * is_wide, maps * kh * kw * is_wide)  # yapf: disable
+                products * is_wide, maps * kh * kw * is_wide)
     is_small = extent[0] > h or extent[1] > w  # the map
     return 1e4, maps * h * w, products, products * is_small, n * maps * kh * kw
 

@@ -54,7 +54,7 @@ def grad_weight(x: Tensor, grad_output: Tensor, kernel_size: tuple[int, int], pa
     step = facts.CHANNEL_BLOCK * torch.get_num_threads()
     channels = math.ceil(max(1, SCRATCH // (pixels * step)) * step / n)
     grads = [_grad_weight(*part, kernel_size, padding)
-             for part in zip(x.split(channels, 1), grad_output.split(channels, 1), strict=True)]  # yapf: disable
+             for part in zip(x.split(channels, 1), grad_output.split(channels, 1), strict=True)]
     return grads[0] if len(grads) == 1 else torch.cat(grads)
 
 

@@ -84,11 +84,11 @@ def step(gpu: Gpu, m: int, n: int, k: int, num_warps: int, itemsize: int, precis
     loaded = (m + n) * k * itemsize
     moved = loaded + (m * by_columns + n * by_rows) * k * itemsize
     return Step(loaded, moved, m * n * k * factors / rate, instructions * num_warps / SCHEDULERS,
-                moved / SHARED_RATE, loaded / gpu.l2)  # yapf: disable
+                moved / SHARED_RATE, loaded / gpu.l2)
 
 
 def instructions(gpu: Gpu, m: int, n: int, k: int, num_warps: int, itemsize: int, precision: str,
-                 copies: int | None = None) -> float:  # yapf: disable
+                 copies: int | None = None) -> float:
     """Estimates how many instructions a warp issues in a step: about 12 for each copy of 16 bytes.
 
     Below the ninth generation each warp also loads and multiplies fragments itself, and products of split operands are

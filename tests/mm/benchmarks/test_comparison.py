@@ -12,7 +12,7 @@ REPORT = dict(
              latency_ms=5.678, published={'ImageNet top-1': 71.76}),
         dict(config='b', results=[dict(seed=0, mIoU=21.)], params_m=2, gflops=0.5, latency_ms=123.4,
              published={'ImageNet top-1': 68.67, 'Cityscapes mIoU': 72.31})
-    ])  # yapf: disable
+    ])
 
 
 def config(**options) -> Config:
@@ -23,7 +23,7 @@ def config(**options) -> Config:
                 train_dataloader=dict(batch_size=8),
                 param_scheduler=[dict(type='LinearLR', begin=0, end=100),
                                  dict(type='MultiStepLR', begin=100, end=1000, milestones=[600, 900])]),
-            **options))  # yapf: disable
+            **options))
 
 
 def test_the_budget_is_that_of_the_first():
@@ -51,7 +51,7 @@ def test_table():
         '| --- | --- | --- | --- | --- | --- | --- |',
         '| a | 31.5 (30.0 to 33.0) | 1.23 | 12.3 | 5.68 | 71.76 |  |',
         '| b | 21.0 | 2.00 | 0.5 | 123 | 68.67 | 72.31 |',
-    ]  # yapf: disable
+    ]
 
 
 def test_plot(tmp_path):

@@ -33,7 +33,7 @@ def test_a_sound_file(tmp_path, labels):
     ('', 'is not JSON: Expecting value'), ('{"images": [', 'is not JSON: '), ('[' * 10**5, 'is not JSON: '),
     ('[1]', "is not of COCO's format: it holds no object"),
     ('{"images": 1}', "is not of COCO's format: it has no list of images"),
-])  # yapf: disable
+])
 def test_what_is_not_of_the_format(tmp_path, content, words):
     with pytest.raises(InputError, match=f'labels.json {words}'):
         read(tmp_path, content)
@@ -59,7 +59,7 @@ def test_what_is_not_of_the_format(tmp_path, content, words):
     ('annotations', dict(segmentation=dict(size=[64, 63], counts=[0])), 'annotations have masks of another size than'),
     ('annotations', dict(segmentation=dict(size=[64, 64], counts=[4097])), 'annotations have masks whose run lengths'),
     ('annotations', dict(segmentation=dict(size=[64, 64], counts='~~')), 'annotations have masks whose run lengths'),
-])  # yapf: disable
+])
 def test_what_would_break_a_run_is_refused(tmp_path, labels, kind, values, words):
     labels[kind][0].update(values)
     with pytest.raises(InputError, match=f'labels.json cannot be used: 1 {words}'):

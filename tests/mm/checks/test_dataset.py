@@ -41,7 +41,7 @@ def test_what_is_wrong_with_labels_is_said(tmp_path):
     for problem in ('6 images, expected 7', '1 files are missing: ', 'ADE_train_00000001.png\n',
                     '1 label maps hold labels other than 1 to 150 and 255: ', 'ADE_train_00000002.png has [151]',
                     'ADE_train_00000003.png (64, 128) for (128, 128)', '1 files cannot be read as pictures: ',
-                    'ADE_train_00000004.png'):  # yapf: disable
+                    'ADE_train_00000004.png'):
         assert problem in result.stdout, problem
 
 
@@ -113,7 +113,7 @@ class Masks:
 
     def get_data_info(self, i):
         return dict(img_path=f'{self.paths[i]}.jpg', seg_map_path=f'{self.paths[i]}.png', label_map=self.label_map,
-                    reduce_zero_label=self.reduce_zero_label)  # yapf: disable
+                    reduce_zero_label=self.reduce_zero_label)
 
 
 @pytest.mark.parametrize(('labels', 'reduced', 'words'), [
@@ -125,7 +125,7 @@ class Masks:
     ([[1, 1], [2, 2]], False, '1 of 3 classes are in none of 2 label maps: ground; are labels counted from 1? They '
      'are to be counted from 0. The pixels are wall 50.0%, sky 50.0%'),
     ([[0, 1], [1, 1]], False, '1 of 3 classes are in none of 2 label maps: sky. The pixels are wall 75.0%, ground 25'),
-])  # yapf: disable
+])
 def test_masks_that_mean_something_else(tmp_path, labels, reduced, words):
     dataset = Masks(tmp_path, [labels, labels])
     dataset.reduce_zero_label = reduced
@@ -181,7 +181,7 @@ def test_datasets_in_wrappers_and_without_labels(tmp_path):
 
     def part(split, **prefix):
         return dict(type='ADE20KDataset', data_root=str(root), data_prefix=dict(img_path=f'images/{split}', **prefix),
-                    pipeline=[])  # yapf: disable
+                    pipeline=[])
 
     labelled = part('training', seg_map_path='annotations/training')
     wrapped = dict(type='RepeatDataset', times=5, dataset=dict(
@@ -201,7 +201,7 @@ def test_annotations_of_a_test_split(tmp_path):
     del labels['annotations']
     path.write_text(json.dumps(labels))
     dataset = dict(type='CocoDataset', data_root=str(root), ann_file='annotations/instances_train.json',
-                   data_prefix=dict(img='train/'), metainfo=dict(classes=('shape', )), pipeline=[])  # yapf: disable
+                   data_prefix=dict(img='train/'), metainfo=dict(classes=('shape', )), pipeline=[])
     assert check_split(dataset) == (3, [], [f'{path} has no annotations'])
 
 

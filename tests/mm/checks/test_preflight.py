@@ -239,7 +239,7 @@ def test_a_damaged_checkpoint_that_is_named_for_resuming(cfg):
     ('optimizer', None, "it lacks the optimizer's state or the log history, as the best checkpoints do"),
     ('message_hub', 'x', "it lacks the optimizer's state or the log history"),
     ('param_schedulers', [{}], 'it does not hold the states of the 2 entries of param_scheduler'),
-])  # yapf: disable
+])
 def test_what_resuming_needs(cfg, part, value, words):
     cfg.load_from, cfg.resume = cfg.model.backbone.init_cfg.checkpoint, True
     torch.save(dict(torch.load(cfg.load_from), **{part: value}), cfg.load_from)
@@ -257,7 +257,7 @@ def test_what_resuming_needs(cfg, part, value, words):
     ({'backbone.out_indices': [1, 2, 3]}, 'decode_head.in_index must be among the 3 features'),
     ({'backbone.in_channels': 4}, 'in_channels must be 3, the length of model.data_preprocessor.mean, got 4'),
     ({'neck': dict(in_channels=[4, 8])}, r'model.neck.in_channels must be \[4, 8, 8, 8\]'),
-])  # yapf: disable
+])
 def test_channels_that_do_not_fit(cfg, options, words):
     cfg.merge_from_dict({f'model.{key}': value for key, value in options.items()})
     with pytest.raises(ValueError, match=words):
@@ -288,7 +288,7 @@ def test_annotations_in_cocos_format(cfg, tmp_path, monkeypatch):
     monkeypatch.setattr('mmreplk.mm.checks.preflight.check_classes', lambda *_: None)
     annotation = dict(id=1, image_id=1, category_id=7, bbox=[5, 5, 0, 5], area=25)
     labels = dict(images=[dict(id=1, file_name='a.jpg', width=9, height=9)], annotations=[annotation],
-                  categories=[dict(id=7, name='box')])  # yapf: disable
+                  categories=[dict(id=7, name='box')])
     (tmp_path / 'labels.json').write_text(json.dumps(labels))
     cfg.train_dataloader.dataset = dataset = dict(
         type='CocoDataset', data_root=str(tmp_path), ann_file='labels.json', metainfo=dict(classes=('box', )))
@@ -313,7 +313,7 @@ def test_evaluators_are_of_the_images_that_are_predicted(tmp_path):
     def check(path):
         evaluators = {f'{name}_evaluator.ann_file': str(path) for name in ('val', 'test')}
         check_before_training(load_config(str(ROOT / 'configs/cascade_mask_rcnn_replknet_tiny_minicoco.py'),
-                                          options | evaluators))  # yapf: disable
+                                          options | evaluators))
 
     check(files['val'])
     labels = json.loads(files['val'].read_text())

@@ -67,7 +67,7 @@ def test_wrong_labels_are_refused_by_name(tmp_path, options, words):
     (lambda path: path.write_bytes(path.read_bytes()[:-30]), 'OSError|SyntaxError'),
     (lambda path: path.unlink(), 'FileNotFoundError'),
     (lambda path: Image.new('L', (14000, 14000)).save(path), 'DecompressionBombError'),
-], ids=['empty', 'text', 'truncated', 'missing', 'huge'])  # yapf: disable
+], ids=['empty', 'text', 'truncated', 'missing', 'huge'])
 def test_broken_files_are_refused_by_name(tmp_path, damage, words):
     dataset = CheckedDataset(Pairs(tmp_path, labels(1)))
     damage(tmp_path / 'labels.png')

@@ -91,7 +91,7 @@ def test_crops_of_another_size_than_the_batches():
     assert not list(misfits(cfg))
     cfg.model.data_preprocessor.size = (512, 512)
     assert next(misfits(cfg)).startswith('train_dataloader crops to (256, 256), and model.data_preprocessor.size is '
-                                         '(512, 512): every batch is padded')  # yapf: disable
+                                         '(512, 512): every batch is padded')
     cfg.train_dataloader.dataset = dict(type='RepeatDataset', times=2, dataset=cfg.train_dataloader.dataset)
     assert len(list(misfits(cfg))) == 1
 

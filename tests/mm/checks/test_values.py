@@ -54,7 +54,7 @@ def test_gradients_may_accumulate_up_to_a_checkpoint():
 @pytest.mark.parametrize(('key', 'kind'), [
     ('strategy', 'FSDPStrategy'), ('strategy', 'DeepSpeedStrategy'), ('strategy', 'ColossalAIStrategy'),
     ('model_wrapper_cfg', 'MMFullyShardedDataParallel'),
-])  # yapf: disable
+])
 def test_sharded_parameters_are_refused(key, kind):
     cfg = load_config(REAL, {'runner_type': 'FlexibleRunner', key: dict(type=kind)})
     with pytest.raises(InputError, match=f"{key} '{kind}' shards the parameters"):

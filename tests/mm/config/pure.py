@@ -13,7 +13,7 @@ MODULES = {  # where what the text configs name is to be had
               'mmdet.models.task_modules', 'mmdet.visualization'),
     '': ('mmreplk.mm', 'mmengine.runner', 'mmengine.hooks', 'mmengine.optim', 'mmengine.dataset',
          'mmengine.visualization', 'mmcv.transforms', 'torch.optim', 'mmcv.ops'),
-}  # yapf: disable
+}
 
 
 def as_classes(node, scope, found):
@@ -26,7 +26,7 @@ def as_classes(node, scope, found):
                 kind = f'@{kind}@'
                 break
         return dict({key: as_classes(value, scope, found) for key, value in node.items()}, **(
-            dict(type=kind) if 'type' in node else {}))  # yapf: disable
+            dict(type=kind) if 'type' in node else {}))
     if isinstance(node, (list, tuple)):
         return type(node)(as_classes(value, scope, found) for value in node)
     return node
@@ -41,10 +41,10 @@ def write_pure(name, root, folder, **options):
     cfg.merge_from_dict({'randomness': dict(seed=0)})
     cfg.merge_from_dict({'train_dataloader.batch_size': 2, 'train_cfg.max_iters': 2, 'train_cfg.val_interval': 2,
                          'default_hooks.checkpoint.interval': 2, 'train_dataloader.num_workers': 0,
-                         'train_dataloader.persistent_workers': False, **options})  # yapf: disable
+                         'train_dataloader.persistent_workers': False, **options})
     found: set = set()
     parts = {key: as_classes(value, scope, found) for key, value in cfg.to_dict().items()
-             if key not in ('custom_imports', 'default_scope')}  # yapf: disable
+             if key not in ('custom_imports', 'default_scope')}
     text = '\n'.join(f'from {module} import {kind}' for module, kind in sorted(found))
     text += '\n' + '\n'.join(f'{key} = {value!r}' for key, value in parts.items())
     for _, kind in found:
@@ -52,5 +52,5 @@ def write_pure(name, root, folder, **options):
     (folder / 'pure_base.py').write_text(text)
     leaf = folder / 'pure_leaf.py'
     leaf.write_text('from mmengine.config import read_base\n\nwith read_base():\n    from .pure_base import *\n\n'
-                    'log_level = "INFO"\n')  # yapf: disable
+                    'log_level = "INFO"\n')
     return leaf

@@ -25,7 +25,7 @@ def test_a_misspelt_name_is_no_new_one():
 
 @pytest.mark.parametrize(('launcher', 'gpu', 'expected'), [
     ('none', False, 'BN'), ('none', True, 'BN'), ('pytorch', False, 'BN'), ('pytorch', True, 'SyncBN'),
-])  # yapf: disable
+])
 def test_sync_bn_needs_several_processes_with_gpus(monkeypatch, capfd, launcher, gpu, expected):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
     cfg = load_config(str(ROOT / 'configs/upernet_replknet31b_ade20k.py'), launcher=launcher)
@@ -79,7 +79,7 @@ def test_testing_options_of_a_detector():
     (lambda: prepare_testing(Config(dict(test_dataloader=dict(dataset={}))), 'x.pth', tta=True), '--tta needs'),
     (lambda: prepare_testing(Config(dict(default_scope='mmdet', test_evaluator=dict(type='VOCMetric'))), 'x.pth',
                              out='maps'), "--out 'maps': only CocoMetric writes a folder"),
-])  # yapf: disable
+])
 def test_what_does_not_fit_is_named(call, words):
     with pytest.raises(ValueError, match=words):
         call()

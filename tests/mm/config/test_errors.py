@@ -83,14 +83,14 @@ class Spoiling(Hook):
 @pytest.fixture
 def cfg(tmp_path):
     loader = dict(batch_size=4, num_workers=0, dataset=dict(type='NoisyFiles'),
-                  sampler=dict(type='DefaultSampler', shuffle=False))  # yapf: disable
+                  sampler=dict(type='DefaultSampler', shuffle=False))
     return Config(dict(
         model=dict(type='Outer', inner=dict(type='Inner', size=3)), work_dir=str(tmp_path), train_dataloader=loader,
         train_cfg=dict(type='IterBasedTrainLoop', max_iters=1, val_interval=1),
         optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=.1)), val_dataloader=loader,
         val_cfg=dict(type='ValLoop'), val_evaluator=dict(type='Rising'), default_scope='mmengine',
         default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=1)),
-        experiment_name=tmp_path.name))  # yapf: disable
+        experiment_name=tmp_path.name))
 
 
 def train(cfg):
@@ -127,7 +127,7 @@ def test_a_sound_config_trains(cfg, tmp_path):
     ({'optim_wrapper.clip_grad': dict(max_norm='x')}, '^optim_wrapper cannot be used: .* with .*clip_grad='),
     ({'log_processor': dict(window_size=(1, ), by_epoch=False)}, '^the config cannot be used: Assert.*window size'),
     ({'val_evaluator': dict(type='DumpResults', out_file_path='/dev/null/x.pkl')}, '^val_evaluator cannot be used: '),
-])  # yapf: disable
+])
 def test_the_part_of_the_config_is_named(cfg, options, words):
     cfg.merge_from_dict(options)
     with pytest.raises(InputError, match=words) as caught:
@@ -169,7 +169,7 @@ def test_errors_of_later_iterations_stay_what_they_are(cfg):
 
 
 @pytest.mark.parametrize('error', [InputError('x must be y'), OSError(errno.ENOSPC, 'full'), KeyboardInterrupt()],
-                         ids=repr)  # yapf: disable
+                         ids=repr)
 def test_errors_that_are_told_elsewhere_stay_what_they_are(cfg, error):
     with pytest.raises(type(error)) as caught, config_errors(cfg):
         raise error

@@ -56,7 +56,7 @@ def test_training_testing_and_predicting(segmentor, tmp_path):
     torch.save(reparameterize_checkpoint(saved), merged)
     picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     labels = [Predictor(load_config(str(segmentor)), checkpoint)([picture])[0].labels
-              for checkpoint in (tmp_path / 'run/iter_2.pth', merged)]  # yapf: disable
+              for checkpoint in (tmp_path / 'run/iter_2.pth', merged)]
     assert (labels[0] == labels[1]).mean() > .99
     cfg = load_config(str(segmentor), work_dir=str(tmp_path / 'test'))
     prepare_testing(cfg, str(tmp_path / 'run/iter_2.pth'), tta=True)

@@ -48,11 +48,11 @@ def test_a_segmentation_split_without_label_maps(tmp_path, tta):
     root = make_mini_ade20k(tmp_path / 'ade', num_train=1, num_val=2, size=64)
     shutil.rmtree(root / 'annotations')
     options = {'test_dataloader.dataset': dict(data_root=str(root), data_prefix=dict(
-        _delete_=True, img_path='images/validation'))}  # yapf: disable
+        _delete_=True, img_path='images/validation'))}
     with pytest.raises(InputError, match='no label maps .*test_evaluator.format_only=True test_evaluator.output_dir='):
         prepared(small_config(SEGMENTATION, **options), tmp_path)
     cfg = prepared(small_config(SEGMENTATION, **options, **{'test_evaluator.format_only': True}), tmp_path,
-                   out=str(tmp_path / 'maps'), tta=tta)  # yapf: disable
+                   out=str(tmp_path / 'maps'), tta=tta)
     assert run_test(cfg) == {}
     maps = [np.asarray(Image.open(path)) for path in sorted((tmp_path / 'maps').glob('*.png'))]
     assert len(maps) == 2 and all(labels.shape == (64, 64) and labels.min() >= 1 for labels in maps)
@@ -66,7 +66,7 @@ def test_a_coco_file_without_annotations(tmp_path):
     del labels['annotations']
     path.write_text(json.dumps(labels))
     options = {'test_dataloader.dataset.data_root': f'{root}/', 'test_evaluator.ann_file': str(path),
-               'test_dataloader.dataset.ann_file': 'annotations/image_info_test-dev.json'}  # yapf: disable
+               'test_dataloader.dataset.ann_file': 'annotations/image_info_test-dev.json'}
     with pytest.raises(InputError, match='test-dev.json has no annotations to evaluate with: .*format_only=True'):
         prepared(small_config(DETECTION, **options), tmp_path)
     options |= {'test_evaluator.format_only': True, 'test_evaluator.outfile_prefix': str(tmp_path / 'results')}

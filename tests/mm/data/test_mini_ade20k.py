@@ -59,7 +59,7 @@ def test_in_the_mini_surroundings_outlines_tell_nothing(tmp_path):
     for seed in range(30):
         options = dict(num_train=1, num_val=1, size=64, seed=seed)
         outlines, none = (make(tmp_path / f'{make.__name__}{seed}', **options)
-                          for make in (make_mini_ade20k, make_mini_surroundings))  # yapf: disable
+                          for make in (make_mini_ade20k, make_mini_surroundings))
         labels, merged = (read(root, 'annotations', 'training')[0] for root in (outlines, none))
         for box, disc in ((81, 88), (77, 35), (24, 37), (26, 120)):  # bus, boat, sofa, house
             discs |= {disc} & set(labels.flat)

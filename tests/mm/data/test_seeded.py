@@ -24,7 +24,7 @@ class Noise(Dataset):
 
 def make_loader(batch_size=2, workers=0, sampler=InfiniteSampler, **options):
     return DataLoader(Noise(), batch_size, sampler=sampler(Noise(), seed=5), num_workers=workers,
-                      collate_fn=lambda batch: batch, **options)  # yapf: disable
+                      collate_fn=lambda batch: batch, **options)
 
 
 def take(loader, count):

@@ -47,7 +47,7 @@ def cfg(data_root):
                                 norm_cfg=dict(type='BN'))),
         train_dataloader=loader, train_cfg=dict(type='IterBasedTrainLoop', max_iters=1),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)), test_dataloader=loader, test_cfg=dict(type='TestLoop'),
-        test_evaluator=dict(type='IoUMetric', iou_metrics=['mIoU'])))  # yapf: disable
+        test_evaluator=dict(type='IoUMetric', iou_metrics=['mIoU'])))
 
 
 @pytest.fixture(scope='session')

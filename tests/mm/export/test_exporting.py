@@ -80,7 +80,7 @@ def test_backbone_and_neck_of_a_detector():
                                    pad_size_divisor=32),
             backbone=dict(type='RepLKNet', arch=ARCH, out_indices=(0, 1)),
             neck=dict(type='FPN', in_channels=[8, 12], out_channels=8, num_outs=3, norm_cfg=dict(type='BN')),
-            bbox_head=dict(type='RetinaHead', num_classes=2, in_channels=8, feat_channels=8))))  # yapf: disable
+            bbox_head=dict(type='RetinaHead', num_classes=2, in_channels=8, feat_channels=8))))
     saved = dict(state_dict=trained(cfg).state_dict())
     exported = export(cfg, saved, 'it', 'torchscript')
     assert exported.metadata['outputs'] == ['features_0', 'features_1', 'features_2']

@@ -30,7 +30,7 @@ def test_a_file_is_evaluated_as_its_model(cfg, saved, files, tmp_path):
                   '--images', 2)
     assert result.returncode == 0 and f'{tmp_path}/int8.onnx: 0.' in result.stdout, result.stderr
     result = command('deployment/test_onnx.py', files / 'config.py', files / 'float.onnx', tmp_path / 'int8.onnx',
-                  '--work-dir', tmp_path, '--shape', 40, 48, '--rounds', 2, '--json', report)  # yapf: disable
+                  '--work-dir', tmp_path, '--shape', 40, 48, '--rounds', 2, '--json', report)
     assert result.returncode == 0, result.stderr
     in_float, in_int8 = json.loads(report.read_text())['results']
     assert f'| float.onnx | {in_float["mib"]:.1f} | ' in result.stdout and len(in_int8['raw_ms']) == 2

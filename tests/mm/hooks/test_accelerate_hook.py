@@ -21,7 +21,7 @@ MODEL = dict(
         attention_kernel_sizes=[31, [1, 7], [1, 11], [1, 21]], attention_kernel_paddings=[15, [0, 3], [0, 5], [0, 10]],
         norm_cfg=dict(type='BN')),
     decode_head=dict(type='FCNHead', in_channels=8, in_index=3, channels=8, num_classes=3, num_convs=1),
-    test_cfg=ConfigDict(mode='whole'))  # yapf: disable
+    test_cfg=ConfigDict(mode='whole'))
 
 
 class Scenes(Dataset):
@@ -86,7 +86,7 @@ def make_runner(work_dir, *hooks, **options):
         test_evaluator=[Logits()], optim_wrapper=dict(optimizer=dict(type='AdamW', lr=1e-3)),
         default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2)),
         custom_hooks=list(hooks), log_processor=dict(by_epoch=False), randomness=dict(seed=0),
-        default_scope='mmseg', experiment_name=f'run{work_dir.name}{id(work_dir)}', **options)  # yapf: disable
+        default_scope='mmseg', experiment_name=f'run{work_dir.name}{id(work_dir)}', **options)
 
 
 def checkpoint(work_dir):

@@ -51,7 +51,7 @@ def test_our_checkpoints_are_resumed_from(tmp_path, reports):
     first = make_runner(tmp_path, BackboneWeightsHook(), StrictLoadHook(), max_iters=2)
     first.train()
     second = make_runner(tmp_path, BackboneWeightsHook(), StrictLoadHook(), max_iters=4,
-                         load_from=str(tmp_path / 'iter_2.pth'), resume=True)  # yapf: disable
+                         load_from=str(tmp_path / 'iter_2.pth'), resume=True)
     second.load_or_resume()
     assert_same_bits(second.model.state_dict(), first.model.state_dict())
     assert second.iter == 2 and len(reports) == 1

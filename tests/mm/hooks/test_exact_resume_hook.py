@@ -34,7 +34,7 @@ ACCUMULATING = dict(optimizer=dict(type='AdamW', lr=1e-2), accumulative_counts=2
 
 @pytest.mark.parametrize(('at', 'wrapper'), [
     (dict(iteration=3), None), (dict(validation=4), None), (dict(iteration=3), ACCUMULATING),
-], ids=['training', 'validation', 'accumulating'])  # yapf: disable
+], ids=['training', 'validation', 'accumulating'])
 @pytest.mark.parametrize('by_epoch', [False, True])
 def test_a_resumed_run_ends_with_the_same_bits(tmp_path, by_epoch, at, wrapper):
     """Workers that load the data are left to tests/dev/test_kill_and_resume.py, where processes end as they do."""
@@ -89,14 +89,14 @@ def test_another_batch_size_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(runner.logger, 'warning', said.append)
     runner.train()
     assert any("with {'processes': 1, 'batch_size': 4} and goes on with {'processes': 1, 'batch_size': 2}" in message
-               for message in said)  # yapf: disable
+               for message in said)
 
 
 def test_two_deterministic_runs_have_the_same_bits(tmp_path):
     one, other = (train(make_runner(tmp_path / name, ExactResumeHook())) for name in 'ab')
     assert_same_bits(one, other)
     assert not torch.equal(train(make_runner(tmp_path / 'c', ExactResumeHook(), seed=4))['head.weight'],
-                           one['head.weight'])  # yapf: disable
+                           one['head.weight'])
 
 
 def test_an_epoch_that_ends_between_steps_is_said(tmp_path, monkeypatch):
@@ -130,7 +130,7 @@ def test_accumulated_batches_make_the_steps_of_a_large_one(tmp_path):
     for batch, counts in ((4, 1), (1, 4)):
         wrapper = dict(optimizer=dict(type='SGD', lr=1e-2, momentum=0.9), accumulative_counts=counts)
         runner = make_runner(tmp_path / str(batch), ExactResumeHook(), model=copy.deepcopy(initial), end=6 * counts,
-                             val_interval=100, optim_wrapper=wrapper)  # yapf: disable
+                             val_interval=100, optim_wrapper=wrapper)
         runner._train_dataloader['batch_size'] = batch
         runner.param_schedulers = None  # which count batches, not steps
         states.append(train(runner))
@@ -146,7 +146,7 @@ PLATEAU = dict(type='ReduceOnPlateauLR', monitor='score', rule='less', patience=
 def test_schedules_that_count_validations_count_each_once(tmp_path, at):
     """Every evaluation is the best and saves a checkpoint again, which holds what it did to the schedule."""
     options = dict(by_epoch=True, param_scheduler=PLATEAU, val_interval=1,
-                   checkpoint=dict(save_best='score', rule='greater'))  # yapf: disable
+                   checkpoint=dict(save_best='score', rule='greater'))
     expected = train(make_runner(tmp_path / 'alone', ExactResumeHook(), **options))
     resumed = train_with_interruption(tmp_path / 'killed', ExactResumeHook(), at=at, **options)
     assert_same_bits(train(resumed), expected)

@@ -206,7 +206,7 @@ def evaluate_in_two(work_dir, averaged, fails):
 
 @pytest.mark.parametrize(('averaged', 'fails'), [
     ([], False), ([dict(type='EMAHook', update_buffers=True)], False), ([], True)
-], ids=['plain', 'averaged', 'fails'])  # yapf: disable
+], ids=['plain', 'averaged', 'fails'])
 def test_the_other_processes_get_their_own_statistics_back(tmp_path, averaged, fails):
     first, second = in_two_processes(evaluate_in_two, str(tmp_path), averaged, fails)
     assert not all(torch.equal(a, b) for a, b in zip(first['before'], second['before'], strict=True)), 'they differ'

@@ -41,7 +41,7 @@ SCHEDULE = r'param_scheduler.0 \(PolyLR\) has '
     ({'optim_wrapper.optimizer.type': 'SGD'}, 'has amsgrad in the checkpoint and dampening in the'),
     ({'optim_wrapper.paramwise_cfg': dict(bias_lr_mult=2)},
      'the optimizer has 1 groups of parameters in the checkpoint and 4 in the config'),
-])  # yapf: disable
+])
 def test_another_schedule_or_optimizer_is_refused_with_both_values(tmp_path, changes, words):
     runner = resumed(tmp_path, **changes)
     with pytest.raises(ValueError, match=f'{words}.*load_from=.*iter_4.pth without --resume'):

@@ -133,4 +133,4 @@ def test_data_without_categories(tmp_path, monkeypatch):
     monkeypatch.setattr(Noisy, 'metainfo', dict(classes=('cat', 'dog')), raising=False)
     make_runner(tmp_path, end=2).train()
     assert torch.load(tmp_path / 'iter_2.pth', weights_only=False)['meta']['dataset_meta'] == dict(
-        classes=('cat', 'dog'))  # yapf: disable
+        classes=('cat', 'dog'))

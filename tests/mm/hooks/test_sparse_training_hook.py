@@ -68,11 +68,11 @@ class Steps(Hook):
         checkpoint = {}
         self.hook.before_save_checkpoint(runner, checkpoint)
         momentum = {name: state['momentum_buffer'].clone() for name, p in weights(runner.model).items()
-                    if 'momentum_buffer' in (state := runner.optim_wrapper.optimizer.state[p])}  # yapf: disable
+                    if 'momentum_buffer' in (state := runner.optim_wrapper.optimizer.state[p])}
         self.seen.append(dict(
             weights={name: p.detach().clone() for name, p in weights(runner.model).items()},
             masks={name: mask.clone() for name, mask in masks_of(checkpoint).items()},
-            momentum=momentum, steps=checkpoint['sparse_training']['steps']))  # yapf: disable
+            momentum=momentum, steps=checkpoint['sparse_training']['steps']))
 
 
 def trained_steps(folder, *hooks, hook=None, **options):
@@ -131,7 +131,7 @@ def test_the_first_batch_is_trained_on_as_it_was(tmp_path):
     ACCUMULATING,
     dict(type='CPUAmpOptimWrapper', optimizer=ADAM, dtype='bfloat16'),
     FLOAT16,
-], ids=['adamw', 'sgd', 'accumulating', 'bfloat16', 'float16'])  # yapf: disable
+], ids=['adamw', 'sgd', 'accumulating', 'bfloat16', 'float16'])
 def test_weights_are_exchanged_and_begin_at_zero(tmp_path, wrapper, growth):
     steps, _ = trained_steps(tmp_path, hook=sparse(growth=growth), optim_wrapper=wrapper, max_iters=6)
     every = 2 * wrapper.get('accumulative_counts', 1)
@@ -187,7 +187,7 @@ def test_averaged_weights_are_the_official_ones(tmp_path):
 @pytest.mark.parametrize(('interval', 'at', 'wrapper', 'growth'), [
     (3, 3, None, 'random'), (2, 3, None, 'random'), (3, 5, None, 'gradient'), (1, 3, ACCUMULATING, 'random'),
     (2, 5, FLOAT16, 'gradient'),
-], ids=['before an exchange', 'at one', 'after one', 'accumulating', 'float16'])  # yapf: disable
+], ids=['before an exchange', 'at one', 'after one', 'accumulating', 'float16'])
 def test_a_resumed_run_has_the_same_bits(tmp_path, interval, at, wrapper, growth):
     options = dict(max_iters=8, optim_wrapper=wrapper or dict(optimizer=ADAM))
 
@@ -216,7 +216,7 @@ def train_in_two(folder, resume):
     # Seeds, and so masks that each would draw alone, differ.
     steps, runner = trained_steps(folder, hook=hook, model=classifier(seed=rank), seed=3 + rank, resume=resume,
                                   max_iters=6 if resume else 4, launcher='pytorch',
-                                  cfg=dict(model_wrapper_cfg=wrapper))  # yapf: disable
+                                  cfg=dict(model_wrapper_cfg=wrapper))
     return dict(masks=[now['masks'] for now in steps.seen], weights=weights(runner.model.module))
 
 
@@ -246,7 +246,7 @@ def test_what_was_trained_is_a_sparse_checkpoint_like_any_other(tmp_path):
     train(tmp_path / 'trained', sparse(), EMAHook(momentum=.5))
     saved = saved_by(tmp_path / 'trained', 6)
     tuned = train(tmp_path / 'tuned', KeepSparsityHook(), model=classifier(seed=1),
-                  load_from=str(tmp_path / 'trained' / 'iter_6.pth'))  # yapf: disable
+                  load_from=str(tmp_path / 'trained' / 'iter_6.pth'))
     for name, weight in weights(tuned.model).items():
         assert torch.equal(weight == 0, saved['state_dict'][name] == 0), name
     zeros = sum(int((weight == 0).sum()) for weight in weights(tuned.model).values())
@@ -303,7 +303,7 @@ def test_a_first_batch_without_finite_gradients_is_refused(tmp_path):
     pictures = Pictures(8)
     pictures.images.fill_(float('inf'))
     loader = dict(num_workers=0, collate_fn=dict(type='default_collate'), dataset=pictures, batch_size=4,
-                  sampler=dict(type='InfiniteSampler', shuffle=True))  # yapf: disable
+                  sampler=dict(type='InfiniteSampler', shuffle=True))
     with pytest.raises(InputError, match='by the gradients of the first batch, which are not all finite'):
         train(tmp_path, sparse(), train_dataloader=loader)
 

@@ -26,7 +26,7 @@ class Noisy(Dataset):
     def __getitem__(self, index):
         noise = random.random() + np.random.rand() + torch.rand(())
         return dict(inputs=torch.full((3, ), float(index)) + noise,
-                    data_samples=BaseDataElement(metainfo=dict(img_path=f'{index}.png')))  # yapf: disable
+                    data_samples=BaseDataElement(metainfo=dict(img_path=f'{index}.png')))
 
 
 @MODELS.register_module()
@@ -116,7 +116,7 @@ def toy_options(work_dir, by_epoch=False, end=6, val_interval=2, seed=3, checkpo
         log_processor=dict(by_epoch=by_epoch),
         randomness=dict(seed=seed),
         default_scope='mmengine',
-        experiment_name=f'toy{uuid.uuid4().hex}')  # yapf: disable
+        experiment_name=f'toy{uuid.uuid4().hex}')
 
 
 def toy_config(work_dir, **options):
@@ -125,7 +125,7 @@ def toy_config(work_dir, **options):
 
 
 def make_runner(work_dir, *hooks, model=None, optim_wrapper=None, by_epoch=False, end=6, val_interval=2, seed=3,
-                checkpoint=None, **options):  # yapf: disable
+                checkpoint=None, **options):
     """Returns a runner over the toy, as :func:`toy_options` describe it with ``options`` in the place of theirs."""
     torch.manual_seed(11)
     given = toy_options(work_dir, by_epoch, end, val_interval, seed, checkpoint)

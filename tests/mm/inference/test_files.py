@@ -41,7 +41,7 @@ def test_a_folder_goes_on_past_what_cannot_be_predicted(segmentor, folder, tmp_p
     written = {str(path.relative_to(out)) for path in out.rglob('*') if path.is_file()}
     frames = {f'raw/v/00000{i}.png' for i in range(3)}
     assert written == frames | {'classes.json', 'classes.png', 'overlays/v.mp4', 'overlays/a.jpg', 'overlays/b.jpg',
-                                'overlays/sub/c.d.jpg', 'raw/a.png', 'raw/b.png', 'raw/sub/c.d.png'}  # yapf: disable
+                                'overlays/sub/c.d.jpg', 'raw/a.png', 'raw/b.png', 'raw/sub/c.d.png'}
     image = cv2.imread(str(folder / 'b.png'))
     prediction, = segmentor([image])
     assert np.array_equal(np.array(Image.open(out / 'raw/b.png')), prediction.labels)

@@ -26,7 +26,7 @@ LOADERS = {  # how the picture is written, and what its channels are
     'alpha': (dict(color_type='unchanged'), 4, '.png', lambda image: np.dstack([image, image[..., 0]])),
     '16 bits': (dict(color_type='unchanged', to_float32=True), 1, '.tif',
                 lambda image: image[..., 0].astype(np.uint16) * 257),
-}  # yapf: disable
+}
 
 
 def config(name):
@@ -34,7 +34,7 @@ def config(name):
     options = {f'test_dataloader.dataset.pipeline.0.{key}': value for key, value in loader.items()}
     return small_config(SEGMENTATION, **options, **{
         'model.backbone.in_channels': channels, 'model.data_preprocessor.mean': [127.5],
-        'model.data_preprocessor.std': [127.5], 'model.data_preprocessor.bgr_to_rgb': False})  # yapf: disable
+        'model.data_preprocessor.std': [127.5], 'model.data_preprocessor.bgr_to_rgb': False})
 
 
 @pytest.fixture(params=LOADERS)
@@ -70,7 +70,7 @@ def test_frames_are_made_grey_and_nothing_else_is_made_up(predictor):
     frame = picture()
     if predictor.name == 'grey':
         assert np.array_equal(predictor([frame])[0].labels,
-                              predictor([cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)])[0].labels)  # yapf: disable
+                              predictor([cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)])[0].labels)
     else:
         words = f'has 3 channels as it is loaded, and the model takes {LOADERS[predictor.name][1]}'
         with pytest.raises(InputError, match=words):
@@ -115,7 +115,7 @@ def test_folders_of_pictures(tmp_path):
     assert images[0].shape == (1, 1, 64, 64) and len(backbone.module(images[0])) == 4
     assert [tuple(batch.shape) for batch in real_batches(tmp_path, channels=1)] == [(1, 1, 64, 64), (2, 1, 61, 59)]
     for call in (lambda: ImageFolder(str(tmp_path), 1, backbone.preprocessor, None, 4),
-                 lambda: real_batches(tmp_path, channels=4)):  # yapf: disable
+                 lambda: real_batches(tmp_path, channels=4)):
         with pytest.raises(InputError, match='the network takes 4 channels, and pictures are read with one or three'):
             call()
 

@@ -108,7 +108,7 @@ def test_an_object_in_two_windows_is_one():
             masks.append(coco.encode(mask))
         columns = np.array([box[:4] for box in boxes], float).reshape(-1, 4)
         return Detections(columns, np.array([box[4] for box in boxes]), np.array([box[5] for box in boxes], int), masks,
-                          (40, 40), 0.3)  # yapf: disable
+                          (40, 40), 0.3)
 
     # Two windows, 30 apart. The first sees half of the object that the second has whole, and is surer; one
     # object in another; and something of another class in the object's place.

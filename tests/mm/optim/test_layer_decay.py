@@ -46,7 +46,7 @@ class Segmentor(nn.Module):
 def groups_by_name(model: nn.Module, cfg: dict = CFG) -> dict[str, tuple[float, float]]:
     wrapper = build_optim_wrapper(model, cfg)
     found = {id(p): (group['lr'], group['weight_decay']) for group in wrapper.optimizer.param_groups
-             for p in group['params']}  # yapf: disable
+             for p in group['params']}
     return {name: found.pop(id(p)) for name, p in model.named_parameters() if id(p) in found} | {'': len(found)}
 
 
@@ -70,12 +70,12 @@ def test_groups_are_the_official_ones(arch):
 def test_other_depths_are_numbered_alike():
     with torch.device('meta'):
         model = RepLKNet(dict(layers=[1, 3, 4, 1], channels=[4, 8, 8, 8], large_kernel_sizes=[3, 3, 3, 3],
-                              norm_intermediate_features=True), deploy=True)  # yapf: disable
+                              norm_intermediate_features=True), deploy=True)
     assert model.num_layers == 1 + 2 + 2 + 1
     names = ['stem.3.bn.bias', 'stages.0.blocks.1.pw1.conv.weight', 'transitions.0.0.conv.weight',
              'stages.1.blocks.3.pw1.conv.weight', 'stages.1.blocks.4.pw1.conv.weight', 'transitions.1.1.bn.weight',
              'stages.2.blocks.0.prelkb_bn.bias', 'stages.2.blocks.7.pw2.conv.weight', 'transitions.2.0.conv.weight',
-             'stages.3.blocks.0.large_kernel.lkb_reparam.weight', 'stages.3.norm.weight']  # yapf: disable
+             'stages.3.blocks.0.large_kernel.lkb_reparam.weight', 'stages.3.norm.weight']
     assert [model.get_layer_depth(name) for name in names] == [(i, 8) for i in (0, 1, 1, 2, 3, 3, 4, 5, 5, 6, 7)]
 
 

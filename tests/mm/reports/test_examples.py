@@ -13,7 +13,7 @@ class Boxes:
     def get_data_info(self, index):
         labels, ignored = (0, 0, 1, 0), (0, 0, 0, 1)
         return dict(instances=[dict(bbox=box, bbox_label=label, ignore_flag=flag)
-                               for box, label, flag in zip(self.boxes, labels, ignored, strict=True)])  # yapf: disable
+                               for box, label, flag in zip(self.boxes, labels, ignored, strict=True)])
 
 
 def detections(*rows):

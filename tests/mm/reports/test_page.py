@@ -37,7 +37,7 @@ class Balance(HTMLParser):
 def test_the_page_is_whole_and_alone(tmp_path):
     picture = np.zeros((10, 3000, 3), np.uint8)
     examples = Examples({'IoU': {'road & rail': 50., 'sky': float('nan')}}, 'IoU', [
-        Example(rank, 'a<b>.jpg', 0.5, picture) for rank in ('best', 'median', 'worst')], [0.5] * 3)  # yapf: disable
+        Example(rank, 'a<b>.jpg', 0.5, picture) for rank in ('best', 'median', 'worst')], [0.5] * 3)
     path = tmp_path / 'report.html'
     write_page(path, HISTORY, [Change('a.b', '1', "'<script>'")], examples, 'iter_20.pth')
     text = path.read_text()
@@ -59,7 +59,7 @@ def test_a_page_of_curves_alone(tmp_path):
 
 @pytest.mark.parametrize('missing', [
     ['lr'], ['time', 'data_time'], ['data_time'], ['lr', 'time', 'data_time', 'peak_rss'],
-], ids=' '.join)  # yapf: disable
+], ids=' '.join)
 def test_a_page_of_a_log_that_lacks_what_a_hook_would_write(tmp_path, missing):
     training = {name: curve for name, curve in HISTORY.training.items() if name not in missing}
     write_page(tmp_path / 'report.html', HISTORY._replace(training=training), None, None, None)

@@ -51,7 +51,7 @@ def swapped(same_shape: bool) -> Change:
         weights = saved['state_dict']
         pairs = [(a, b) for a in weights for b in weights if a < b and weights[a].ndim == 4
                  and (weights[a].shape == weights[b].shape) is same_shape
-                 and not (same_shape and weights[a].equal(weights[b]))]  # yapf: disable
+                 and not (same_shape and weights[a].equal(weights[b]))]
         one, other = rng.choice(pairs)
         weights[one], weights[other] = weights[other], weights[one]
 

@@ -19,7 +19,7 @@ SMALL = (
     'model.test_cfg.rcnn.max_per_img=5', 'param_scheduler.0.end=1', 'param_scheduler.1.begin=1',
     'param_scheduler.1.end=2', 'train_cfg.max_iters=1', 'train_cfg.val_interval=1',
     'default_hooks.checkpoint.interval=1', 'train_dataloader.batch_size=3', 'log_level=WARNING'
-)  # yapf: disable
+)
 PICTURES, FILE = 'pictures', 'annotation file'
 
 
@@ -41,7 +41,7 @@ def set_value(key: str, *values: object) -> Damage:
 def set_mask(make: Callable[[dict, Random], object], accepted: str = SILENT) -> Damage:
     """Returns what replaces the mask of an annotation by ``make(mask, rng)``."""
     return Damage(FILE, changed(lambda labels, annotation, rng: annotation.update(
-        segmentation=make(annotation['segmentation'], rng))), accepted)  # yapf: disable
+        segmentation=make(annotation['segmentation'], rng))), accepted)
 
 
 def image_entry(labels: dict, rng: Random) -> dict:

@@ -34,7 +34,7 @@ SEGMENTOR = [
     'default_hooks.logger.type', 'custom_hooks.0.type', 'custom_hooks.5.action', 'default_scope', 'load_from',
     'visualizer.type', 'log_level', 'trian_cfg', 'val_dataloader', 'env_cfg.mp_cfg.mp_start_method',
     'randomness.seed', 'resume', 'log_processor.window_size'
-]  # yapf: disable
+]
 DETECTOR = [
     'model.neck.in_channels', 'model.neck.out_channels', 'model.neck.num_outs', 'model.rpn_head.in_channels',
     'model.rpn_head.anchor_generator.scales', 'model.roi_head.type', 'model.roi_head.bbox_head.1.num_classes',
@@ -42,7 +42,7 @@ DETECTOR = [
     'model.train_cfg.rpn.assigner.pos_iou_thr', 'model.train_cfg.rcnn.0.sampler.num', 'model.test_cfg.rpn.nms.type',
     'train_dataloader.dataset.metainfo.classes', 'train_dataloader.dataset.ann_file', 'val_evaluator.ann_file',
     'val_evaluator.metric'
-]  # yapf: disable
+]
 # Values of WRONG that are right for a key, or mean what a reader would expect.
 MEANT = {
     'model.backbone.out_indices': [None], 'model.backbone.drop_path_rate': [0], 'model.backbone.frozen_stages': [-1, 0],
@@ -56,7 +56,7 @@ MEANT = {
     'model.data_preprocessor.size': [None], 'optim_wrapper.clip_grad': [None], 'param_scheduler.0.end': [10**6],
     'randomness.seed': [None, 0, 10**6], 'model.decode_head.dropout_ratio': [0],
     'model.train_cfg.rpn.assigner.pos_iou_thr': [-1, 0, 1.5, 10**6, True],  # a threshold that all pass, or none
-}  # yapf: disable
+}
 
 
 def is_meant(key: str, value: object) -> bool:
@@ -107,6 +107,6 @@ def prepare(box: Sandbox) -> Callable[[int, Random], Case]:
         value = Random(key).sample(WRONG, len(WRONG))[number // len(keys) % len(WRONG)]
         named = (key, key.rpartition('.')[2], f'got {value!r}', "'wrong'", *part_types(config, key))
         return Case(key, box.train(config, *sound[config], f'{key}={written(value)}'), named,
-                    lambda said: UNKNOWABLE if is_meant(key, value) else SILENT)  # yapf: disable
+                    lambda said: UNKNOWABLE if is_meant(key, value) else SILENT)
 
     return make

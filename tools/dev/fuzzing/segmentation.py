@@ -24,7 +24,7 @@ SMALL = (
     f'train_dataloader.dataset.pipeline.3.crop_size=({SIZE},{SIZE})', 'train_cfg.max_iters=1',
     'train_cfg.val_interval=1', 'default_hooks.checkpoint.interval=1', 'train_dataloader.batch_size=4',
     'log_level=WARNING'
-)  # yapf: disable
+)
 IMAGES, LABELS = 'images', 'annotations'
 
 
@@ -108,7 +108,7 @@ def roots(data: Path) -> list[str]:
 def workers(count: int) -> list[str]:
     """Returns the options for as many processes that load data."""
     return [f'{name}_dataloader.{option}' for name in ('train', 'val', 'test')
-            for option in (f'num_workers={count}', f'persistent_workers={count > 0}')]  # yapf: disable
+            for option in (f'num_workers={count}', f'persistent_workers={count > 0}')]
 
 
 def prepare(box: Sandbox) -> Callable[[int, Random], Case]:
