@@ -1,8 +1,11 @@
 """What command lines share: options, and how a command ends, with a result or with one sentence and an exit code."""
 
 import errno
+import json
 import logging
+import os
 import sys
+import time
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -116,6 +119,9 @@ def _log_file() -> logging.FileHandler | None:
 
 def _exit(code: int, message: str) -> None:
     print(message, file=sys.stderr, flush=True)
+    if 'TORCHELASTIC_ERROR_FILE' in os.environ:  # from which torchrun takes the last words of its report
+        Path(os.environ['TORCHELASTIC_ERROR_FILE']).write_text(
+            json.dumps(dict(message=message, timestamp=int(time.time()))))
     sys.exit(code)
 
 

@@ -4,10 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from argparse import ArgumentTypeError
 
 import pytest
 import torch
+from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from mmreplk import InputError
 from mmreplk.cli import device, file_to_write, folder_to_write, run
@@ -33,6 +35,15 @@ def test_what_a_user_can_mend_is_one_line(tmp_path, capsys, error, code, words):
     assert ending.value.code == code
     printed = capsys.readouterr().err
     assert printed.startswith(words) and printed.count('\n') == 1
+
+
+def test_torchrun_reports_the_sentence(tmp_path, monkeypatch):
+    file = str(tmp_path / 'error.json')
+    monkeypatch.setenv('TORCHELASTIC_ERROR_FILE', file)
+    with pytest.raises(SystemExit):
+        run(failing(InputError('x must be y, got z')))
+    failure = ProcessFailure(local_rank=0, pid=1, exitcode=2, error_file=file)
+    assert failure.message == 'error: x must be y, got z' and abs(time.time() - failure.timestamp) < 60
 
 
 def test_without_a_checkpoint(tmp_path, capsys):
