@@ -14,12 +14,16 @@ from .internals import built_loops, instances_by_name
 from .kinds import kind_of
 from .processes import join_processes
 
-_FOR_THE_FILE = ('System environment:', 'Config:\n', 'Hooks will be executed in the following order:')
+_FOR_THE_FILE = ('System environment:', 'Config:\n', 'Hooks will be executed in the following order:',
+                 'paramwise_options')  # the last for each norm and bias
 SHARDING = ('FSDPStrategy', 'DeepSpeedStrategy', 'ColossalAIStrategy', 'MMFullyShardedDataParallel')
 
 
 class QuietRunner(Runner):
-    """A runner whose log file alone has what is many screens long: the environment, the config, the order of hooks."""
+    """A runner whose log file alone has what is many screens long.
+
+    That is the environment, the config, the order of hooks, and what each parameter's learning rate and decay are.
+    """
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
         """Builds MMEngine's logger, and says where its file is."""
@@ -33,7 +37,7 @@ class QuietRunner(Runner):
 
 
 def _is_for_the_screen(record: logging.LogRecord) -> bool:
-    """Says whether a record is none of those that MMEngine writes while it builds a runner, each many lines long."""
+    """Says whether a record is none of those that fill the screen while MMEngine builds a runner."""
     return record.levelno > logging.INFO or not str(record.msg).lstrip('-\n').startswith(_FOR_THE_FILE)
 
 

@@ -38,11 +38,15 @@ def test_closed_runners_leave_nothing_behind(tmp_path):
 
 @pytest.mark.parametrize('verbose', [False, True])
 def test_environment_and_config_are_for_the_file_unless_asked_for(tmp_path, capsys, verbose):
-    runner = build_runner(toy_config(tmp_path), verbose)
+    cfg = toy_config(tmp_path)
+    cfg.optim_wrapper.paramwise_cfg = dict(bias_decay_mult=.5)
+    cfg.optim_wrapper.optimizer.weight_decay = .1
+    runner = build_runner(cfg, verbose)
     runner.train()
     close_runner(runner)
     screen, log = capsys.readouterr().out, next(tmp_path.glob('*/*.log'))
-    for words in ('System environment:', 'sys.platform', 'Config:', 'max_keep_ckpts', 'Hooks will be executed'):
+    for words in ('System environment:', 'sys.platform', 'Config:', 'max_keep_ckpts', 'Hooks will be executed',
+                  'paramwise_options'):
         assert words in log.read_text() and (words in screen) is verbose, words
     assert 'Iter(train)' in screen and 'score: ' in screen
     assert verbose or (screen.count('\n') < 30 and f'The log, with environment and config, is {log}' in screen)

@@ -28,13 +28,13 @@ def command(name: str, *arguments: object, **environment: str) -> CompletedProce
                           timeout=SECONDS)
 
 
-def tool(name: str, *arguments: object) -> CompletedProcess:
+def tool(name: str, *arguments: object, **environment: str) -> CompletedProcess:
     """Does the same five seconds faster: the process is forked from one that has imported the frameworks, no more."""
     if torch.cuda.is_available():  # which a process that is forked cannot use
-        return command(name, *arguments)
+        return command(name, *arguments, **environment)
     argv = [f'tools/{name}', *map(str, arguments)]
     with tempfile.TemporaryDirectory() as folder:
-        process = _server.Process(target=_run, args=(argv, folder, dict(os.environ)))
+        process = _server.Process(target=_run, args=(argv, folder, dict(os.environ, **environment)))
         process.start()
         process.join(SECONDS)
         if process.exitcode is None:

@@ -25,7 +25,7 @@ def test_training_evaluates_merged_and_saves_in_training_form(trained):
 
 
 def test_testing_gives_the_metric_of_training_and_pictures(trained, data_options, tmp_path):
-    result = command('test.py', TINY, trained / 'iter_4.pth', '--work-dir', tmp_path, '--out', tmp_path / 'maps',
+    result = tool('test.py', TINY, trained / 'iter_4.pth', '--work-dir', tmp_path, '--out', tmp_path / 'maps',
                   '--show-dir', tmp_path / 'pictures', '--cfg-options', *data_options)
     assert result.returncode == 0, result.stderr
     log = next(trained.glob('*/*.log')).read_text()
@@ -33,7 +33,7 @@ def test_testing_gives_the_metric_of_training_and_pictures(trained, data_options
     assert len(list((tmp_path / 'maps').glob('*.png'))) == 2
     assert len(list((tmp_path / 'pictures').rglob('*.png'))) == 2
     sheet = tmp_path / 'sheet.png'
-    result = command('analysis_tools/contact_sheet.py', TINY, tmp_path / 'maps', sheet, '--cfg-options', *data_options)
+    result = tool('analysis_tools/contact_sheet.py', TINY, tmp_path / 'maps', sheet, '--cfg-options', *data_options)
     assert result.returncode == 0 and sheet.stat().st_size > 1000, result.stderr
 
 
@@ -53,8 +53,10 @@ def test_resuming_goes_on_from_the_checkpoint(trained, short_options, tmp_path):
 
 
 def test_the_real_config_trains_evaluates_and_saves(data_options, tmp_path):
+    # Small pictures, and no gigabyte of the optimizer's state in each checkpoint.
     result = tool(
         'train.py', REAL, '--work-dir', tmp_path, '--cfg-options', *data_options, 'model.backbone.init_cfg=None',
+        'val_dataloader.dataset.pipeline.1.scale=(128,64)', 'default_hooks.checkpoint.save_optimizer=False',
         'train_dataloader.dataset.pipeline.3.crop_size=(64,64)', 'model.data_preprocessor.size=(64,64)',
         'train_dataloader.batch_size=2', 'train_cfg.max_iters=2', 'train_cfg.val_interval=2',
         'default_hooks.logger.interval=1')
