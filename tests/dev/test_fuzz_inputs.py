@@ -10,10 +10,18 @@ def test_a_few_inputs_of_each_kind_that_are_not_what_they_should_be(tmp_path):
     """A fixed part of what docs/reliability.md reports: two of each kind."""
     pytest.importorskip('mmseg')
     pytest.importorskip('mmdet')
-    figures = tmp_path / 'figures.json'
-    result = command('dev/fuzz_inputs.py', '--work-dir', tmp_path / 'work', '--json', figures, '--only', 1, 2)
+    figures, cases = tmp_path / 'figures.json', tmp_path / 'cases.json'
+    call = ('dev/fuzz_inputs.py', '--work-dir', tmp_path / 'work', '--json', figures, '--cases', cases, '--only')
+    result = command(*call, 1)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    kept = json.loads(cases.read_text())
+    kept['cases'][0]['outcome'] = 'refused, as it was kept'
+    cases.write_text(json.dumps(kept))
+    assert command(*call, 1, 2).returncode == 1, 'an outcome that is not among the right ones'
+    assert len(json.loads(cases.read_text())['cases']) == 8
     figures = json.loads(figures.read_text())
+    assert figures['checkpoints']['outcomes'].pop('refused, as it was kept') == 1
+    figures['checkpoints']['outcomes']['refused'] += 1
     assert {kind: figures[kind]['outcomes'] for kind in figures} == dict(
         checkpoints=dict(refused=2), segmentation=dict(warned=1, refused=1), coco=dict(refused=2),
         configs=dict(refused=2))

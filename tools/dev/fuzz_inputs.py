@@ -16,6 +16,7 @@ from pathlib import Path
 from fuzzing import checkpoints, coco, configs, sandbox, segmentation
 
 from mmreplk import InputError
+from mmreplk.benchmarks import Kept
 from mmreplk.cli import file_to_write, run
 from mmreplk.io import write_json
 
@@ -29,6 +30,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0, help='default %(default)s')
     parser.add_argument('--only', type=int, nargs='+', help='the cases of these numbers')
     parser.add_argument('--work-dir', default='work_dirs/fuzz', help='is emptied; default %(default)s')
+    parser.add_argument('--cases', type=file_to_write,
+                        help='JSON file for what each case said; an interrupted run goes on where the file ends')
     parser.add_argument('--json', type=file_to_write,
                         help='write the figures into this file, beside those of other kinds')
     return parser.parse_args()
@@ -41,27 +44,29 @@ def main(args: argparse.Namespace) -> None:
     start = time.time()
     sandbox.warm_up()
     box = sandbox.Sandbox(Path(args.work_dir).resolve())
-    figures, wrong = {}, []
+    kept, figures, wrong = Kept(args.cases, dict(seed=args.seed), 'cases'), {}, []
     for kind, module in KINDS.items():
         count = getattr(args, kind)
         if not count:
             continue
         make, tally = module.prepare(box), collections.defaultdict(collections.Counter)
         for number in range(count) if args.only is None else args.only:
-            case = make(number, random.Random(f'{args.seed} {number}'))
-            outcome, said = box.attempt(case)
-            tally[case.name][outcome] += 1
-            with open(box.work_dir / 'cases.txt', 'a') as file:
-                print(f'{kind} {number}: {case.name}: {outcome}: {" ".join(case.command)}\n{said[-4000:]}\n', file=file)
-            if outcome not in sandbox.RIGHT:
-                wrong.append(f'{kind} {number}: {case.name}: {outcome}')
-                print(f'{wrong[-1]}: {said[-300:]}', flush=True)
+            if not kept.measured(kind=kind, number=number):
+                case = make(number, random.Random(f'{args.seed} {number}'))
+                outcome, said = box.attempt(case)
+                kept.add([dict(kind=kind, number=number, name=case.name, outcome=outcome, command=case.command,
+                               said=said[-4000:])])
+            [row] = kept.measured(kind=kind, number=number)
+            tally[row['name']][row['outcome']] += 1
+            if row['outcome'] not in sandbox.RIGHT:
+                wrong.append('{kind} {number}: {name}: {outcome}'.format(**row))
+                print(f'{wrong[-1]}: {row["said"][-300:]}', flush=True)
         figures[kind] = dict(
             seed=args.seed,
             outcomes=dict(sum(tally.values(), collections.Counter())),
             damage={name: counted(outcomes) for name, outcomes in sorted(tally.items())})
         print(f'{kind}: {counted(figures[kind]["outcomes"])}', flush=True)
-    print(f'{time.time() - start:.0f} s; what each said is in {box.work_dir / "cases.txt"}')
+    print(f'{time.time() - start:.0f} s')
     if args.json:
         before = json.loads(Path(args.json).read_text()) if Path(args.json).is_file() else {}
         write_json({**before, **figures}, args.json, indent=1)

@@ -43,7 +43,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--iterations', type=int, default=20, help='of training in a cycle; default %(default)s')
     parser.add_argument('--work-dir', type=folder_to_write,
                         default='work_dirs/soak', help='is emptied; default %(default)s')
-    parser.add_argument('--json', type=file_to_write, help='file for the raw figures')
+    parser.add_argument('--json', type=file_to_write, help='file for the raw figures, whole after each cycle')
     parser.add_argument('--plot', type=file_to_write, help='file for a plot of them')
     add_cfg_options(parser)
     return parser.parse_args()
@@ -63,7 +63,8 @@ def main(args: argparse.Namespace) -> None:
     cfg.param_scheduler = []  # a schedule would end
     cfg.train_cfg.val_interval = cfg.default_hooks.checkpoint.interval = args.iterations
     cfg.custom_hooks.append(dict(type='EMAHook'))
-    samples, begin = [], time.monotonic()
+    options = dict(config=args.config, iterations=args.iterations, cfg_options=args.cfg_options)
+    head, samples, begin = dict(environment=environment('cpu'), **options), [], time.monotonic()
     while len(samples) < LEAST_CYCLES or time.monotonic() - begin < 60 * args.minutes:
         cycle = one_cycle(cfg, args.iterations)
         gc.collect()  # a runner refers to itself
@@ -73,11 +74,12 @@ def main(args: argparse.Namespace) -> None:
               '{threads} threads, {children} children, an iteration {processor_s:.3f} s of the processor, '
               '{clock_s:.3f} s on the clock'.format(**samples[-1]),
               flush=True)
+        if args.json:
+            write_json(dict(**head, samples=samples), args.json)
     verdict = judge(samples)
     if args.json:
-        options = dict(config=args.config, iterations=args.iterations, cfg_options=args.cfg_options)
         growths = {name: found._asdict() for name, found in verdict.items()}
-        write_json(dict(environment=environment('cpu'), **options, verdict=growths, samples=samples), args.json)
+        write_json(dict(**head, verdict=growths, samples=samples), args.json)
     if args.plot:
         plot(samples, args.plot)
     print_verdict(verdict, len(samples))
