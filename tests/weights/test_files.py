@@ -55,7 +55,7 @@ def test_a_missing_file_and_what_is_none(tmp_path):
 def test_what_the_checksums_contradict_is_not_read(tmp_path, mmap):
     content = bytearray(whole())
     content[content.index(torch.ones(2).numpy().tobytes()) + 40] ^= 1  # in the numbers of the tensor
-    with pytest.raises(ValueError, match=r"x.pth' is damaged or cut short \(.*data/0 is not what its checksum says\)$"):
+    with pytest.raises(ValueError, match=r"x.pth' is damaged or cut short \(.*data/0 does not match its checksum\)$"):
         read_checkpoint(written(tmp_path / 'x.pth', bytes(content)), mmap=mmap)
 
 
@@ -117,8 +117,8 @@ def test_old_and_official_files_need_no_trust(tmp_path):
 
 
 @pytest.mark.parametrize('value, trouble', [
-    (1.5, "its 'a.weight' is not a tensor but a float"),
-    (None, "its 'a.weight' is not a tensor but a NoneType"),
+    (1.5, "its 'a.weight' must be a tensor, got float"),
+    (None, "its 'a.weight' must be a tensor, got NoneType"),
     (torch.tensor([1., float('nan')]), "its 'state_dict.a.weight' has numbers that are not finite"),
     (torch.ones(2, dtype=torch.int8), "its 'state_dict.a.weight' has the dtype torch.int8"),
     (torch.ones(2, device='meta'), "its 'state_dict.a.weight' is not a plain tensor with numbers"),
