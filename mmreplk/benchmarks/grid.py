@@ -26,8 +26,8 @@ DILATED = dict(n=(1, 8), c=(64, 256), h=(14, 28, 56), k=(3, 5, 7, 9), d=(2, 3, 5
 PASSES = ('forward', 'grad_input', 'grad_weight')
 LIMIT = 2e9  # useful operations; larger cases take PyTorch more than a few seconds
 GOAL = 0.9  # the share of the best way's speed to reach
-# From this N * C * H * W * KH * KW on, PyTorch is not timed on a CPU where it has no compiled kernel. Ways are not timed
-# that are predicted to be so many times slower than the cheapest.
+# From this N * C * H * W * KH * KW on, PyTorch is not timed on a CPU where it has no compiled kernel. Ways that are
+# predicted to be so many times slower than the cheapest are not timed either.
 LIMIT_OF_PYTORCH, HOPELESS = 1e8, 5
 Row = dict[str, Any]
 KEYS = tuple(name for name in Problem._fields if name != 'wants_channels_last')

@@ -1,4 +1,4 @@
-"""Times rivals so that nothing favours one of them: the order, a warm L2, Python, or another program.
+"""Times rivals so that none is favoured by the order, a warm L2, Python or another program.
 
 - Every round has an order of its own.
 - Each call takes the next of several copies of its operands, too many to fit into the L2 of a GPU together.

@@ -54,7 +54,7 @@ def draw_erfs(fields: Mapping[str, np.ndarray], path: str | Path) -> None:
 
 
 def _blocks(field: np.ndarray) -> np.ndarray:
-    """Returns the means of square blocks, about PIXELS a side, scaled to at most 1: single pixels are too small to see.
+    """Returns the means of about PIXELS by PIXELS square blocks, scaled to at most 1: single pixels would not be seen.
     """
     block = max(1, min(field.shape) // PIXELS)
     rows, columns = (n // block for n in field.shape)

@@ -1,4 +1,4 @@
-"""Reads checkpoints without executing what they hold, and writes them whole or not at all."""
+"""Reads checkpoints, by default without executing anything in them, and writes them whole or not at all."""
 
 import collections
 import errno
