@@ -15,7 +15,7 @@ Norm = Callable[[int], nn.Module]
 
 
 def build_bn(norm: Norm, channels: int) -> BatchNorm:
-    """Builds a BatchNorm that can be folded; InputError if ``norm`` makes something else, or no running statistics."""
+    """Builds a BatchNorm that can be folded; InputError if ``norm`` makes none, or one without running statistics."""
     layer = norm(channels)
     if not isinstance(layer, BatchNorm) or not layer.track_running_stats:
         raise InputError('norm must make a BatchNorm with running statistics (torch.nn.BatchNorm2d, SyncBatchNorm, '

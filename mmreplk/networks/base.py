@@ -127,7 +127,7 @@ class LargeKernelBackbone(nn.Module, ABC):
 
     @staticmethod
     def classifier_norm(names: Iterable[str]) -> list[str]:
-        """Returns which of a classifier's tensors are its norm before the head, which is not part of the backbone."""
+        """Returns the names of a classifier's norm before its head, which is not part of the backbone."""
         return [name for name in names if name.startswith('norm.')]
 
     @property

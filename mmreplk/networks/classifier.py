@@ -82,7 +82,7 @@ class Classifier(nn.Module):
 
 
 def _write_published_names(module: nn.Module, state_dict: dict, prefix: str, _: object) -> None:
-    """Removes the ``backbone.`` from every name."""
+    """Removes ``backbone.`` from the beginning of every name."""
     for name in [name for name in state_dict if name.startswith(prefix)]:
         own = name.removeprefix(prefix)
         state_dict[prefix + own.removeprefix(_BACKBONE)] = state_dict.pop(name)

@@ -235,8 +235,7 @@ class RepLKNet(LargeKernelBackbone):
 
     @staticmethod
     def classifier_norm(names: Iterable[str]) -> list[str]:
-        """mmpretrain saves the classifier's norm as the last stage's: if no other stage has one, it is not of features.
-        """
+        """Takes the last stage's norm for the classifier's if no other stage has one: mmpretrain saves it there."""
         names = list(names)
         found = LargeKernelBackbone.classifier_norm(names)
         stages = {name.split('.')[1] for name in names if name.startswith('stages.')}

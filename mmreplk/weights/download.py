@@ -30,7 +30,7 @@ _SHA256_DIGITS = 64
 def is_name(source: str | Path) -> bool:
     """Returns whether ``source`` is meant as a name of published weights, even if it is misspelt.
 
-    Existing files and addresses are not. A name has neither a folder nor an extension, and begins with, say, ``slak-``.
+    Existing files and addresses are not. A name has no folder and no extension, and begins with a network's name.
     """
     source = str(source)
     networks = tuple(f'{entry.network.lower()}-' for entry in PUBLISHED.values())
