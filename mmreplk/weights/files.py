@@ -80,7 +80,7 @@ def read_checkpoint(path: str | Path, trusted: bool = False, mmap: bool = False)
     except Exception as error:  # a damaged pickle can fail in any way
         raise InputError(f'checkpoint {str(path)!r} {_why_unreadable(begin, error)}') from error
     if not isinstance(saved, dict):
-        raise InputError(f'checkpoint {str(path)!r} holds one {type(saved).__name__}, not a dict of tensors')
+        raise InputError(f'checkpoint {str(path)!r} must hold a dict of tensors, got {type(saved).__name__}')
     _check_numbers(saved, path)
     return saved
 

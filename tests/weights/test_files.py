@@ -34,7 +34,7 @@ def whole():
     (b'not a checkpoint', "x.pth' is not a checkpoint of PyTorch: it begins with b'not a checkpoint'$"),
     (whole()[:3000], r"x.pth' is damaged or cut short \(.*\)$"),
     (pickle.dumps(dict(w=1))[:-3], r"x.pth' is damaged or cut short \(.*\)$"),
-    ([torch.ones(1)], "x.pth' holds one list, not a dict of tensors$"),
+    ([torch.ones(1)], "x.pth' must hold a dict of tensors, got list$"),
 ], ids=lambda value: None if isinstance(value, bytes) else str(value)[:20])
 def test_what_cannot_be_read_is_one_sentence(tmp_path, content, words, mmap):
     with pytest.raises(ValueError, match=words) as caught:
