@@ -1,8 +1,8 @@
 """Large-kernel ConvNets for dense prediction, in PyTorch and in MMSegmentation and MMDetection.
 
-Importing this package gives what needs PyTorch alone: the networks, their layers, and the depthwise convolution. Where
-MMEngine and MMCV are installed, it also registers the networks, ``ReparamHook`` and their companions in MMEngine's root
-registries, where configs of either framework find them: ``custom_imports = dict(imports=['mmreplk'])``.
+Importing this package gives the parts that need only PyTorch: the networks, their layers and the depthwise convolution.
+Where MMEngine and MMCV are installed, it also registers the networks, ``ReparamHook`` and the other parts for MM in
+MMEngine's root registries, where configs of either framework find them: ``custom_imports = dict(imports=['mmreplk'])``.
 """
 
 import importlib.util
@@ -27,4 +27,5 @@ _missing = [name for name in ('mmengine', 'mmcv') if importlib.util.find_spec(na
 if not _missing:
     from . import mm  # noqa: F401  registers
 elif len(_missing) == 1:
-    warnings.warn(f'mmreplk registers nothing in MMEngine: there is no {_missing[0]}, see requirements/', stacklevel=2)
+    warnings.warn(
+        f'mmreplk registers nothing in MMEngine: {_missing[0]} is not installed, see requirements/', stacklevel=2)

@@ -1,4 +1,4 @@
-"""``python -m mmreplk``: what is installed and what this machine can use; with the name of a tool, that tool."""
+"""``python -m mmreplk`` says what is installed and what this machine can use; with a tool's name, it runs that tool."""
 
 import argparse
 import ast
@@ -22,9 +22,9 @@ STAND_IN = 'stand-in'
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog=PROG, formatter_class=argparse.RawDescriptionHelpFormatter, description='Without a command, says what is '
-        'installed and what of it this machine can use.', epilog=_commands())
-    parser.add_argument('command', nargs='?', help='one of those below')
-    parser.add_argument('arguments', nargs=argparse.REMAINDER, help='of the command, which --help lists')
+        'installed and what this machine can use.', epilog=_commands())
+    parser.add_argument('command', nargs='?', help='one of the commands below')
+    parser.add_argument('arguments', nargs=argparse.REMAINDER, help='of the command; COMMAND --help lists them')
     args = parser.parse_args()
     if args.command is None:
         print(describe())
@@ -47,7 +47,7 @@ def _summary(tool: Path) -> str:
 
 
 def _run_tool(name: str, arguments: list[str]) -> None:
-    """Runs a tool as ``python tools/...`` would, but with what was typed in its help.
+    """Runs a tool as ``python tools/...`` would, but its help shows the command as it was typed.
 
     Raises:
         InputError: If there is no such tool, or it needs a package that is not installed.
@@ -62,7 +62,7 @@ def _run_tool(name: str, arguments: list[str]) -> None:
         exec(compile(tools[name].read_bytes(), module.__file__, 'exec'), vars(module))
     except ImportError as error:
         if error.name is None or importlib.util.find_spec(error.name.partition('.')[0]) is not None:
-            raise  # what is there and broken says more in its traceback
+            raise  # the package is installed but broken, and the traceback says more
         raise InputError(f'{PROG} {name} needs a package that is not installed: {error}') from error
 
 

@@ -1,4 +1,4 @@
-"""What is installed, and what of it this machine can use: the first lines of a bug report."""
+"""Says what is installed and what this machine can use: the first lines of a bug report."""
 
 import importlib
 import importlib.metadata
@@ -20,7 +20,7 @@ PACKAGES = ('torch', 'triton', 'numpy', 'mmengine', 'mmcv', 'mmseg', 'mmdet', 't
 
 
 def describe() -> str:
-    """Returns versions, machine, backends and places, a line each; what cannot be found out says so in its line."""
+    """Returns versions, machine, backends and folders, one a line; a line that cannot be found out says why."""
     rows = [(title, _told(line)) for title, line in _lines()]
     width = max(len(title) for title, _ in rows)
     return '\n'.join(f'{title:{width}}  {text}' for title, text in rows)
@@ -38,7 +38,7 @@ def _lines() -> Iterator[tuple[str, Callable[[], str]]]:
     found = {}
     try:
         found = backends()
-    except Exception as error:  # of a driver
+    except Exception as error:  # a driver can fail in any way
         yield 'backends', lambda error=error: _failure(error)
     for name, reason in found.items():
         yield f'backend {name}', lambda reason=reason: 'yes' if reason is None else f'no: {reason}'
@@ -60,13 +60,13 @@ def _failure(error: Exception) -> str:
 def _processor() -> str:
     extras = [name for name, is_there in (('bfloat16', facts.HAS_BFLOAT16), ('AMX', facts.HAS_AMX)) if is_there]
     with_extras = f' with {" and ".join(extras)}' if extras else ''
-    return f'{processor()}{with_extras}; cores: {os.cpu_count()}, threads of PyTorch: {torch.get_num_threads()}'
+    return f'{processor()}{with_extras}; cores: {os.cpu_count()}, PyTorch threads: {torch.get_num_threads()}'
 
 
 def _gpu() -> str:
     if not torch.cuda.is_available():
         built = torch.version.cuda or torch.version.hip
-        return f'none that PyTorch can use, which is built {f"for {built}" if built else "for CPUs alone"}'
+        return f'none that PyTorch can use; it is built {f"for {built}" if built else "for CPUs only"}'
     gpus = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
     return '; '.join(f'{gpu.name}, compute capability {gpu.major}.{gpu.minor}, {gpu.total_memory / 2**30:.0f} GiB'
                      for gpu in gpus)
@@ -75,12 +75,12 @@ def _gpu() -> str:
 def _owners() -> dict[str, list[str]]:
     try:
         return {name: sorted({*owners}) for name, owners in importlib.metadata.packages_distributions().items()}
-    except Exception:  # of a damaged installation; the packages say themselves that they have no version
+    except Exception:  # a damaged installation; the lines of the packages say that they have no version
         return {}
 
 
 def _package(name: str, owners: Sequence[str]) -> str:
-    """Returns the version of what can be imported as ``name``, by the names it was installed under."""
+    """Returns the version of the package imported as ``name``, with the names that it was installed under."""
     spec = importlib.util.find_spec(name)
     if spec is None:
         return 'not installed'

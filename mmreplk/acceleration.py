@@ -12,33 +12,33 @@ from .ops import may_gain
 class AcceleratedConv2d(nn.Conv2d):
     """What :func:`accelerate` makes of a depthwise ``nn.Conv2d``.
 
-    Only the class differs: ``nn.Conv2d`` is its one base, by whose name initializers of MMEngine know a layer.
+    Only the class differs. Its only base is ``nn.Conv2d``, by whose name MMEngine's initializers recognize the layer.
     """
 
     forward = LargeKernelConv2d.forward
 
 
-# What becomes of which class: those that compute just what nn.Conv2d does, by themselves or by libraries that say so.
+# The class that replaces each class. All of them compute exactly what nn.Conv2d does; mmreplk.mm adds MMCV's.
 ACCELERATED: dict[type[nn.Conv2d], type[nn.Conv2d]] = {nn.Conv2d: AcceleratedConv2d}
 
 
 def accelerate(model: nn.Module) -> list[str]:
-    """Gives the depthwise convolutions of any model the operator of this package, in place.
+    """Makes the depthwise convolutions of any model run on this package's operator, in place.
 
-    Each ``nn.Conv2d`` in question becomes an :class:`AcceleratedConv2d`, which is one, and computes the same. Nothing
-    else changes: the module stays the same object, with its parameters, buffers, name and hooks, so optimizers, state
-    dicts, averaged copies and wrappers hold before and after. Which way is faster is chosen at every call, by the
-    sizes, dtype and device of the input; layers that no input would make faster are left alone, and so are subclasses
-    of ``nn.Conv2d`` (but for MMCV's of that name) and layers whose ``forward`` somebody has replaced.
+    Each such ``nn.Conv2d`` becomes an :class:`AcceleratedConv2d`, a subclass that computes the same. Nothing else
+    changes: the module stays the same object, with its parameters, buffers, name and hooks, so optimizers, state dicts,
+    averaged copies and wrappers stay valid. Every call takes the faster of the two implementations, by the sizes, dtype
+    and device of the input. Left alone are layers that would be faster on no input, subclasses of ``nn.Conv2d`` (except
+    MMCV's ``Conv2d``) and layers whose ``forward`` has been replaced.
 
-    What is true of :func:`mmreplk.ops.depthwise_conv2d` becomes true of the model: the fast path has no second
-    derivative. Tools that look for the exact class, ``torch.jit.script`` among them, want the model restored.
+    The limits of :func:`mmreplk.ops.depthwise_conv2d` then hold for the model: the fast path has no second derivative.
+    Tools that look for the exact class, such as ``torch.jit.script``, need the model restored.
 
     Args:
         model: Any model, wrapped or not.
 
     Returns:
-        The names of the layers that were changed, as of ``model.named_modules()``: none at a second call.
+        The names of the changed layers, as in ``model.named_modules()``; empty at a second call.
 
     Raises:
         InputError: If ``model`` is not an ``nn.Module``.
@@ -47,7 +47,7 @@ def accelerate(model: nn.Module) -> list[str]:
 
 
 def restore(model: nn.Module) -> list[str]:
-    """Undoes :func:`accelerate`, whoever called it on whatever ``model`` is a copy of.
+    """Undoes :func:`accelerate`, also in a copy of an accelerated model.
 
     Returns:
         The names of the layers that were changed back.

@@ -1,4 +1,4 @@
-"""What command lines share: options, and how a command ends, with a result or with one sentence and an exit code."""
+"""What the command lines share: options, and how a command ends: with a result, or one sentence and an exit code."""
 
 import errno
 import json
@@ -14,26 +14,26 @@ from .errors import InputError
 from .interrupts import interrupts_between_processes
 from .io import DISK_FULL, check_file_place, check_folder_place
 
-# A file where a folder is to be, the other way round, or one that is not the user's.
+# A file where a folder should be, a folder where a file should be, or no permission.
 _NO_PLACE = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def run(command: Callable[[], None], work_dir: Callable[[], str | None] | None = None) -> None:
-    """Runs ``command``; what the user can mend ends it with a sentence instead of a traceback.
+    """Runs ``command``; errors that the user can fix end it with one sentence instead of a traceback.
 
     Args:
-        command: The whole of a tool.
-        work_dir: Of training: returns where checkpoints are, once known, to say which one an interrupted run goes on
-            from.
+        command: The whole tool, as a function.
+        work_dir: For training: returns the folder of checkpoints, or None while it is unknown, so that the last message
+            can name the checkpoint from which to resume.
 
     Raises:
-        SystemExit: With 2 for input, or a place to write to, that cannot be used, 1 for a full disk, 130 for Ctrl-C.
+        SystemExit: With 2 if the input or a place to write to cannot be used, 1 for a full disk, 130 for Ctrl-C.
     """
     try:
         with interrupts_between_processes():
             command()
     except InputError as error:
-        # One that was raised by a worker of a data loader comes with the worker's traceback before it.
+        # The message of an error in a data loader's worker starts with the worker's traceback.
         sentence = str(error).rpartition(f'{InputError.__module__}.{InputError.__name__}: ')[2].strip()
         log = _keep_traceback(error)
         _exit(2, f'error: {sentence}' + (f' (the traceback is in {log})' if log else ''))
@@ -50,39 +50,39 @@ def run(command: Callable[[], None], work_dir: Callable[[], str | None] | None =
 def add_trust_checkpoint(parser: ArgumentParser) -> None:
     """Adds ``--trust-checkpoint``, for :func:`read_checkpoint`."""
     parser.add_argument('--trust-checkpoint', action='store_true',
-                        help='read checkpoints that can execute code of their sender')
+                        help='read checkpoints even if they can execute code from their sender')
 
 
 def device(name: str) -> str:
-    """Returns a device of PyTorch by its name, for ``--device``.
+    """Returns ``name`` if PyTorch can use the device of that name, for ``--device``.
 
     Raises:
-        ArgumentTypeError: If there is none of that name.
+        ArgumentTypeError: If it cannot.
     """
-    import torch  # which takes a second
+    import torch  # takes a second
 
     try:
         torch.empty(0, device=name)
-    # A name that PyTorch does not know, a backend that it was built without, one without kernels.
+    # A name that PyTorch does not know, a backend that it was built without, or one without kernels.
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ArgumentTypeError(f'{name!r} is not a device that can be used: {str(error).splitlines()[0]}') from error
     return name
 
 
 def file_to_write(name: str) -> str:
-    """Returns the path of a file that can be written, for options that name one: it is known before any work is done.
+    """Returns ``name`` if a file can be written there, for options: a bad path is reported before any work is done.
 
     Raises:
-        ArgumentTypeError: If it cannot.
+        ArgumentTypeError: If none can.
     """
     return _writable(check_file_place, name)
 
 
 def folder_to_write(name: str) -> str:
-    """Returns the path of a folder that can be made or written to, for options that name one.
+    """Returns ``name`` if it is a folder that can be written to, or can be made, for options.
 
     Raises:
-        ArgumentTypeError: If it cannot.
+        ArgumentTypeError: If it is not.
     """
     return _writable(check_folder_place, name)
 
@@ -96,9 +96,9 @@ def _writable(check: Callable[[str], None], name: str) -> str:
 
 
 def _keep_traceback(error: InputError) -> str | None:
-    """Writes where ``error`` came from into the log of the run, and returns its path; None if there is none.
+    """Writes the traceback of ``error`` to the run's log and returns its path; None if nothing is written.
 
-    Only of an error that stands for another one, which may be a mistake in somebody's code.
+    Only errors with a cause are written: the cause may be a mistake in the user's code.
     """
     log = _log_file()
     if error.__cause__ is None or log is None:
@@ -109,10 +109,10 @@ def _keep_traceback(error: InputError) -> str | None:
 
 
 def _log_file() -> logging.FileHandler | None:
-    """Returns the first file that the package logs to, also by handing records on to another logger."""
+    """Returns the first file that the package logs to, directly or through a logger that it passes records to."""
     for handler in logging.getLogger('mmreplk').handlers:
         for one in (handler, *getattr(getattr(handler, 'target', None), 'handlers', ())):
-            if isinstance(one, logging.FileHandler) and Path(one.baseFilename).exists():  # not of a rehearsal
+            if isinstance(one, logging.FileHandler) and Path(one.baseFilename).exists():  # a rehearsal's is gone
                 return one
     return None
 

@@ -1,2 +1,2 @@
 class InputError(ValueError):
-    """What the user gave cannot be used; the message alone says what and why, so tools print it without a traceback."""
+    """Input that cannot be used. The message alone says what is wrong and why: tools print it without a traceback."""

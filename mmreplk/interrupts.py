@@ -1,4 +1,4 @@
-"""Ctrl-C that is heard whenever it comes."""
+"""Ctrl-C that is never lost."""
 
 import os
 import signal
@@ -8,19 +8,19 @@ from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from types import FrameType
 
-_PATIENCE = .1  # seconds; a process is started in some milliseconds
+_PATIENCE = .1  # seconds; starting a process takes a few milliseconds
 
 
 @contextmanager
 def interrupts_between_processes() -> Iterator[None]:
     """Lets Ctrl-C wait while this process is starting another one, such as a worker of a data loader.
 
-    Python drops what is raised in the callbacks of a fork, so the program would go on. Raised right after them, the
-    new process is not yet known to its parent, outlives it and waits for work forever.
+    Python drops exceptions that are raised in the callbacks of a fork, so the program would go on. If one is raised
+    right after them, the parent does not know the new process yet, which outlives it and waits for work forever.
     """
     if (threading.current_thread() is not threading.main_thread()
             or signal.getsignal(signal.SIGINT) is not signal.default_int_handler):
-        yield  # somebody else decides what becomes of Ctrl-C
+        yield  # other code handles Ctrl-C
         return
     parent, main = os.getpid(), threading.get_ident()
 

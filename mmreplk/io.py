@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, figures as JSON and as tables, pictures or a sentence on what is wrong."""
+"""Writes files whole or not at all, figures as JSON and tables; reads pictures, or says in one sentence why not."""
 
 import errno
 import io
@@ -23,12 +23,12 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def write_whole(data: bytes | memoryview, path: str | Path) -> None:
-    """Writes ``data`` to ``path``, creating its folder: beside its place, flushed to disk, then renamed.
+    """Writes ``data`` to ``path``, creating its folder: to a temporary file beside it, flushed to disk, then renamed.
 
-    What stands beside is locked as long as its writer lives, see :func:`is_being_written`.
+    The temporary file is locked as long as its writer lives, see :func:`is_being_written`.
 
     Raises:
-        OSError: If that fails; nothing is changed then.
+        OSError: If that fails; what was at ``path`` is unchanged then.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,14 +49,14 @@ def write_whole(data: bytes | memoryview, path: str | Path) -> None:
 
 
 def check_file_place(path: str | Path) -> None:
-    """Raises InputError if ``path`` is a folder, or there can be no file: what is to be written there would be lost."""
+    """Raises InputError if no file can be written at ``path``: it is a folder, or its folder cannot be written to."""
     if os.path.isdir(path):
         raise InputError(f'{str(path)!r} must be a file, it is a folder')
     check_folder_place(os.path.dirname(os.path.abspath(path)))
 
 
 def check_folder_place(path: str | Path) -> None:
-    """Raises InputError if ``path`` is a file, or there can be no folder with new files in it."""
+    """Raises InputError if ``path`` is a file, or a folder that can be neither made nor written to."""
     place = os.path.abspath(path)
     while not os.path.lexists(place):
         place = os.path.dirname(place)
@@ -67,7 +67,7 @@ def check_folder_place(path: str | Path) -> None:
 
 
 def is_being_written(part: str | Path) -> bool:
-    """Says whether the writer of what stands beside its place, ``*.part``, may still live; False if it has gone."""
+    """Says whether the writer of a temporary file, ``*.part``, may still live; False if the file is gone."""
     try:
         with open(part, 'rb') as file:
             status = os.fstat(file.fileno())
@@ -78,7 +78,7 @@ def is_being_written(part: str | Path) -> bool:
 
 
 def _lock(descriptor: int) -> bool:
-    """Locks an open file until it is closed; False if another process has."""
+    """Locks an open file until it is closed; returns False if another process has locked it."""
     if fcntl is None:  # on Windows, where a file that is open cannot be removed
         return True
     try:
@@ -89,7 +89,7 @@ def _lock(descriptor: int) -> bool:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Makes a renaming in ``folder`` outlive a loss of power, where the system can."""
+    """Makes a rename in ``folder`` survive a loss of power, where the system can."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:  # Windows opens no folders
@@ -97,7 +97,7 @@ def _flush_folder(folder: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError:
-        pass  # nor do some network file systems flush them
+        pass  # some network file systems cannot flush folders
     finally:
         os.close(descriptor)
 
@@ -116,25 +116,24 @@ def read_image(path: str | Path,
                formats: Collection[str] = (),
                max_pixels: int | None = None,
                grey: bool = False) -> np.ndarray:
-    """Reads a picture as the frameworks do, turned as its EXIF data say.
+    """Reads a picture as the frameworks do, rotated as its EXIF data say.
 
-    OpenCV, which they read with, makes the rest of a picture that is cut short grey; Pillow notices.
+    They read with OpenCV, which fills the missing part of a picture that is cut short with grey; Pillow notices.
 
     Args:
         path: The file.
-        formats: Which formats are taken, by Pillow's names and whatever the file is called: ``'JPEG'``, ``'PNG'``, ...;
-            none for all.
-        max_pixels: The most that are taken, by what the file's header says, before anything is decoded.
+        formats: Accepted formats, by Pillow's names and whatever the file is called: ``'JPEG'``, ``'PNG'``, ...; empty
+            for all.
+        max_pixels: The largest accepted number of pixels, checked in the file's header before anything is decoded.
         grey: Read it in grey.
 
     Returns:
         BGR ``(H, W, 3)``, or grey ``(H, W)``; uint8.
 
     Raises:
-        InputError: One sentence on why there is no picture: missing, empty, damaged, of no known or of another format,
-            or too large.
+        InputError: If the file is missing, empty, damaged, of an unknown or unaccepted format, or too large.
     """
-    import cv2  # which neither weights nor operators need
+    import cv2  # weights and operators do not need it
 
     name = str(path)
     require_file(path)
@@ -153,7 +152,7 @@ def read_image(path: str | Path,
 
 
 def require_file(path: str | Path) -> None:
-    """Raises InputError if ``path`` is a named pipe, a device or a socket, of which reading may wait for ever."""
+    """Raises InputError if ``path`` is a named pipe, a device or a socket: reading it might never end."""
     path = Path(path)
     if path.exists() and not path.is_file() and not path.is_dir():
         raise InputError(f'{str(path)!r} is not a file: it is a named pipe, a device or a socket')
@@ -169,14 +168,14 @@ def _check_picture(name: str, data: bytes, formats: Collection[str], max_pixels:
                                  f'{", ".join(formats)}')
             if max_pixels and image.width * image.height > max_pixels:
                 raise InputError(f'{name!r} has {image.width}x{image.height} pixels, more than the '
-                                 f'{max_pixels / 1e6:g} million that are taken')
+                                 f'{max_pixels / 1e6:g} million that are accepted')
             image.load()
     except InputError:
         raise
     except UnidentifiedImageError as error:
         if formats:
             raise InputError(f'{name!r} is not a picture: it begins with {data[:12]!r}') from error
-        # Of a format that only OpenCV may know.
+        # OpenCV may know the format.
     except Image.DecompressionBombError as error:
         if max_pixels:
             raise InputError(f'{name!r} has too many pixels: {error}') from error

@@ -1,4 +1,4 @@
-"""Evaluation in the merged and folded form of a model, which stands beside the model and leaves no trace in it."""
+"""Evaluates a model in its merged and folded form, which is a copy and leaves no trace in the model."""
 
 import copy
 from collections import OrderedDict
@@ -14,40 +14,40 @@ from .layers.branches import MergeableConv
 from .layers.folding import BatchNorm, fold
 from .networks import LargeKernelBackbone
 
-# How far the merged form may be from the model, in parts of the largest value: rounding through some 200 layers.
+# How far the merged form may differ from the model, relative to the largest value: rounding in some 200 layers.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
 
-# How to fold modules of other libraries, by their class; subclasses, whose forward may differ, are not meant.
+# How to fold modules of other libraries, by their exact class: the forward of a subclass may differ.
 FOLDERS: dict[type[nn.Module], 'Folder'] = {}
 
 
 class Folder(NamedTuple):
-    """Whether a module can be folded, and what does it, in place."""
+    """``applies`` says whether a module can be folded, ``fold`` folds it in place."""
     applies: Callable[[nn.Module], bool]
     fold: Callable[[nn.Module], None]
 
 
 class Merged(NamedTuple):
-    """What :func:`reparameterized` found to do."""
+    """How many large kernels were merged, and how many BatchNorms folded."""
     large_kernels: int
     batch_norms: int
 
 
 @contextmanager
 def reparameterized(model: nn.Module, fuse_bn: bool = True, check: bool = False) -> Iterator[Merged]:
-    """Evaluates ``model`` merged, inside a ``with``, while its modules, parameters and ``state_dict()`` stay the same.
+    """Evaluates ``model`` merged, inside a ``with``; its modules, parameters and ``state_dict()`` stay the same.
 
-    Wherever something can be merged, a merged copy is made on entry, and is called instead of the module as long as
-    that is in evaluation mode. The copies do not follow weights that change before the exit; hooks on modules inside a
-    copied one are not called. Where somebody else has replaced the ``forward`` of a module, activation checkpointing
-    for example, that is kept, and what is below the module is merged.
+    On entry, each module that can be merged gets a merged copy, which is called instead of the module while that is in
+    evaluation mode. The copies do not follow weights that change before the exit. Hooks on modules inside a copied one
+    are not called. If other code has replaced the ``forward`` of a module, as activation checkpointing does, that is
+    kept, and the modules below it are merged.
 
     Args:
         model: Any model, wrapped or not.
         fuse_bn: Also fold the BatchNorms of every large-kernel network and, where ``mmreplk.mm`` is imported, those
-            that follow the convolution in MMCV's ``ConvModule``, of which heads and necks consist. Otherwise large
-            kernels only are merged.
+            that follow the convolution in MMCV's ``ConvModule``, the building block of heads and necks. Otherwise only
+            large kernels are merged.
         check: Compare each copy with its module on the first input that it gets.
 
     Yields:
@@ -65,10 +65,10 @@ def reparameterized(model: nn.Module, fuse_bn: bool = True, check: bool = False)
 
 
 def reparameterize(model: nn.Module, fuse_bn: bool = True) -> Merged:
-    """Puts ``model``, in evaluation mode, into its merged form for good: what :func:`reparameterized` does for a while.
+    """Merges ``model`` for good, in place, as :func:`reparameterized` does for a while; its evaluation stays the same.
 
     Args:
-        model: Any model, wrapped or not, that nobody trains on.
+        model: Any model, wrapped or not, that will not be trained further.
         fuse_bn: Also fold the BatchNorms that :func:`reparameterized` folds.
 
     Returns:
@@ -84,9 +84,9 @@ def _mergeable(module: nn.Module, fuse_bn: bool) -> Iterator[nn.Module]:
     """Yields the outermost modules that have a merged form."""
     replaced = vars(module).get('forward')
     if replaced is not None and hasattr(replaced, 'merged'):
-        return  # an enclosing reparameterized() is there already
+        return  # an enclosing reparameterized() has merged it already
     can_fold = fuse_bn and (isinstance(module, LargeKernelBackbone) or hasattr(module, 'fuse_bn') or _folder(module))
-    # A copy would have the very function that was put into the place of a forward inside it, and so run the original.
+    # A copy would keep a replaced forward inside it, which is bound to the original and would run that.
     is_own = not any('forward' in vars(part) for part in module.modules())
     if is_own and (can_fold or (isinstance(module, MergeableConv) and not module.is_merged)):
         yield module
@@ -101,7 +101,7 @@ def _folder(module: nn.Module) -> Folder | None:
 
 
 def _merge(module: nn.Module, fuse_bn: bool) -> nn.Module:
-    # Hooks stay behind: they would be called twice, and copied with all that they hold.
+    # Hooks are not copied: they would be called twice, and all that they hold would be copied too.
     names = ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')
     without = {id(hooks): OrderedDict() for part in module.modules() for hooks in map(vars(part).get, names)}
     twin = copy.deepcopy(module, without).eval().requires_grad_(False)
@@ -124,12 +124,12 @@ def _merge_in_place(module: nn.Module, fuse_bn: bool) -> None:
 
 
 def _instead(module: nn.Module, twin: nn.Module, original: Callable, check: bool) -> Callable:
-    """Returns the ``forward`` that takes the place of ``original``, the one of ``module``."""
+    """Returns the ``forward`` that replaces ``original``, the one of ``module``."""
     is_unchecked = check
 
     def forward(*args, **kwargs) -> Any:
         nonlocal is_unchecked
-        # ConvModule takes more than its input where it is to leave a part of itself out.
+        # ConvModule takes further arguments that make it skip parts of itself.
         if module.training or len(args) != 1 or kwargs:
             return original(*args, **kwargs)
         out = twin.forward(*args, **kwargs)

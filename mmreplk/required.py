@@ -1,4 +1,4 @@
-"""Says which PyTorch this package needs, before anything that uses it is imported, and which Triton."""
+"""Checks that PyTorch is new enough, before anything that uses it is imported, and finds out whether Triton is."""
 
 import importlib.util
 from importlib.metadata import PackageNotFoundError, version
@@ -23,11 +23,11 @@ def _triton_problem() -> str | None:
         return 'Triton is not installed'
     try:
         return why_too_old('Triton', version('triton'), LEAST_TRITON)
-    except PackageNotFoundError:  # a distribution of another name and other versions
+    except PackageNotFoundError:  # installed under another name, with other version numbers
         return None
 
 
-# Why Triton cannot be used; None if it can. Found once, as torch.compile cannot trace how.
+# Why Triton cannot be used; None if it can. Found out here because torch.compile cannot trace the search.
 TRITON_PROBLEM = _triton_problem()
 
 if (problem := why_too_old('PyTorch', torch.__version__, LEAST_TORCH)) is not None:

@@ -1,4 +1,4 @@
-"""Configs and tools by name: those that were installed with the package, or those of the repository it is used from."""
+"""Finds configs and tools by name: those installed with the package, or those of the repository it is used from."""
 
 import difflib
 from collections.abc import Iterable
@@ -11,18 +11,18 @@ PACKAGE = Path(__file__).resolve().parent
 INSTALLED = PACKAGE / '.mim'
 ROOT = INSTALLED if INSTALLED.is_dir() else PACKAGE.parent
 CONFIGS, TOOLS = ROOT / 'configs', ROOT / 'tools'
-# What other configs are made of, and what only maintainers run.
+# The folders of parts of configs, and of tools for maintainers only.
 _PARTS, _DEV = '_base_', 'dev'
 
 
 def config_names() -> dict[str, Path]:
-    """Returns the files of all configs by name: ``upernet_replknet31b_ade20k``, ``guidelines/k13``."""
+    """Returns the files of all configs by name, such as ``upernet_replknet31b_ade20k`` or ``guidelines/k13``."""
     return {path.relative_to(CONFIGS).with_suffix('').as_posix(): path
             for path in sorted(CONFIGS.rglob('*.py')) if _PARTS not in path.relative_to(CONFIGS).parts}
 
 
 def tool_names() -> dict[str, Path]:
-    """Returns the files of all tools for users by name: ``train``, ``get_flops``."""
+    """Returns the files of all tools for users by name, such as ``train`` or ``get_flops``."""
     files = sorted(TOOLS.rglob('*.py'), key=lambda path: (len(path.parts), path))
     return {path.stem: path for path in files if _DEV not in path.relative_to(TOOLS).parts}
 
@@ -46,6 +46,6 @@ def find_config(name: str) -> Path:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Returns which of ``known`` may be meant, as a question that ends a sentence; empty if none is near."""
+    """Returns a question that suggests the nearest of ``known``, to end a sentence with; empty if none is near."""
     meant = difflib.get_close_matches(name, list(known), 1, .8)
-    return f'; is {meant[0]!r} meant?' if meant else ''
+    return f'; did you mean {meant[0]!r}?' if meant else ''

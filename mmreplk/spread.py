@@ -1,4 +1,4 @@
-"""A few of many, evenly spread."""
+"""Chooses a few items of many, evenly spread."""
 
 from collections.abc import Sequence
 from typing import TypeVar

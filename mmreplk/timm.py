@@ -1,11 +1,11 @@
 """The networks in timm: importing this module registers them there. Needs timm, which nothing else here does.
 
-``timm.create_model('unireplknet_t', features_only=True)`` gives the features of all stages, as a backbone has them, the
-norms of features included; without ``features_only`` it gives the official classifier. Whatever builds on timm
-(segmentation-models-pytorch, ``TIMMBackbone`` of MMSegmentation and MMDetection) has them too.
+``timm.create_model('unireplknet_t', features_only=True)`` returns the features of all stages as a backbone does, with
+their norms; without ``features_only`` it gives the official classifier. Libraries that build on timm
+(segmentation-models-pytorch, ``TIMMBackbone`` of MMSegmentation and MMDetection) have the networks too.
 
-Weights go by the table of published ones: ``pretrained=True`` takes the first of a model, ``'unireplknet_s.in22k'``
-another; ``timm.list_models('*replknet*', pretrained=True)`` lists them.
+Weights come from the table of published ones: ``pretrained=True`` loads the first for a model, a name such as
+``'unireplknet_s.in22k'`` another; ``timm.list_models('*replknet*', pretrained=True)`` lists them.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,11 +29,11 @@ from .networks.sources import find_backbone, unwrap
 from .weights import PUBLISHED, Published, local_file, read_checkpoint
 
 __all__ = []  # register_model() adds the models
-_OTHER_SOURCES = 'file', 'state_dict', 'hf_hub_id'  # of weights that a user names in timm's way
+_OTHER_SOURCES = 'file', 'state_dict', 'hf_hub_id'  # timm's ways to name weights of one's own
 
 
 class _Folds:
-    """Folds when timm merges: ``timm.utils.reparameterize_model`` calls ``reparameterize()`` of what a model has."""
+    """Folds too when timm merges: ``timm.utils.reparameterize_model`` calls ``reparameterize()`` without arguments."""
 
     def reparameterize(self, fuse_bn: bool = True) -> None:
         super().reparameterize(fuse_bn)
@@ -52,13 +52,13 @@ class SLaK(_Folds, networks.SLaK):
 
 
 class Features(nn.Module):
-    """A network with what timm asks of one that is created with ``features_only=True``.
+    """A network with the interface of a timm model that was created with ``features_only=True``.
 
     Args:
         model: The network.
 
     Attributes:
-        feature_info: Channels and strides of the stages, and which of them are handed out.
+        feature_info: Channels and strides of the stages, and which of them are returned.
     """
 
     def __init__(self, model: LargeKernelBackbone):
@@ -71,12 +71,12 @@ class Features(nn.Module):
         self.model.with_cp = enable
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Maps images ``(N, in_chans, H, W)`` to the features of the stages that are handed out."""
+        """Maps images ``(N, in_chans, H, W)`` to the features of the stages in ``out_indices``."""
         return list(self.model(x))
 
 
 class ImageClassifier(Classifier):
-    """A classifier with what timm asks of one."""
+    """A classifier with the interface of a timm model."""
 
     def __init__(self, backbone: LargeKernelBackbone, num_classes: int, drop_rate: float):
         super().__init__(backbone, num_classes, drop_rate)
@@ -100,7 +100,7 @@ class ImageClassifier(Classifier):
         return set()
 
     def group_matcher(self, coarse: bool = False) -> Callable[[str], int]:
-        """Returns what numbers the layers of parameters, for layer-wise decay of learning rates."""
+        """Returns a function from a parameter's name to its layer's number, for layer-wise learning rate decay."""
         heads = self.backbone.num_layers + 1
 
         def layer(name: str) -> int:
@@ -117,7 +117,7 @@ def _stages(backbone: LargeKernelBackbone) -> list[dict]:
 
 def _check_pooling(global_pool: str) -> None:
     if global_pool != 'avg':
-        raise InputError(f"global_pool must be 'avg', which is all that the networks were published with, got "
+        raise InputError(f"global_pool must be 'avg', the only one that the networks were published with, got "
                          f'{global_pool!r}')
 
 
@@ -126,7 +126,7 @@ def _build(network: type[LargeKernelBackbone], arch: str, features_only: bool, o
            global_pool: str = 'avg', output_stride: int = 32, **kwargs) -> Features | ImageClassifier:
     _check_pooling(global_pool)
     if output_stride != 32:
-        raise InputError(f'output_stride must be 32, the networks have no other, got {output_stride!r}')
+        raise InputError(f'output_stride must be 32, the only one that the networks have, got {output_stride!r}')
     stages = len(network.Arch.parse(arch).layers)
     kwargs |= dict(in_channels=in_chans, drop_path_rate=drop_path_rate)
     if features_only:
@@ -135,7 +135,7 @@ def _build(network: type[LargeKernelBackbone], arch: str, features_only: bool, o
 
 
 def _absolute(out_indices: Sequence[int] | int | None, stages: int) -> list[int]:
-    """Returns the stages that timm's ``out_indices`` mean: the last so many, or these, negative ones from the end."""
+    """Returns the stages that timm's ``out_indices`` mean: an int is a number of last stages, -1 is the last stage."""
     if out_indices is None or isinstance(out_indices, int):
         out_indices = range(stages - (stages if out_indices is None else out_indices), stages)
     return sorted(index + stages if index < 0 else index for index in out_indices)

@@ -53,14 +53,14 @@ def test_help_and_mistakes_of_a_tool_say_what_was_typed(typed, name):
 
 
 def test_a_misspelt_command_is_answered_with_the_nearest(typed):
-    assert typed('trian')[1].err == "error: python -m mmreplk has no command 'trian'; is 'train' meant?\n"
+    assert typed('trian')[1].err == "error: python -m mmreplk has no command 'trian'; did you mean 'train'?\n"
     status, said = typed('dev')
     assert status == 2 and said.err == "error: python -m mmreplk has no command 'dev'\n"
 
 
 def test_a_misspelt_config_too(typed):
     status, said = typed('train', 'upernet_replknet_tinny_camvid')
-    assert status == 2 and "is 'upernet_replknet_tiny_camvid' meant?" in said.err
+    assert status == 2 and "did you mean 'upernet_replknet_tiny_camvid'?" in said.err
 
 
 @pytest.mark.parametrize(('text', 'words'), [

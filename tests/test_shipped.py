@@ -32,8 +32,8 @@ def test_a_config_is_found_from_any_folder(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(('name', 'words'), [
-    ('upernet_replknet31b_ade20', "does not exist; is 'upernet_replknet31b_ade20k' meant?"),
-    ('configs/upernet_replknet_31b_ade20k.py', "does not exist; is 'upernet_replknet31b_ade20k' meant?"),
+    ('upernet_replknet31b_ade20', "does not exist; did you mean 'upernet_replknet31b_ade20k'?"),
+    ('configs/upernet_replknet_31b_ade20k.py', "does not exist; did you mean 'upernet_replknet31b_ade20k'?"),
     ('mine.py', "config 'mine.py' does not exist$"),
     ('_base_/default_runtime', 'does not exist$'),
     ('', "config '' does not exist$"),

@@ -1,4 +1,4 @@
-"""Timing a model on ``nn.Conv2d`` and on the operator of this package, in turns, and how far they differ."""
+"""Times a model on ``nn.Conv2d`` and on this package's operator, in turns, and measures how far they differ."""
 
 import copy
 import math
@@ -15,18 +15,18 @@ from .measure import time_in_turns
 def compare(plain: nn.Module, fast: nn.Module, images: Tensor, rounds: int = 5) -> list[dict]:
     """Times inference and training of two forms of one model in turns, and says how far each is from the truth.
 
-    The truth is what ``plain`` computes in float32. A training step is forward, mean square and backward.
+    The truth is what ``plain`` computes in float32. A training step is forward, mean square as the loss, and backward.
 
     Args:
-        plain: A model whose dtype is that of ``images``, with weights as of :func:`fill`.
-        fast: The same model, on the operator of this package; it gets the weights of ``plain``.
+        plain: A model whose dtype is that of ``images``, with weights from :func:`fill`.
+        fast: The same model on this package's operator; it gets the weights of ``plain``.
         images: ``(N, C, H, W)``.
         rounds: How often each is timed.
 
     Returns:
         A row for inference and one for training, with batch, size, dtype, the raw milliseconds of both and the median
         of the ratios round by round, how often ``fast`` is as fast as ``plain``; and ``errors`` of both by ``output``,
-        in parts of the largest value, and ``gradient``, in parts of the norm over all parameters.
+        relative to the largest value, and ``gradient``, relative to the norm over all parameters.
     """
     setting = dict(batch=len(images), size=list(images.shape[-2:]), dtype=str(images.dtype).removeprefix('torch.'))
     fast.load_state_dict(plain.state_dict())
@@ -35,7 +35,7 @@ def compare(plain: nn.Module, fast: nn.Module, images: Tensor, rounds: int = 5) 
     rows = []
     for work, run in (('inference', _infer), ('training', _train)):
         functions = {name: run(model, images) for name, model in (('plain', plain), ('fast', fast))}
-        # Inference and training take a mode of the model each.
+        # Inference and training each need their mode of the model.
         for model in (plain, fast):
             model.train(work == 'training')
         times = time_in_turns(functions, rounds=rounds)
@@ -47,7 +47,7 @@ def compare(plain: nn.Module, fast: nn.Module, images: Tensor, rounds: int = 5) 
 
 @torch.no_grad()
 def fill(model: nn.Module, images: Tensor) -> nn.Module:
-    """Gives ``model`` weights under which no branch is negligible, as with fresh layer scales of 1e-6, nor all others.
+    """Gives ``model`` weights under which no branch is negligible, as with fresh layer scales of 1e-6, or dominates.
 
     BatchNorms get the statistics of ``images``.
     """
@@ -62,7 +62,7 @@ def fill(model: nn.Module, images: Tensor) -> nn.Module:
     norms = [module for module in model.modules() if isinstance(module, BatchNorm)]
     for norm in norms:
         norm.momentum = 1
-    model.train()  # which returns nothing in some backbones of MM
+    model.train()  # not chained: it returns None in some backbones of MM
     model(images)
     for norm in norms:
         norm.momentum = 0.1
@@ -72,7 +72,7 @@ def fill(model: nn.Module, images: Tensor) -> nn.Module:
 def results(model: nn.Module, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """Returns the outputs and the gradients of all parameters that have one, both in evaluation.
 
-    Through fresh networks in training rounding errors grow without bounds, as BatchNorms divide by what is nearly zero.
+    In training mode, rounding errors grow without bounds through fresh networks: BatchNorms divide by nearly zero.
     """
     model.zero_grad()
     model.eval()

@@ -20,19 +20,19 @@ BOX_PROPOSALS, MASK_PROPOSALS = 1000, 100
 def count_flops(model: nn.Module, shape: tuple[int, int]) -> dict:
     """Counts parameters and multiply-adds of one image, by PyTorch's counter: convolutions and matrix products.
 
-    Counted are backbone, neck and every head that predicts: of a segmentor, all but the auxiliary heads; of a detector,
-    the dense heads on the whole image, and each stage's box head on 1000 proposals and mask head on 100, as MMDetection
-    2.x counted, whatever the image shows; of a detector or segmentor with a transformer, all of it. Norms, activations,
-    interpolation, RoIAlign, NMS and the sampling of deformable attention count nothing.
+    The count has backbone, neck and every head that predicts. Of a segmentor, these are all but the auxiliary heads. Of
+    a detector, they are the dense heads on the whole image, and each stage's box head on 1000 proposals and mask head
+    on 100, as MMDetection 2.x counted, whatever the image shows. Of a detector or segmentor with a transformer, all of
+    it is counted. Norms, activations, interpolation, RoIAlign, NMS and the sampling of deformable attention count as 0.
 
     Args:
-        model: A segmentor of MMSegmentation or a detector of MMDetection, on any device; on ``'meta'``, nothing is
-            computed, which MMEngine's analysis, a tracer, cannot do, but transformers: they look at numbers, and run on
-            the CPU, with weights of 0. It is put into evaluation mode.
+        model: A segmentor of MMSegmentation or a detector of MMDetection, on any device. On ``'meta'``, nothing is
+            computed except transformers: they look at numbers, and so run on the CPU, with weights of 0. The model is
+            put into evaluation mode.
         shape: Height and width of the image in pixels.
 
     Returns:
-        ``params`` and ``flops`` (multiply-adds), and the same of each part (``parts``). An auxiliary head is in none.
+        ``params`` and ``flops`` (multiply-adds), and the same of each part (``parts``), without auxiliary heads.
 
     Raises:
         InputError: If the shape is not two positive integers.
@@ -65,7 +65,7 @@ def count_flops(model: nn.Module, shape: tuple[int, int]) -> dict:
 
 
 def image_channels(model: nn.Module) -> int:
-    """Returns how many channels the images of a model have: of the first convolution of its backbone, or else three."""
+    """Returns how many channels a model's images have: as its backbone's first convolution takes, or else three."""
     modules = getattr(model, 'backbone', model).modules()
     return next((module.in_channels for module in modules if isinstance(module, nn.Conv2d)), 3)
 
@@ -120,7 +120,7 @@ def _run_two_stages(model: nn.Module, image: Tensor) -> None:
 
 
 def _run_transformer(model: nn.Module, image: Tensor, shares: _Shares) -> None:
-    """Runs backbone and neck, and what comes after them on zeros: DETR and its kin, or Mask2Former's head."""
+    """Runs backbone and neck, and after them the transformer of DETR and its kin, or Mask2Former's head."""
     features: Sequence[Tensor] = model.extract_feat(image)
     if image.is_meta:
         model = copy.deepcopy(model)
@@ -140,7 +140,7 @@ def _run_transformer(model: nn.Module, image: Tensor, shares: _Shares) -> None:
 
 
 def _takes_samples(head: nn.Module | None) -> bool:
-    """Says whether a head of MMSegmentation wants more than features, as Mask2Former's, of MMDetection, does."""
+    """Says whether a head of MMSegmentation takes samples besides features, as Mask2Former's, of MMDetection, does."""
     return head is not None and 'batch_data_samples' in inspect.signature(head.forward).parameters
 
 

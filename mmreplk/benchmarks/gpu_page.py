@@ -1,4 +1,4 @@
-"""One page of what a measurement of a GPU found, made of the files that its parts wrote, however many there are."""
+"""One page with the results of a GPU measurement, made from the files that its parts have written so far."""
 
 import json
 import math
@@ -14,7 +14,7 @@ OURS = 'mmreplk'
 
 
 def gpu_page(folder: Path) -> str:
-    """Returns Markdown: with what was measured, how each part ended, and the figures of those that have some."""
+    """Returns Markdown: what was measured with, how each part ended, and the figures of the parts that have some."""
     read = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob('*.json'))}
     parts = read.pop(Path(STATE).stem, {})
     lines = _environment(read.get('environment', {}))
@@ -85,7 +85,7 @@ def _operator(rows: list[dict]) -> list[str]:
 
 
 def _models(rows: list[dict]) -> list[str]:
-    """A line for each form, and what the network takes of the time that it takes with 3x3 kernels."""
+    """A line for each form, with its time relative to that of the network with 3x3 kernels."""
     small = {row['part']: row['median_ms'] for row in rows if row['form'].endswith('3x3')}
     lines = [[*(row[name] for name in ('part', 'form', 'batch', 'dtype')), f'{row["median_ms"]:.2f}',
               f'{row["images_per_s"]:.4g}', f'{row["median_ms"] / small.get(row["part"], math.nan):.3f}']

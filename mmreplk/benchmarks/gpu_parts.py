@@ -1,6 +1,6 @@
-"""The parts of a measurement of a GPU that are code of this package: ``python -m mmreplk.benchmarks.gpu_parts``.
+"""The parts of a GPU measurement that are code of this package: ``python -m mmreplk.benchmarks.gpu_parts``.
 
-Each writes a JSON file into a folder after every figure that it has found, and goes on where that file ends.
+Each part writes its JSON file after every figure; ``operator`` and ``pointwise`` continue an existing file.
 """
 
 import argparse
@@ -29,7 +29,7 @@ STRIPS = [(96, 128, 51, 5), (96, 128, 5, 51)]  # SLaK-T's first stage
 
 
 class Plan(NamedTuple):
-    """What is measured. ``compiled``: how many of the tiles of a case are compiled, None for all."""
+    """What is measured. ``compiled``: how many tiles of a case are compiled; None for all."""
     cases: list[Case]
     rounds: int
     pointwise: list[tuple[int, int, int]]
@@ -45,7 +45,7 @@ PLANS = {
 
 
 def measure_environment(path: Path, device: str, precisions: list[str], plan: Plan) -> None:
-    """Writes what is measured with, and the rates of matrix products and copies in each precision."""
+    """Writes the environment, and the rates of matrix products and copies in each precision."""
     found: dict[str, Any] = dict(environment=environment(device), roofs={})
     write_json(found, path)
     for precision in precisions:
@@ -54,9 +54,9 @@ def measure_environment(path: Path, device: str, precisions: list[str], plan: Pl
 
 
 def compile_all(path: Path, device: str, precisions: list[str], plan: Plan) -> None:
-    """Compiles all tiles of all kernels in as many processes as there are cores, for Triton's cache on disk.
+    """Compiles all tiles of all kernels into Triton's cache on disk, in as many processes as there are cores.
 
-    On a machine without a GPU for one of compute capability 9.0.
+    On a machine without a GPU, compiles for one of compute capability 9.0.
     """
     from ..ops.triton import cost, layout
     gpu = layout.gpu_of(torch.empty(1, device=device)) if device == 'cuda' else cost.GPUS[90]
@@ -92,7 +92,7 @@ def compile_case(precision: str, case: Case, what: str, gpu: tuple, count: int |
 
 
 def measure_operator(path: Path, device: str, precisions: list[str], plan: Plan) -> None:
-    """Times the operator against its rivals, case by case; those that the file has are passed over."""
+    """Times the operator against its rivals, case by case; cases that the file has are skipped."""
     report = json.loads(path.read_text()) if path.exists() else dict(environment=environment(device), results=[])
     done = {(*(row[name] for name in Case._fields), row['precision']) for row in report['results']}
     torch.backends.cudnn.benchmark = True
@@ -104,7 +104,7 @@ def measure_operator(path: Path, device: str, precisions: list[str], plan: Plan)
 
 
 def measure_pointwise(path: Path, device: str, precisions: list[str], plan: Plan) -> None:
-    """Times 1x1 convolutions and norms in their ways, stage by stage; those that the file has are passed over."""
+    """Times ways to compute 1x1 convolutions and norms, stage by stage; stages that the file has are skipped."""
     report = json.loads(path.read_text()) if path.exists() else dict(environment=environment(device), pointwise=[])
     done = {(row['n'], row['c'], row['h'], row['precision']) for row in report['pointwise']}
     torch.backends.cudnn.benchmark = True

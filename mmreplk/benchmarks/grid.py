@@ -1,4 +1,4 @@
-"""The operator over a grid of shapes, against PyTorch and, on a CPU, against every way of its own."""
+"""Times the operator over a grid of shapes against PyTorch and, on a CPU, against each of its own ways."""
 
 import functools
 import itertools
@@ -25,9 +25,9 @@ STRIPS = dict(n=(1, 8), c=(64, 256), h=(16, 32, 64, 128), k=((51, 5), (5, 51), (
 DILATED = dict(n=(1, 8), c=(64, 256), h=(14, 28, 56), k=(3, 5, 7, 9), d=(2, 3, 5, 7))
 PASSES = ('forward', 'grad_input', 'grad_weight')
 LIMIT = 2e9  # useful operations; larger cases take PyTorch more than a few seconds
-GOAL = 0.9  # what of the best way's speed is to be reached
-# N * C * H * W * KH * KW from which on PyTorch is not waited for on a CPU where it has no compiled kernel, and by how
-# much a way may be predicted to be slower than the cheapest to be tried at all.
+GOAL = 0.9  # the share of the best way's speed to reach
+# From this N * C * H * W * KH * KW on, PyTorch is not timed on a CPU where it has no compiled kernel. Ways that are
+# predicted to be so many times slower than the cheapest are not timed either.
 LIMIT_OF_PYTORCH, HOPELESS = 1e8, 5
 Row = dict[str, Any]
 KEYS = tuple(name for name in Problem._fields if name != 'wants_channels_last')
@@ -49,7 +49,7 @@ def measure(problem: Problem, device: str, rounds: int) -> Row:
 
     Returns:
         The problem; in ``ms``, by pass and name, the least milliseconds of PyTorch's pass and of each way, without
-        what calling the operator costs; in ``chosen``, by pass, which of them the operator takes; in ``calls``, by pass
+        the cost of calling the operator; in ``chosen``, by pass, which one the operator takes; in ``calls``, by pass
         and name, the milliseconds of the operator and of PyTorch's convolution as they are called, autograd included.
     """
     n, c, h, w, kh, kw, dtype, channels_last, _, dy, dx = problem
@@ -77,9 +77,9 @@ def measure(problem: Problem, device: str, rounds: int) -> Row:
 
 
 def run(path: Path, dtypes: Sequence[torch.dtype], device: str, rounds: int, sample: int | None = None) -> list[Row]:
-    """Measures what of the grid is not in the file yet; each row is written as soon as it is measured.
+    """Measures the problems of the grid that are not in the file yet, and writes each row as soon as it is measured.
 
-    ``sample`` is the number of problems that are drawn from the grid, the same in each run; None takes all.
+    ``sample`` is the number of problems that are drawn from the grid, the same ones in each run; None takes all.
 
     Returns:
         All rows of the file.
@@ -91,7 +91,7 @@ def run(path: Path, dtypes: Sequence[torch.dtype], device: str, rounds: int, sam
         rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
         done = [{name: row[name] for name in KEYS} for row in rows]
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f'{str(path)!r} is there and holds no rows of a grid: name another file') from error
+        raise InputError(f'{str(path)!r} exists and holds no rows of a grid: name another file') from error
     asked = list(problems(dtypes))
     asked = asked if sample is None else random.Random(0).sample(asked, min(sample, len(asked)))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,12 +105,12 @@ def run(path: Path, dtypes: Sequence[torch.dtype], device: str, rounds: int, sam
 
 
 def key(problem: Problem) -> Row:
-    """Returns what tells the rows of a file apart."""
+    """Returns the values by which the rows of a file are told apart."""
     return {name: getattr(problem, name) for name in KEYS} | dict(dtype=str(problem.dtype).removeprefix('torch.'))
 
 
 def speed(row: Row, what: str) -> tuple[float, str]:
-    """Returns the speed of what the operator takes as a share of the best's, PyTorch included, and its name."""
+    """Returns the speed of the chosen way relative to the best one, PyTorch included, and the name of the best."""
     times = row['ms'][what]
     best = min(times, key=times.get)
     return times[best] / times[row['chosen'][what]], best
@@ -135,7 +135,7 @@ def summary(rows: Sequence[Row], worst: int = 5) -> str:
             beyond = [row['calls'][what]['mmreplk'] - row['ms'][what][row['chosen'][what]] for row in both]
             lines.append(f'{what}, as called: PyTorch takes {min(ratios):.2f} to {max(ratios):.0f} times as long, less '
                          f'than {GOAL} times in {sum(r < GOAL for r in ratios)} of {len(ratios)}; a call costs '
-                         f'{statistics.median(beyond) * 1e3:.0f} microseconds beside its way')
+                         f'{statistics.median(beyond) * 1e3:.0f} microseconds on top of its way')
     return '\n'.join(lines)
 
 
@@ -154,7 +154,7 @@ def _pass(what: str, function: Callable[[Tensor, Tensor], Tensor], x: Tensor, we
 
 
 def _pytorchs(what: str, problem: Problem, x: Tensor, weight: Tensor, grad: Tensor) -> Callable[[], object]:
-    """Returns what autograd calls for a pass of PyTorch's convolution."""
+    """Returns the call that autograd makes for a pass of PyTorch's convolution."""
     dilation = problem.dy, problem.dx
     padding = problem.dy * (problem.kh // 2), problem.dx * (problem.kw // 2)
     if what == 'forward':
@@ -165,7 +165,7 @@ def _pytorchs(what: str, problem: Problem, x: Tensor, weight: Tensor, grad: Tens
 
 
 def _chosen(what: str, problem: Problem, x: Tensor, weight: Tensor, grad: Tensor) -> str:
-    """Returns what the operator takes where of the gradients only that of this pass is wanted."""
+    """Returns the way that the operator takes if no other gradient than that of this pass is wanted."""
     operands = x.detach().requires_grad_(what == 'grad_input'), weight.detach().requires_grad_(what == 'grad_weight')
     backend = functional.planned(*operands, None, 1, 'same', (problem.dy, problem.dx), None).backend
     if backend != 'cpu':
@@ -186,7 +186,8 @@ def _ways(what: str, problem: Problem, x: Tensor, weight: Tensor, grad: Tensor) 
 
 def _bound(what: str, problem: Problem, x: Tensor, weight: Tensor,
            grad: Tensor) -> tuple[str, Callable[[Way], Tensor], Problem]:
-    """Returns the pass as costs name it, what runs a way of it, and the problem without taps that meet nothing."""
+    """Returns the pass's name in ``costs``, a function that runs a way, and the problem without taps that meet nothing.
+    """
     name, dilation = 'grad_weight' if what == 'grad_weight' else 'convolve', {}
     if problem.is_dilated:
         module, dilation = dilated, dict(dilation=(problem.dy, problem.dx))

@@ -13,8 +13,8 @@ class Difference(NamedTuple):
 
     Attributes:
         points: The difference.
-        low: Of the interval that holds it in 95 of 100 draws of as many pictures from the same ones.
-        high: Likewise.
+        low: The lower end of its 95 % interval over draws of as many of the same pictures, with repetition.
+        high: The upper end.
     """
     points: float
     low: float
@@ -38,7 +38,7 @@ def count_pixels(truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> 
 
 
 def class_iou(counts: np.ndarray) -> np.ndarray:
-    """Returns the IoU of each class in percent, ``(C,)``; nan of those that are neither true nor predicted.
+    """Returns the IoU of each class in percent, ``(C,)``; NaN for those that are neither true nor predicted.
 
     Args:
         counts: Pixels by true and predicted class, ``(C, C)``.
@@ -61,13 +61,13 @@ def mean_iou(counts: np.ndarray, classes: Sequence[int]) -> float:
 def difference(first: np.ndarray, second: np.ndarray, classes: Sequence[int], seed: int = 0) -> Difference:
     """Compares two models on the same pictures, and on draws of as many of these pictures, with repetition.
 
-    What another training of the same models would change, this does not say.
+    This does not cover what another training of the same models would change.
 
     Args:
         first: Pixels by picture, true and predicted class, ``(N, C, C)``, of one model.
         second: Those of the other.
         classes: Labels over which the IoU is averaged.
-        seed: Of the draws.
+        seed: The seed of the draws.
     """
     def points(chosen: np.ndarray) -> float:
         return mean_iou(first[chosen].sum(0), classes) - mean_iou(second[chosen].sum(0), classes)

@@ -1,4 +1,4 @@
-"""Figures that are kept as they are measured, so that what was interrupted goes on where it was."""
+"""Figures that are kept as they are measured, so that an interrupted measurement continues where it stopped."""
 
 import json
 from collections.abc import Iterable
@@ -12,12 +12,12 @@ class Kept:
     """Rows of figures in a JSON file, which is whole after every row.
 
     Args:
-        path: The file; None keeps nothing. If it is there, its rows are taken for measured.
+        path: The file; None keeps nothing. If it exists, its rows count as measured.
         head: What the rows have in common: where and with what they are measured.
-        rows_name: Under which name the file has the rows.
+        rows_name: The key of the rows in the file.
 
     Raises:
-        InputError: If the file is none of this kind, or its rows were measured elsewhere or with something else.
+        InputError: If the file is not of this kind, or its rows were measured elsewhere or with something else.
 
     Attributes:
         rows: All of them, those of earlier runs first.
@@ -37,7 +37,7 @@ class Kept:
         except OSError as error:
             raise InputError(f'{str(self._path)!r} cannot be read: {error.strerror}') from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f'{str(self._path)!r} is there and holds no figures of this tool: name another '
+            raise InputError(f'{str(self._path)!r} exists and holds no figures of this tool: name another '
                              'file') from error
         for key in {*found, *self._head}:
             if found.get(key) != self._head.get(key):

@@ -1,4 +1,4 @@
-"""Time that holds on a noisy machine, memory of a process, and what they were measured with."""
+"""Measures times on a noisy machine and memory of a process, and tells what they were measured with."""
 
 import ctypes
 import platform
@@ -18,17 +18,17 @@ TURN_MS = 5  # how long a turn of a short function is at least
 
 def time_in_turns(functions: dict[str, Callable[[], object]], device: str = 'cpu',
                   rounds: int = 10, clock: Callable[[], float] = time.perf_counter) -> dict[str, list[float]]:
-    """Times several functions in turns, A B A B, so that what slows the machine for a while slows all alike.
+    """Times several functions in turns, A B A B, so that anything that slows the machine for a while slows all alike.
 
-    Short functions are called several times in a turn, after as many calls untimed, so that the caches and threads that
-    the one before has left do not count.
+    Short functions are called several times in a turn, after as many untimed calls, so that the state in which the
+    previous function left caches and threads does not count.
 
     Args:
         functions: What to time, by name.
-        device: ``'cuda'`` or ``'cpu'``: what the functions wait for.
+        device: Where the functions compute, ``'cuda'`` or ``'cpu'``.
         rounds: Number of turns.
-        clock: Seconds on a CPU; ``time.thread_time`` for what computes on the thread that calls, which other programs
-            on the machine do not stretch.
+        clock: Returns seconds; used on a CPU only. ``time.thread_time`` ignores other programs on the machine, and
+            other threads too.
 
     Returns:
         By name, the milliseconds of a call in every round.
@@ -62,12 +62,12 @@ def _milliseconds(function: Callable[[], object], device: str, calls: int, clock
 
 
 def resident_mib(field: str = 'VmRSS') -> float:
-    """Returns the resident memory of this process in MiB: ``'VmRSS'`` now, ``'VmHWM'`` at most so far."""
+    """Returns the resident memory of this process in MiB: ``'VmRSS'`` now, ``'VmHWM'`` the peak so far."""
     return int(re.search(rf'{field}:\s+(\d+) kB', Path('/proc/self/status').read_text())[1]) / 1024
 
 
 def peak_mib(function: Callable[[], object], device: str = 'cpu') -> float | None:
-    """Calls ``function``; returns by how many MiB memory rose meanwhile at most, None where it cannot be known.
+    """Calls ``function`` and returns by how many MiB memory rose at its peak; None where that cannot be measured.
 
     Args:
         function: What to call.
@@ -83,7 +83,7 @@ def peak_mib(function: Callable[[], object], device: str = 'cpu') -> float | Non
     if not reset.exists():
         return None
     ctypes.CDLL(None).malloc_trim(0)  # hands back what has been freed
-    reset.write_text('5')  # lets the high-water mark of the process begin anew
+    reset.write_text('5')  # resets the peak of the process
     before = resident_mib()
     function()
     return resident_mib('VmHWM') - before
@@ -93,7 +93,7 @@ def environment(device: str) -> dict[str, str | None]:
     """Returns the device by name, the versions that matter, and the commit of this repository, where there is one.
 
     Args:
-        device: ``'cuda'``, of which the driver's and cuDNN's versions are told too, or ``'cpu'``.
+        device: ``'cuda'``, which adds the versions of the driver and of cuDNN, or ``'cpu'``.
     """
     cpu = f'{processor()}, {torch.get_num_threads()} threads'
     found = dict(device=torch.cuda.get_device_name() if device == 'cuda' else cpu, torch=torch.__version__,

@@ -52,7 +52,7 @@ class Case(NamedTuple):
         return 2 * self.n * self.c * ky * kx * (3 if what == 'forward+backward' else 1)
 
     def least_values(self, what: str) -> int:
-        """Values that one of PASSES cannot but read and write: two maps and a filter."""
+        """Values that one of PASSES must read and write at least: two maps and a filter."""
         values = 2 * self.n * self.c * self.h**2 + self.c * math.prod(self.kernel_size)
         return values * (3 if what == 'forward+backward' else 1)
 
@@ -76,11 +76,11 @@ RIVALS: dict[str, Rival] = {
     'torch channels_last': _torch,
     'torch.fft': _fft,
 }
-LAYOUTS = {'torch channels_last': torch.channels_last}  # what a rival is given, if not contiguous tensors
+LAYOUTS = {'torch channels_last': torch.channels_last}  # the format of a rival's operands, if not contiguous
 
 
 def rivals_on(device: str) -> dict[str, Rival]:
-    """Returns RIVALS and, on a GPU, PyTorch's two kinds of kernels by name: its own, and cuDNN's where it can be asked.
+    """Returns RIVALS and, on a GPU, PyTorch's two kinds of kernels by name: its own, and cuDNN's if there is a switch.
 
     Which of the two PyTorch takes by itself, as ``'torch'``, depends on dtype, shape and version.
     """
@@ -91,7 +91,7 @@ def rivals_on(device: str) -> dict[str, Rival]:
 
 
 def _way(rival: str) -> AbstractContextManager:
-    """Returns what holds while a rival computes, backward too: which of PyTorch's kernels are taken."""
+    """Returns a context that selects which of PyTorch's kernels a rival runs, in its backward pass too."""
     cudnn = torch.backends.cudnn
     if rival == 'torch cudnn':
         return cudnn.flags(enabled=True, benchmark=cudnn.benchmark, allow_tf32=cudnn.allow_tf32,
@@ -109,18 +109,18 @@ def benchmark(case: Case, precision: str, device: str, passes: Sequence[str] = P
         case: What to convolve.
         precision: One of PRECISIONS.
         device: ``'cuda'`` or ``'cpu'``.
-        passes: Some of PASSES. ``'forward'`` is that of inference. The gradients are timed without the forward that
-            they follow, ``'grad_input'`` with a filter that is frozen.
+        passes: Some of PASSES. ``'forward'`` is that of inference. The gradients are timed without the forward pass
+            before them, ``'grad_input'`` with a frozen filter.
         rivals: Functions of input and filter by name, such as RIVALS; None for :func:`rivals_on`.
         rounds: How often each is timed.
 
     Returns:
-        For each pass and rival, a row of the case, median and 20th and 80th percentile in milliseconds, useful
-        TFLOP/s, GB/s of what must be read and written at least, peak extra memory in MiB (None on a CPU), all raw
-        times, what the cost model predicts for ours (None for others and on a CPU), whether calls were queued and the
-        canary of each round (:mod:`mmreplk.benchmarks.rounds`), how many copies of the operands took turns, and
-        ``error``, the largest over the passes, relative to the largest value. For a rival that is not timed, a row of
-        the case and ``error``, or ``raised``, what it said.
+        For each pass and rival, a row: the case, median and 20th and 80th percentile in milliseconds, useful TFLOP/s,
+        GB/s of what must be read and written at least, peak extra memory in MiB (None on a CPU), all raw times, the
+        cost model's prediction for ours (None for others and on a CPU), whether calls were queued and the canary of
+        each round (:mod:`mmreplk.benchmarks.rounds`), how many copies of the operands took turns, and ``error``, the
+        largest over the passes, relative to the largest value. For a rival that is not timed, a row with the case and
+        ``error``, or ``raised``, its error message.
     """
     rivals = rivals_on(device) if rivals is None else rivals
     dtype, _, tolerance = PRECISIONS[precision]
@@ -155,7 +155,7 @@ def benchmark(case: Case, precision: str, device: str, passes: Sequence[str] = P
 
 
 def _predicted_ms(case: Case, x: Tensor, what: str) -> float | None:
-    """Returns what the cost model predicts for ours, at the tile that is taken unmeasured."""
+    """Returns what the cost model predicts for ours, with the tile that is used without tuning."""
     if not x.is_cuda:
         return None
     from ..ops.triton import cost, layout, tiles
@@ -170,7 +170,7 @@ def _predicted_ms(case: Case, x: Tensor, what: str) -> float | None:
 
 
 def roofs(precision: str, device: str, rounds: int = 10) -> dict[str, float]:
-    """Measures the matrix multiplication rate, in TFLOP/s, and the copy bandwidth, in GB/s, of this very device."""
+    """Measures the matrix multiplication rate, in TFLOP/s, and the copy bandwidth, in GB/s, of this device."""
     size = 8192 if device == 'cuda' else 2048
     a, b = (torch.randn(size, size, device=device, dtype=PRECISIONS[precision].dtype) for _ in range(2))
     source = torch.empty(2**28 if device == 'cuda' else 2**26, device=device, dtype=torch.uint8)
@@ -227,7 +227,7 @@ def _error(rival: Rival, x: Tensor, weight: Tensor, grad: Tensor) -> float:
 
 def _work(what: str, name: str, rival: Rival, operands: tuple[Tensor, Tensor, Tensor],
           copies: int) -> Callable[[int], object]:
-    """Returns a pass of a rival as a function of the number of the call, by which operands take turns."""
+    """Returns a pass of a rival as a function of the call's number, which selects the copy of the operands."""
     with _way(name):
         calls = [_pass(what, rival, *(t.clone() if i else t for t in operands)) for i in range(copies)]
 

@@ -1,4 +1,4 @@
-"""What the rest of a network loses: 1x1 convolutions by cuDNN or as matrix products, and norms that are not fused."""
+"""Times the rest of a network: 1x1 convolutions by cuDNN or as matrix products, and norms, fused or not."""
 
 import statistics
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from .rounds import Call, copies_for, time_rounds
 # (C, H = W) of RepLKNet-31B's stages on 512x512 images; its feed-forward blocks widen four times.
 STAGES = [(128, 128), (256, 64), (512, 32), (1024, 16)]
 WIDER = 4
-# Of the largest value: what two ways of adding the same products may differ by.
+# How far two ways of adding the same products may differ, relative to the largest value.
 TOLERANCE = {torch.float32: 5e-3, torch.bfloat16: 2e-2, torch.float16: 5e-3}
 
 
@@ -38,16 +38,16 @@ def benchmark_pointwise(
     device: str,
     rounds: int = 5,
 ) -> list[dict[str, Any]]:
-    """Times a 1x1 convolution to four times the channels, and BatchNorm with GELU after it, in their ways.
+    """Times ways to compute a 1x1 convolution to four times the channels, and the BatchNorm and GELU after it.
 
-    The convolution on NCHW and on channels-last tensors and as a batched matrix product on NCHW; BatchNorm in
-    evaluation and GELU, one after the other and compiled into one kernel.
+    The convolution runs on NCHW and on channels-last tensors, and as a batched matrix product on NCHW; BatchNorm in
+    evaluation and GELU run one after the other, and compiled into one kernel.
 
     Args:
         batch: Images.
         c: Channels of the input.
         h: Height and width of the map.
-        dtype: Of all operands.
+        dtype: The dtype of maps and filters; BatchNorm's parameters are float32.
         device: ``'cuda'`` or ``'cpu'``.
         rounds: How often each is timed.
 

@@ -1,7 +1,7 @@
-"""Times rivals so that what favours one of them does not count: the order, a warm L2, Python, another program.
+"""Times rivals so that none is favoured by the order, a warm L2, Python or another program.
 
 - Every round has an order of its own.
-- Each call takes the next of several copies of its operands, as many as do not fit into the L2 of a GPU together.
+- Each call takes the next of several copies of its operands, too many to fit into the L2 of a GPU together.
 - Short calls are queued behind a wait on the GPU, so that none waits for Python.
 - A canary, the same matrix product before and after each round, tells whether something else ran meanwhile.
 """
@@ -16,7 +16,7 @@ import torch
 
 TURN_MS = 5.  # how long a turn of a short function is about
 MOST_CALLS = 100  # a GPU queues about a thousand launches
-SHORT_MS = 1.  # from here on what Python takes no longer matters
+SHORT_MS = 1.  # for longer calls, the time that Python takes does not matter
 CLOCK_HZ = 2.0e9  # no GPU runs much faster: a wait is never shorter than asked for
 CANARY_SIZE = {'cuda': 2048, 'cpu': 256}
 
@@ -28,7 +28,7 @@ class Rounds(NamedTuple):
 
     Attributes:
         ms: By name, the milliseconds of a call in each round.
-        canary: By round, the canary's time over the least of all rounds.
+        canary: By round, the canary's time divided by the least of all rounds.
         queued: The names whose calls were queued behind a wait.
     """
     ms: dict[str, list[float]]
@@ -42,7 +42,7 @@ class Rounds(NamedTuple):
 
 
 def copies_for(operand_bytes: int, device: str) -> int:
-    """Returns how many copies of operands exceed L2 twice; 1 on a CPU, and 16 at most."""
+    """Returns how many copies of operands take twice the L2; 1 on a CPU, and 16 at most."""
     if device != 'cuda':
         return 1
     l2 = torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
@@ -50,13 +50,13 @@ def copies_for(operand_bytes: int, device: str) -> int:
 
 
 def time_rounds(functions: dict[str, Call], device: str, rounds: int, seed: int = 0) -> Rounds:
-    """Times functions of the number of a call, in rounds.
+    """Times functions in rounds.
 
     Args:
         functions: What to time, by name; each gets the number of the call, by which it chooses its operands.
         device: ``'cuda'`` or ``'cpu'``.
         rounds: How often each has its turn.
-        seed: Of the orders.
+        seed: The seed of the orders.
     """
     order, canary = random.Random(seed), _canary(device)
     names, ms, checks = list(functions), {name: [] for name in functions}, []
@@ -88,7 +88,7 @@ def _once(function: Call, device: str) -> tuple[float, float]:
 
 
 def _turn(function: Call, device: str, calls: int, wait_ms: float) -> float:
-    """Returns the milliseconds of a call, of some in a row after one untimed; on a GPU behind a wait, if any."""
+    """Returns the mean milliseconds of ``calls`` calls after one untimed; on a GPU, queued behind a wait if any."""
     function(0)
     if device != 'cuda':
         begin = time.perf_counter()

@@ -18,12 +18,12 @@ from .measure import time_in_turns
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}  # of the largest value
 CHECKED = 2  # images and channels that are compared with float64; none depends on the others
-LIMIT_OF_PYTORCH = 3e9  # N * C * H * W * KH * KW from which on PyTorch, a second and more, is not waited for
+LIMIT_OF_PYTORCH = 3e9  # N * C * H * W * KH * KW from which on PyTorch takes a second and more, and is not timed
 PACKAGES = ('onnx', 'onnxruntime', 'openvino')
 
 
 class Case(NamedTuple):
-    """A convolution: input ``(N, C, H, H)``, kernel ``KH x KW``, and the network that it is of."""
+    """A convolution: the network that it is from, input ``(N, C, H, H)``, kernel ``KH x KW``."""
     network: str
     n: int
     c: int
@@ -53,11 +53,11 @@ def versions() -> dict[str, str]:
 def compare(case: Case, dtype: torch.dtype, rounds: int = 10) -> list[dict[str, Any]]:
     """Times a forward pass by the operator, PyTorch, ONNX Runtime and OpenVINO in turns, all with PyTorch's threads.
 
-    A runtime has the filter in its model, packed as it likes, and takes and returns float32 arrays. In bfloat16,
-    OpenVINO computes so inside; ONNX Runtime, which cannot on CPUs, computes in float32.
+    A runtime has the filter in its model, packed as it likes, and takes and returns float32 arrays. For bfloat16,
+    OpenVINO computes in it inside; ONNX Runtime cannot on CPUs, and computes in float32.
 
     Returns:
-        For each, PyTorch up to LIMIT_OF_PYTORCH, a row of the case, the dtype, ``rival``, the largest ``error``
+        A row for each, for PyTorch only below LIMIT_OF_PYTORCH: the case, the dtype, ``rival``, the largest ``error``
         relative to the largest value, median and raw times in milliseconds. One that is wrong has no times.
 
     Raises:

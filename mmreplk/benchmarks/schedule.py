@@ -1,4 +1,4 @@
-"""Runs commands one after the other within a time that is given, so that none can stop or outlast the rest."""
+"""Runs commands one after the other within a given time; none can stop the others or use up their time."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ..io import write_json
 
-LEAST_SECONDS = 3.  # with less a part is not begun
+LEAST_SECONDS = 3.  # a part with less is not begun
 GRACE_SECONDS = 2.  # between being asked and being made to stop
 STATE = 'parts.json'
 
@@ -20,9 +20,9 @@ class Part(NamedTuple):
     """A command that writes its results as it finds them.
 
     Attributes:
-        name: Of the part, and of its log.
+        name: The name of the part, and of its log.
         command: What to run.
-        share: Of the time, relative to that of the others; what a part leaves is for those after it.
+        share: Its share of the time, relative to the others'; time that is left goes to the parts after it.
     """
     name: str
     command: Sequence[str]
@@ -32,12 +32,12 @@ class Part(NamedTuple):
 def run_parts(parts: Sequence[Part], seconds: float, out: Path, say: Callable[[str], None] = print) -> dict[str, dict]:
     """Runs parts in turn, each in a process group of its own that is ended when its time is up.
 
-    What an earlier call with the same folder finished is not run again, and what failed or was cut off is.
+    Parts that an earlier call with the same folder finished are not run again; parts that failed or were cut off are.
 
     Args:
         parts: What to run.
         seconds: The time for all of them.
-        out: Folder for the logs ``NAME.log`` and for what is known of the parts, written after each.
+        out: Folder for the logs ``NAME.log`` and for the state of all parts, written after each.
         say: Told how each part ended.
 
     Returns:
@@ -72,7 +72,7 @@ def _run(part: Part, limit: float, out: Path) -> dict:
 
 
 def _end_group(process: subprocess.Popen) -> None:
-    """Ends what a part has started, and itself: asks, and after GRACE_SECONDS kills."""
+    """Ends a part and all that it has started: asks, and after GRACE_SECONDS kills."""
     for number in signal.SIGTERM, signal.SIGKILL:
         try:
             os.killpg(process.pid, number)

@@ -1,4 +1,4 @@
-"""Tables of what was measured, made of the raw figures alone."""
+"""Makes tables of benchmarks from their raw figures alone."""
 
 import json
 import statistics
@@ -13,10 +13,10 @@ RUNTIMES = ('onnxruntime', 'openvino')
 
 
 def benchmark_tables(folder: str | Path) -> str:
-    """Makes Markdown of every file that the benchmarks among the tools wrote.
+    """Makes Markdown of every file that a benchmark among the tools wrote.
 
     Args:
-        folder: Where the ``.json`` files lie, in subfolders too.
+        folder: The folder of the ``.json`` files, which may be in subfolders.
 
     Returns:
         A section for each file: what it was measured with, and the medians.
@@ -107,7 +107,7 @@ def runtimes_table(report: dict) -> str:
                            'PyTorch, ms', 'better of the two / ours'], lines)
 
 
-# By a field that the rows of a report have, what makes its table.
+# The function that makes a report's table, by a field of its rows.
 TABLES = {'network': runtimes_table, 'rival': _operator, 'form': _model, 'plain_ms': _acceleration}
 
 

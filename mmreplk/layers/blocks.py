@@ -1,4 +1,4 @@
-"""The small parts of which the networks consist, beside large kernels. Shapes are ``(N, C, H, W)`` where not said."""
+"""The small parts of the networks besides large kernels. Shapes are ``(N, C, H, W)`` unless said otherwise."""
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +28,7 @@ class DropPath(nn.Module):
     """Stochastic depth: in training, zeros the branches of some images and scales up the others.
 
     Args:
-        rate: Part of the images whose branch is dropped, from 0 to below 1.
+        rate: The share of images whose branch is dropped, in [0, 1).
 
     Source: "Deep Networks with Stochastic Depth", arXiv 1603.09382.
     """
@@ -94,14 +94,14 @@ class GRN(nn.Module):
         self.beta = nn.Parameter(torch.zeros(1, 1, 1, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        # In float32: the norm of a large map may leave the range of float16.
+        # In float32: the norm of a large map may exceed the range of float16.
         norm = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
         scale = (self.gamma * (norm / (norm.mean(-1, keepdim=True) + 1e-6)) + 1).to(x.dtype)
         return scale * x if self.beta is None else scale * x + self.beta.to(x.dtype)
 
 
 class SqueezeExcitation(nn.Module):
-    """Scales every channel by what a small network reads off the means of all.
+    """Scales every channel by a factor that a small network computes from the means of all channels.
 
     Args:
         channels: Channels of the input.

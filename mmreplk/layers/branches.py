@@ -15,7 +15,7 @@ Norm = Callable[[int], nn.Module]
 
 
 def build_bn(norm: Norm, channels: int) -> BatchNorm:
-    """Builds a BatchNorm that can be folded; InputError if ``norm`` makes one without running statistics, or none."""
+    """Builds a BatchNorm that can be folded; InputError if ``norm`` makes none, or one without running statistics."""
     layer = norm(channels)
     if not isinstance(layer, BatchNorm) or not layer.track_running_stats:
         raise InputError('norm must make a BatchNorm with running statistics (torch.nn.BatchNorm2d, SyncBatchNorm, '
@@ -25,13 +25,13 @@ def build_bn(norm: Norm, channels: int) -> BatchNorm:
 
 @dataclass(frozen=True)
 class Branch:
-    """A convolution beside others, and the BatchNorm after it, under the names that published weights give them.
+    """One of several parallel convolutions, and the BatchNorm after it, named as in published weights.
 
     Attributes:
         conv: Path of the convolution in the layer, such as ``'small_conv.conv'``.
         norm: Path of its BatchNorm.
         kernel_size: Extent of the filter, ``(KH, KW)``, both odd.
-        merged: Path of the convolution into which it merges. Branches with the same one become one.
+        merged: Path of the convolution into which it merges. Branches with the same path merge into one convolution.
         dilation: Step between taps, in pixels.
     """
 
@@ -48,24 +48,25 @@ class Branch:
 
 
 class MergeableConv(nn.Module):
-    """Parallel convolutions of one input, each with its BatchNorm, whose sum is what it returns.
+    """Parallel convolutions of one input, each with its BatchNorm; returns their sum.
 
-    Convolution is linear and BatchNorm, in evaluation, affine: a small filter, its taps spread by the dilation and
-    padded with zeros to the large size, adds to the large one. So all branches merge, exactly, into one biased
-    convolution for each ``merged`` path among them; what a branch taught costs nothing afterwards.
+    Convolution is linear, and BatchNorm in evaluation is affine: a small filter, its taps spread by the dilation and
+    padded with zeros to the large size, can be added to the large one. So all branches merge, exactly, into one biased
+    convolution for each ``merged`` path among them, and cost nothing afterwards.
 
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
-        branches: The branches; of those that merge into one convolution, one is as large as all others.
-        stride: Stride of all.
-        groups: Groups of all; equal to both channel counts for depthwise ones.
+        branches: The branches. Of those that merge into one convolution, one of dilation 1 must be at least as large as
+            each of the others.
+        stride: Stride of all branches.
+        groups: Groups of all branches; equal to both channel counts for depthwise ones.
         activation: ``'relu'`` to end with ReLU, which a single merged convolution computes in the same pass.
         norm: Makes a BatchNorm from a number of channels.
         deploy: Build the merged form.
 
     Raises:
-        InputError: If the activation is unknown, ``norm`` makes no BatchNorm, or no branch is as large as the others.
+        InputError: If the activation is unknown, ``norm`` does not make a BatchNorm, or no branch is large enough.
 
     Source: "RepVGG", arXiv 2101.03697, Section 3.3, for the merging; "UniRepLKNet", arXiv 2311.15599, Section 3.1, for
     dilated branches.
@@ -99,7 +100,7 @@ class MergeableConv(nn.Module):
             largest = _largest(members)
             if any(size > limit for b in members for size, limit in zip(b.extent, largest.extent, strict=True)):
                 raise InputError(f'of the branches that merge into {largest.merged!r}, one of dilation 1 must be as '
-                                 f'large as all others, got {[branch.extent for branch in members]}')
+                                 f'large as each of them, got {[branch.extent for branch in members]}')
         if deploy:
             self.reparameterize()
 
@@ -121,7 +122,7 @@ class MergeableConv(nn.Module):
 
     @torch.no_grad()
     def merged_filters(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Returns weight and bias of each merged convolution by its path, in float32 or, of a float64 layer, float64.
+        """Returns weight and bias of each merged convolution by its path, in float32, or float64 for a float64 layer.
 
         Valid in evaluation mode, where BatchNorm applies its running statistics.
         """
@@ -139,7 +140,7 @@ class MergeableConv(nn.Module):
         return found
 
     def large_filters(self) -> dict[str, nn.Conv2d]:
-        """Returns the convolutions, by path, that set the sizes of the merged ones: these, or the largest branches."""
+        """Returns, by path, the merged convolutions or, before merging, the largest branches, which set their sizes."""
         paths = self.merges if self.is_merged else [_largest(m).conv for m in self.merges.values()]
         return {path: self.get_submodule(path) for path in paths}
 
@@ -205,7 +206,7 @@ class ReparamLargeKernelConv(MergeableConv):
 
 
 def check_kernel_sizes(kernel_size: int, small_kernel: int | None) -> None:
-    """Raises InputError if one is not a positive odd integer, or the small one is the larger; None is none."""
+    """Raises InputError if a size is not a positive odd integer or the small one is larger; None means no kernel."""
     for name, size in dict(kernel_size=kernel_size, small_kernel=small_kernel).items():
         if size is not None and (not isinstance(size, int) or size < 1 or size % 2 == 0):
             raise InputError(f'{name} must be a positive odd integer, got {size!r}')
@@ -214,7 +215,7 @@ def check_kernel_sizes(kernel_size: int, small_kernel: int | None) -> None:
 
 
 def spread(weight: Tensor, dilation: int) -> Tensor:
-    """Returns filters ``(..., KH, KW)`` with ``dilation - 1`` zeros between taps: what they are without dilation."""
+    """Returns filters ``(..., KH, KW)`` with ``dilation - 1`` zeros between taps: the same filters at dilation 1."""
     if dilation == 1:
         return weight
     kh, kw = weight.shape[-2:]
@@ -228,7 +229,7 @@ def _largest(branches: Sequence[Branch]) -> Branch:
 
 
 def _place(root: nn.Module, path: str, module: nn.Module) -> None:
-    """Makes ``module`` the submodule of ``root`` at ``path``, the ones between being sequences."""
+    """Makes ``module`` the submodule of ``root`` at ``path``, with ``nn.Sequential`` for missing ones in between."""
     *parents, name = path.split('.')
     for parent in parents:
         if not hasattr(root, parent):

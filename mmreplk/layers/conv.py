@@ -17,13 +17,13 @@ class LargeKernelConv2d(nn.Conv2d):
         if self.groups == self.in_channels == self.out_channels and self.padding_mode == 'zeros':
             padding = 0 if self.padding == 'valid' else self.padding
             return _convolve(x, self.weight, self.bias, self.stride, padding, self.dilation, activation)
-        out = nn.Conv2d.forward(self, x)  # not super(): other subclasses of nn.Conv2d take this forward over
+        out = nn.Conv2d.forward(self, x)  # not super(): other subclasses of nn.Conv2d use this forward too
         return out if activation is None else out.relu()
 
 
-@torch.fx.wrap  # which traces layers outside torch.nn from the inside, and cannot see a choice
+@torch.fx.wrap  # torch.fx traces into layers outside torch.nn, and cannot trace an if
 def _convolve(x: Tensor, *layer) -> Tensor:
-    """Convolves ``x``, with or without the axis of images."""
+    """Convolves ``x``, with or without a batch axis."""
     if isinstance(x, Tensor) and x.ndim == 3:
         return depthwise_conv2d(x[None], *layer)[0]
     return depthwise_conv2d(x, *layer)

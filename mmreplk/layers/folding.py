@@ -1,4 +1,4 @@
-"""BatchNorm in evaluation is an affine map of each channel: it folds into what comes before or after it."""
+"""BatchNorm in evaluation is an affine map of each channel: it folds into the layer before or after it."""
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,9 @@ def fold_bn(layer: Layer, bn: BatchNorm | None, before: BatchNorm | None = None)
     Args:
         layer: A convolution, ``(out_channels, in_channels / groups, KH, KW)``, or a linear layer of the last axis,
             ``(out_channels, in_channels)``.
-        bn: What follows it; None for nothing.
-        before: What comes before it; None for nothing. Exact only where a convolution is 1x1 without padding: padded
-            zeros are zeros after the BatchNorm, not before it.
+        bn: The BatchNorm after the layer; None for none.
+        before: The BatchNorm before the layer; None for none. Exact only for a 1x1 convolution without padding, because
+            zeros are padded after this BatchNorm, not before it.
 
     Returns:
         Weight of the shape of ``layer.weight``, and bias ``(out_channels,)``.
@@ -59,7 +59,7 @@ def affine(bn: BatchNorm, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def fold(module: nn.Module) -> None:
-    """Folds, for good, what ``module`` consists of: each part that has a ``fuse_bn()`` knows how."""
+    """Folds ``module`` for good: calls ``fuse_bn()`` on each outermost part that has one."""
     if hasattr(module, 'fuse_bn'):
         module.fuse_bn()
         return

@@ -1,4 +1,4 @@
-"""What makes one network of a kind differ from another of it."""
+"""Architectures: the sizes in which networks of one kind differ."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from ..errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Arch(ABC):
-    """An architecture; a network adds the fields that are its own, and ``NAMED``, those that were published.
+    """An architecture. Each kind of network adds its own fields, and the published architectures as ``NAMED``.
 
     Attributes:
         layers: How many blocks each stage has, as the network counts them.
@@ -20,7 +20,7 @@ class Arch(ABC):
     """
 
     NAMED: ClassVar[dict[str, 'Arch']] = {}
-    # What weights do not tell, with the value that is then read off them.
+    # Fields that some weights do not show, with the value that is then read.
     UNTOLD: ClassVar[dict[str, Any]] = {}
 
     layers: Sequence[int]
@@ -42,7 +42,7 @@ class Arch(ABC):
 
     @classmethod
     def parse(cls, arch: 'str | dict | Arch') -> 'Arch':
-        """Returns the architecture of that name, or the one that the dict spells out; InputError if there is none."""
+        """Returns a published architecture by name, or the one that a dict describes; InputError for anything else."""
         if isinstance(arch, cls):
             return arch
         if isinstance(arch, str) and arch in cls.NAMED:
@@ -63,15 +63,15 @@ class Arch(ABC):
 
     @abstractmethod
     def with_kernels(self, size: int) -> 'Arch':
-        """Returns the same architecture with kernels of ``size`` without branches beside them, to compare with."""
+        """Returns the same architecture with kernels of ``size`` without parallel branches, for comparisons."""
 
     @property
     def name(self) -> str | None:
-        """The name of the published architecture that this is, as far as weights tell; None for any other."""
+        """The name of the published architecture that this one is, as far as weights show; None for any other."""
         return next((name for name, arch in self.NAMED.items() if not self.differences(arch)), None)
 
     def differences(self, other: 'Arch') -> str:
-        """Says, of an architecture read off weights, what contradicts another one; an empty string if nothing does."""
+        """Says what of this architecture, read off weights, contradicts ``other``; an empty string if nothing does."""
         return ', '.join(f'{field.name} {value}, not {getattr(other, field.name)}' for field in fields(self)
                          if (value := getattr(self, field.name)) != getattr(other, field.name)
                          and not (field.name in self.UNTOLD and value == self.UNTOLD[field.name]))

@@ -19,9 +19,9 @@ from .fitting import take_weights
 class LargeKernelBackbone(nn.Module, ABC):
     """A network of stages of large-kernel blocks, each stage at half the resolution of the one before.
 
-    A network states its ``Arch``, builds its layers in :meth:`build`, and says in :meth:`entry`, :meth:`blocks` and
-    :meth:`output_norm` which of them are what. Stages behind the last output, and norms of features that are not handed
-    out, are not built.
+    A network states its ``Arch``, builds its layers in :meth:`build`, and returns them from :meth:`entry`,
+    :meth:`blocks` and :meth:`output_norm`. Stages after the last output, and norms of features that are not returned,
+    are not built.
 
     Args:
         arch: The name of a published architecture or a dict; see the network.
@@ -32,14 +32,14 @@ class LargeKernelBackbone(nn.Module, ABC):
         with_cp: Recompute activations in the backward pass of training instead of storing them.
         frozen_stages: -1 freezes nothing, 0 the stem, ``k`` the stem and the first ``k`` stages.
         norm_eval: Keep every BatchNorm in evaluation mode while training.
-        deploy: Build the merged form, whose large kernels have no other branches.
-        fuse_bn: Build the merged form with all that is affine folded into convolutions too; needs ``deploy``.
-        resize_kernels: Zero-pad or crop, from the centre, large kernels of another size when weights are loaded.
-        allow_mismatch: What the names of tensors begin with that loaded weights may lack, or have in another shape, or
-            have in excess, such as ``['stages.3.']``. All else is an error.
+        deploy: Build the merged form, whose large kernels have no parallel branches.
+        fuse_bn: Also fold everything affine into convolutions and linear layers; needs ``deploy``.
+        resize_kernels: When weights are loaded, zero-pad or crop large kernels of another size around their centre.
+        allow_mismatch: Beginnings of tensor names, such as ``['stages.3.']``: loaded weights may lack these tensors,
+            have them in another shape, or have more of them. Any other mismatch is an error.
 
     Raises:
-        InputError: A ValueError that names the argument, what it must be, and what it was.
+        InputError: If an argument is wrong; the message says what it must be and what it was.
     """
 
     Arch: ClassVar[type[Arch]]
@@ -73,13 +73,13 @@ class LargeKernelBackbone(nn.Module, ABC):
         if type(frozen_stages) is not int or frozen_stages not in range(-1, num_stages + 1):
             raise InputError(f'frozen_stages must be an integer from -1 to {num_stages}, got {frozen_stages!r}')
         if fuse_bn and not deploy:
-            raise InputError('fuse_bn=True needs deploy=True, got deploy=False: ReparamHook folds the BatchNorms of a '
-                             'training form for every evaluation')
+            raise InputError('fuse_bn=True needs deploy=True, got deploy=False: ReparamHook folds the BatchNorms of '
+                             'the training form for every evaluation')
         if isinstance(allow_mismatch, str) or not all(isinstance(name, str) for name in allow_mismatch):
-            raise InputError(f'allow_mismatch must be a list of beginnings of names, got {allow_mismatch!r}')
+            raise InputError(f'allow_mismatch must be a list of beginnings of tensor names, got {allow_mismatch!r}')
         self.in_channels = in_channels
         self.out_indices = tuple(out_indices)
-        self.num_stages = out_indices[-1] + 1  # of those that are built
+        self.num_stages = out_indices[-1] + 1  # the stages that are built
         self.resize_kernels = resize_kernels
         self.allow_mismatch = tuple(allow_mismatch)
         self.with_cp = with_cp
@@ -108,26 +108,26 @@ class LargeKernelBackbone(nn.Module, ABC):
 
     @abstractmethod
     def output_norm(self, stage: int) -> nn.Module:
-        """Returns what the features of ``stage`` go through before they are handed out."""
+        """Returns the module that the features of ``stage`` go through before they are returned."""
 
     @property
     @abstractmethod
     def num_layers(self) -> int:
-        """The number, for layer-wise decay of learning rates, of the last layer of the whole architecture."""
+        """The number of the last layer of the whole architecture, for layer-wise learning rate decay."""
 
     @abstractmethod
     def layer_of(self, stage: int, block: int | None) -> int:
-        """Returns the layer of a block, or of a stage's entry (None); that of the stem is 0, of the last block
-        ``num_layers``."""
+        """Returns the layer of a block, or of a stage's entry (None): 0 for the stem, ``num_layers`` for the last
+        block."""
 
     @staticmethod
     @abstractmethod
     def form_of(names: Iterable[str]) -> str:
-        """Returns of which form the tensors of these names are: 'training', 'merged', 'folded' or 'unknown'."""
+        """Returns the form of a network with tensors of these names: 'training', 'merged', 'folded' or 'unknown'."""
 
     @staticmethod
     def classifier_norm(names: Iterable[str]) -> list[str]:
-        """Returns those of a classifier's names that are of the norm before its head, and so no part of this."""
+        """Returns the names of a classifier's norm before its head, which is not part of the backbone."""
         return [name for name in names if name.startswith('norm.')]
 
     @property
@@ -171,7 +171,7 @@ class LargeKernelBackbone(nn.Module, ABC):
     def _run(self, module: nn.Module, x: Tensor) -> Tensor:
         if not (self.with_cp and self.training and x.requires_grad):
             return module(x)
-        # A compiled recomputation leaves out what it would do a second time by itself.
+        # Under torch.compile, the recomputation does not update the statistics again anyway.
         keeping = {} if torch.compiler.is_compiling() else dict(
             context_fn=lambda: (nullcontext(), _untracked_statistics(module)))
         return checkpoint(module, x, use_reentrant=False, **keeping)
@@ -181,7 +181,7 @@ class LargeKernelBackbone(nn.Module, ABC):
 
         Args:
             fuse_bn: Also fold everything affine into convolutions and linear layers, except the norms of features that
-                are handed out.
+                are returned.
         """
         for module in list(self.modules()):
             if isinstance(module, MergeableConv):
@@ -193,7 +193,7 @@ class LargeKernelBackbone(nn.Module, ABC):
         self.is_merged, self.is_folded = True, self.is_folded or fuse_bn
 
     def switch_to_deploy(self) -> None:
-        """Merges and folds for good, under the name that MM tools and timm call."""
+        """Merges and folds for good. MM tools and timm call this name."""
         self.reparameterize(fuse_bn=True)
 
     def train(self, mode: bool = True) -> 'LargeKernelBackbone':
@@ -217,14 +217,14 @@ class LargeKernelBackbone(nn.Module, ABC):
                 yield self.output_norm(stage)
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Returns the layer of a parameter, counted from the stem, and the number of layers with the heads' layer.
+        """Returns the layer of a parameter, counted from the stem, and the number of layers, the heads' included.
 
         For layer-wise decay: a layer learns at ``decay ** (number - layer - 1)`` of the learning rate. Norms of
-        features, which pre-training does not have, are in the heads' layer, the last.
+        features, which pre-training does not have, belong to the heads' layer, which is the last.
 
         Args:
             param_name: The parameter's name.
-            prefix: What the names of this network's parameters begin with, such as ``'backbone.'``.
+            prefix: The beginning of the names of this network's parameters, such as ``'backbone.'``.
 
         Raises:
             InputError: If it is not a parameter of this network.

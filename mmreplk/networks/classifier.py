@@ -12,14 +12,14 @@ _BACKBONE = 'backbone.'
 
 
 class Classifier(nn.Module):
-    """A network that tells classes apart. Its state dict has the names of the official classifier.
+    """A network with a classification head. Its state dict has the names of the official classifier.
 
     Published classification weights load whole, and so do mmpretrain's conversions of them.
 
     Args:
         backbone: The network, whose only output is its last stage. The norm of that output, which classifiers do not
             have, is taken away.
-        num_classes: Number of classes; 0 for none, so that pooled features are returned.
+        num_classes: Number of classes; with 0, pooled features are returned.
         drop_rate: Probability that dropout, in training, zeros a pooled feature.
         norm: Makes the BatchNorm before pooling, where the network has one there.
     """
@@ -43,7 +43,7 @@ class Classifier(nn.Module):
         self.register_load_state_dict_pre_hook(_read_published_names)
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Puts a new linear layer for so many classes in the place of the one that is there; 0 for none."""
+        """Replaces the last linear layer by a new one for ``num_classes`` classes; 0 removes it."""
         self.num_classes, reference = num_classes, self.norm.weight
         self.head: nn.Module = nn.Identity()
         if num_classes:
@@ -60,7 +60,7 @@ class Classifier(nn.Module):
 
         Args:
             x: What :meth:`forward_features` returns.
-            pre_logits: Return what the linear layer is given instead.
+            pre_logits: Return the input of the linear layer instead.
 
         Returns:
             ``(N, num_classes)``, or ``(N, num_features)``.
@@ -82,14 +82,14 @@ class Classifier(nn.Module):
 
 
 def _write_published_names(module: nn.Module, state_dict: dict, prefix: str, _: object) -> None:
-    """Leaves out, of every name, that the network is the classifier's backbone."""
+    """Removes ``backbone.`` from the beginning of every name."""
     for name in [name for name in state_dict if name.startswith(prefix)]:
         own = name.removeprefix(prefix)
         state_dict[prefix + own.removeprefix(_BACKBONE)] = state_dict.pop(name)
 
 
 def _read_published_names(classifier: Classifier, state_dict: dict, prefix: str, *_) -> None:
-    """Gives every tensor the name that it has in the module, whoever saved it."""
+    """Gives every tensor its name in the module, whichever code saved it."""
     own = {name: state_dict.pop(name) for name in list(state_dict) if name.startswith(prefix)}
     saved = {name.removeprefix(prefix): tensor for name, tensor in own.items()}
     for name, tensor in inner_names(saved, type(classifier.backbone)).items():

@@ -1,4 +1,4 @@
-"""The body that UniRepLKNet and SLaK share with ConvNeXt: its names, its initialization, its layers for decay."""
+"""The body that UniRepLKNet and SLaK share with ConvNeXt: names, initialization, layers for learning rate decay."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,8 @@ class ConvNeXtBody(LargeKernelBackbone):
     """A stem and down-sampling layers before the stages, and a LayerNorm on every output.
 
     Args:
-        layer_scale: Start of the factors by which channels of a block are scaled before they are added to its input.
+        layer_scale: Initial value of the factors that scale the channels of a block's output, before it is added to
+            its input.
         **kwargs: See :class:`LargeKernelBackbone`.
 
     Source: "A ConvNet for the 2020s", arXiv 2201.03545.
@@ -65,8 +66,8 @@ class ConvNeXtBody(LargeKernelBackbone):
         return self.layer_of(last, self.arch.layers[last] - 1)
 
     def layer_of(self, stage: int, block: int | None) -> int:
-        """The first two stages are a layer each, with the down-sampling before them, of the later ones every three
-        blocks, but the last is one again; the down-sampling before a stage belongs to its first layer.
+        """The first two stages and the last are one layer each; in the others, every three blocks are one. The
+        down-sampling before a stage belongs to its first layer.
 
         Source: ConvNeXt's ``layer_decay_optimizer_constructor.py``, for four stages.
         """

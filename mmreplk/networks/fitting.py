@@ -1,4 +1,4 @@
-"""What a network takes of the weights that it is given, whoever saved them, and what it refuses."""
+"""Which of the given weights a network loads, whichever code saved them, and which it refuses."""
 
 import logging
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from ..layers.branches import MergeableConv
 from .sources import find_backbone, summarize
 
 _ORIGIN = 'or take the training checkpoint that they were made from'
-# What weights of each form are, and where they go.
+# How to describe weights of each form, and what to load them into.
 _FORMS = {
     'training': ('in training form', '{}(deploy=False), then call its reparameterize(), or convert the checkpoint'),
     'merged': ('merged', f'{{}}(deploy=True), {_ORIGIN}'),
@@ -22,12 +22,12 @@ _FORMS = {
 
 @dataclass(frozen=True)
 class Fit:
-    """What becomes of each tensor of a backbone, and of the weights that it is given.
+    """What happens to each tensor of a backbone, and to each of the given weights.
 
     Attributes:
         taken: The tensors to load.
         kept: Why each other tensor of the backbone stays as it was, by name.
-        resized: From which to which size large kernels were padded or cropped, by name.
+        resized: The old and new size of each large kernel that was padded or cropped, by name.
         unused: Why each of the weights is not taken, by name.
     """
 
@@ -38,17 +38,17 @@ class Fit:
 
 
 def take_weights(backbone: nn.Module, state_dict: dict, prefix: str, *_) -> None:
-    """Gives a network the weights of any known source, and logs what it did: a pre-hook of ``load_state_dict``.
+    """Fits weights of any known source to a network and logs what it did: a pre-hook of ``load_state_dict``.
 
-    PyTorch calls it whichever way weights come: ``load_state_dict``, ``init_cfg``, ``load_from`` or ``resume``.
+    PyTorch calls it however weights are loaded: by ``load_state_dict``, ``init_cfg``, ``load_from`` or ``resume``.
 
     Args:
         backbone: The network that is about to be loaded.
         state_dict: What is being loaded; its entries below ``prefix`` are replaced by those of the backbone.
-        prefix: What the names of the backbone's tensors begin with, ``'backbone.'`` or ``''``.
+        prefix: The beginning of the names of the backbone's tensors, ``'backbone.'`` or ``''``.
 
     Raises:
-        InputError: If the weights leave a tensor of the backbone as it was, or have one that it does not.
+        InputError: If the weights do not fit, see :func:`fit_weights`.
     """
     source = find_backbone({k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)},
                            type(backbone))
@@ -56,7 +56,7 @@ def take_weights(backbone: nn.Module, state_dict: dict, prefix: str, *_) -> None
     own = backbone.state_dict()
     for name in [name for name in state_dict if name.startswith(prefix)]:
         del state_dict[name]
-    # What stays as it was is given to itself, so that a strict load does not miss it.
+    # Tensors that stay as they were are included, so that a strict load does not miss them.
     state_dict.update({prefix + name: fit.taken.get(name, tensor) for name, tensor in own.items()})
     report = [f'{type(backbone).__name__}: {len(fit.taken)} of its {len(own)} tensors loaded from {source.kind}']
     for title, reasons in (('resized', fit.resized), ('kept as they were', fit.kept),
@@ -69,13 +69,13 @@ def take_weights(backbone: nn.Module, state_dict: dict, prefix: str, *_) -> None
 def fit_weights(backbone: nn.Module, weights: Mapping[str, Tensor]) -> Fit:
     """Compares ``weights`` with what ``backbone`` needs; only names, shapes and sizes matter.
 
-    May be missing: counters of batches, which old PyTorch does not have, and the norms of features, all of them, which
-    pre-training does not have. May be left over: stages behind the last output, and norms of features that are not
-    handed out. ``backbone.resize_kernels`` has large kernels padded or cropped, ``backbone.allow_mismatch`` excuses
-    tensors whose names begin so.
+    Some tensors may be missing: counters of batches, which old PyTorch does not have, and the norms of features if all
+    of them are, because pre-training has none. Others may be left over: stages after the last output, and norms of
+    features that are not returned. ``backbone.resize_kernels`` makes this pad or crop large kernels,
+    ``backbone.allow_mismatch`` excuses tensors by the beginnings of their names.
 
     Raises:
-        InputError: If tensors are missing, superfluous, or of another shape.
+        InputError: If other tensors are missing, superfluous, or of another shape, or the weights are of another form.
     """
     own, kind = backbone.state_dict(), type(backbone).__name__
     _refuse_other_form(backbone, weights, own)
@@ -86,7 +86,7 @@ def fit_weights(backbone: nn.Module, weights: Mapping[str, Tensor]) -> Fit:
     absent = [name for name in own if name not in taken]
     whole = backbone.whole() if superfluous or absent else backbone
     unused = dict.fromkeys(superfluous, f'not in this {kind}, which allow_mismatch permits')
-    unused |= {name: 'of what no output uses' for name in superfluous if name in whole.state_dict()}
+    unused |= {name: 'not used by any output' for name in superfluous if name in whole.state_dict()}
     is_normed = any(name in taken for name in whole.norm_names())
     feature_norms = {} if is_normed else backbone.norm_names()
     kept, missing, reshaped = {}, [], []
@@ -144,12 +144,12 @@ def _misfit(backbone: nn.Module, weights: Mapping, missing: list, reshaped: list
     own, kind = backbone.state_dict(), type(backbone).__name__
     reasons = []
     if missing:
-        reasons.append(f'{len(missing)} of its {len(own)} tensors are not among them, the first {missing[0]!r}')
+        reasons.append(f'{len(missing)} of its {len(own)} tensors are missing, the first {missing[0]!r}')
     if reshaped:
         name = reshaped[0]
         reasons.append(f'{name!r} has shape {tuple(weights[name].shape)}, it needs {tuple(own[name].shape)}')
     if superfluous:
-        reasons.append(f'{len(superfluous)} of them are not in it, the first {superfluous[0]!r}')
+        reasons.append(f'{len(superfluous)} of the weights are not in it, the first {superfluous[0]!r}')
     text = f'these weights do not fit this {kind}: {"; ".join(reasons)}'
     theirs = backbone.Arch.of_weights(weights)
     if theirs is None:

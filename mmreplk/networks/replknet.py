@@ -49,8 +49,8 @@ class Arch(arch.Arch):
     def of_weights(cls, weights: Mapping[str, Tensor]) -> 'Arch | None':
         """Reads the architecture off a RepLKNet's tensors; None if they are of something else.
 
-        Merged weights do not tell the small kernel, pre-trained ones not whether features are normalized: both read as
-        not.
+        Merged weights do not show the small kernel, and pre-trained ones do not show whether features are normalized;
+        these are then read as None and False.
         """
         blocks = {tuple(map(int, match.groups())) for match in map(_BLOCK.match, weights) if match}
         stages = range(len({stage for stage, _ in blocks}))
@@ -158,7 +158,7 @@ class RepLKNetStage(nn.Module):
 
 
 class RepLKNet(LargeKernelBackbone):
-    """RepLKNet, a ConvNet with kernels of up to 31x31. Sizes are rounded up.
+    """RepLKNet, a ConvNet with kernels of up to 31x31. The sizes of feature maps are rounded up.
 
     Args:
         arch: ``'31B'``, ``'31L'``, ``'XL'``, or a dict with ``large_kernel_sizes``, ``layers`` and ``channels`` (one
@@ -216,8 +216,8 @@ class RepLKNet(LargeKernelBackbone):
         return sum(map(_layers, self.arch.layers))
 
     def layer_of(self, stage: int, block: int | None) -> int:
-        """Every four blocks of a stage are one layer, the last of a stage with fewer; a transition belongs to the layer
-        before it.
+        """Every four blocks of a stage are one layer, and so are those left over at its end; a transition belongs to
+        the layer before it.
 
         Source: ``optim_factory.py`` of the official code.
         """
@@ -235,7 +235,7 @@ class RepLKNet(LargeKernelBackbone):
 
     @staticmethod
     def classifier_norm(names: Iterable[str]) -> list[str]:
-        """mmpretrain keeps the classifier's norm as one of the last stage: alone there, it is no norm of features."""
+        """Takes the last stage's norm for the classifier's if no other stage has one: mmpretrain saves it there."""
         names = list(names)
         found = LargeKernelBackbone.classifier_norm(names)
         stages = {name.split('.')[1] for name in names if name.startswith('stages.')}

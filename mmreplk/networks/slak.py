@@ -41,7 +41,7 @@ class Arch(arch.Arch):
     def of_weights(cls, weights: Mapping[str, Tensor]) -> 'Arch | None':
         """Reads the architecture off a SLaK's tensors; None if they are of something else.
 
-        Merged weights of whole kernels do not tell the small kernel, which reads as none.
+        Merged weights of whole kernels do not show the small kernel, which is then read as None.
         """
         blocks = {tuple(map(int, match.groups())) for match in map(_BLOCK.match, weights) if match}
         stages = range(len({stage for stage, _ in blocks}))
@@ -80,7 +80,7 @@ Arch.NAMED = {
 
 
 class DecomposedConv(MergeableConv):
-    """Two strips across each other and a small square, depthwise, which merge into the two strips."""
+    """Two crossed strips and a small square, depthwise; the square merges into one of the strips."""
 
     def __init__(self, channels: int, kernel_size: int, small_kernel: int, norm: Norm):
         sizes = dict(LoRA1=(kernel_size, small_kernel), LoRA2=(small_kernel, kernel_size))
@@ -118,7 +118,7 @@ class SLaKBlock(nn.Module):
 
     @torch.no_grad()
     def fuse_bn(self) -> None:
-        """Folds the layer scale, for good, into the last linear layer; there is no BatchNorm but in the branches."""
+        """Folds the layer scale, for good, into the last linear layer; only the branches have BatchNorms."""
         scale = self.gamma.to(torch.promote_types(self.gamma.dtype, torch.float32))
         weight, bias = self.pwconv2.weight.to(scale.dtype), self.pwconv2.bias.to(scale.dtype)
         self.pwconv2 = biased(self.pwconv2, weight * scale[:, None], bias * scale)
@@ -126,15 +126,16 @@ class SLaKBlock(nn.Module):
 
 
 class SLaK(ConvNeXtBody):
-    """SLaK, a ConvNeXt with kernels of up to 51x51, decomposed into strips. Sizes are rounded down.
+    """SLaK, a ConvNeXt with kernels of up to 51x51, decomposed into strips. The sizes of feature maps are rounded down.
 
     Args:
-        arch: ``'T'``, ``'S'``, ``'B'``, or a dict with ``large_kernel_sizes``, ``layers`` and ``channels``, as they are
-            after the width factor, one entry per stage, and optionally ``small_kernel`` (5; the short side of the
-            strips and the side of the small kernel; None for no small kernel beside whole ones) and ``decomposed``
-            (True; False for whole kernels).
+        arch: ``'T'``, ``'S'``, ``'B'``, or a dict with ``large_kernel_sizes``, ``layers`` and ``channels`` (after the
+            width factor), one entry per stage, and optionally ``small_kernel`` (5; the short side of the strips and the
+            side of the small kernel; None for no small kernel beside whole ones) and ``decomposed`` (True; False for
+            whole kernels).
         drop_path_rate: Stochastic depth of the last block; the rate rises linearly from 0 over all blocks.
-        layer_scale: Start of the factors by which channels of a block are scaled before they are added to its input.
+        layer_scale: Initial value of the factors that scale the channels of a block's output, before it is added to
+            its input.
         **kwargs: See :class:`LargeKernelBackbone`.
 
     Source: "More ConvNets in the 2020s: Scaling up Kernels Beyond 51x51 using Sparsity", arXiv 2207.03620;

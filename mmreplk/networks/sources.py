@@ -1,22 +1,22 @@
-"""Whose checkpoint it is, and where in it the backbone lies."""
+"""Finds out which code saved a checkpoint, and where in it the backbone is."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
-# Under these keys lies what a model's tensors are wrapped in, by MMEngine and MMCV and by the official code.
+# The keys under which MMEngine, MMCV and the official code save a model's tensors.
 _WRAPPINGS = ('state_dict', 'model', 'module')
 
 
 @dataclass(frozen=True)
 class Source:
-    """The backbone in what somebody saved.
+    """A checkpoint and the backbone in it.
 
     Attributes:
-        kind: Whose checkpoint it is, in words that follow 'from'.
+        kind: What checkpoint it is, in words that follow 'from'.
         weights: Every tensor of the model, by the name that it was saved under.
-        prefix: What the backbone's names begin with there, ``'backbone.'`` or ``''``.
+        prefix: The beginning of the backbone's names there, ``'backbone.'`` or ``''``.
         backbone: The backbone's tensors by the names that they have in the network.
         left_out: Why each other entry is not part of the backbone, by its name in the checkpoint.
     """
@@ -49,11 +49,11 @@ def find_backbone(saved: Mapping, network: type | None = None) -> Source:
     - mmpretrain: ``backbone.*`` and ``head.fc.*``, the classifier's norm as a norm of the last stage.
     - Ours: a backbone alone, or a whole model, in any form.
 
-    What is none of these comes back under the names that it has, with nothing left out.
+    Tensors in any other layout are returned under their own names, with nothing left out.
 
     Args:
         saved: The checkpoint or state dict.
-        network: The class of the network that is looked for, which tells a classifier's norm; None if it is unknown.
+        network: The class of the network to look for, which knows the classifier's norm; None if it is unknown.
     """
     weights, left_out = unwrap(saved)
     prefix = 'backbone.' if any(name.startswith('backbone.') for name in weights) else ''
@@ -88,7 +88,7 @@ def unwrap(saved: Mapping) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def summarize(reasons: Mapping[str, str]) -> str:
-    """Returns ``reasons``, a dict from a name to its reason, as one phrase that names the first of each reason."""
+    """Returns ``reasons``, a dict from names to reasons, as one phrase: the first name of each reason, and a count."""
     names: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         names.setdefault(reason, []).append(name)

@@ -16,7 +16,7 @@ from ..layers.folding import biased, fold_bn
 from . import arch
 from .convnext import ConvNeXtBody
 
-# The dilated branches beside a kernel: extents and dilations.
+# The parallel branches of a large kernel, by its size: their kernel sizes and dilations.
 _DILATED = {
     17: ((5, 1), (9, 2), (3, 4), (3, 5), (3, 7)),
     15: ((5, 1), (7, 2), (3, 3), (3, 5), (3, 7)),
@@ -25,7 +25,7 @@ _DILATED = {
     9: ((5, 1), (5, 2), (3, 3), (3, 4)),
     7: ((5, 1), (3, 2), (3, 3)),
 }
-_PLAIN = (3, 5)  # kernels without other branches
+_PLAIN = (3, 5)  # kernels without parallel branches
 _BLOCK = re.compile(r'stages\.(\d+)\.(\d+)\.')
 
 
@@ -42,8 +42,8 @@ class Arch(arch.Arch):
             sizes = next((a.kernel_sizes for a in self.NAMED.values() if a.layers == self.layers), None)
         if sizes is None:
             known = sorted({a.layers for a in self.NAMED.values()})
-            raise InputError(f'arch needs kernel_sizes, one list of blocks for each stage: only layers {known} have '
-                             f'default ones, got layers {self.layers}')
+            raise InputError(f'arch needs kernel_sizes, a list for each stage with a size for each block: only layers '
+                             f'{known} have default ones, got layers {self.layers}')
         if not isinstance(sizes, Sequence) or not all(isinstance(s, Sequence) for s in sizes) or \
                 tuple(map(len, sizes)) != self.layers:
             raise InputError(f'kernel_sizes must have a list for each stage, with {self.layers} entries, got {sizes!r}')
@@ -136,7 +136,7 @@ class UniRepLKNetBlock(nn.Module):
                 self.dwconv = biased(self.dwconv, *fold_bn(self.dwconv, self.norm))
             self.norm = nn.Identity()
         linear, to_channels_first, bn = self.pwconv2
-        # What GRN adds is added after the linear layer instead: its product with the weight.
+        # GRN's summand, multiplied by the linear layer's weight, becomes a bias of that layer.
         shift = linear.weight.to(torch.promote_types(linear.weight.dtype, torch.float32))
         shift = shift @ self.act[1].beta.flatten().to(shift.dtype)
         linear = biased(linear, linear.weight, shift)
@@ -147,15 +147,18 @@ class UniRepLKNetBlock(nn.Module):
 
 
 class UniRepLKNet(ConvNeXtBody):
-    """UniRepLKNet, a ConvNet with 13x13 kernels that dilated branches help to train. Sizes are rounded up.
+    """UniRepLKNet, a ConvNet with 13x13 kernels that dilated branches help to train.
+
+    The sizes of feature maps are rounded up.
 
     Args:
         arch: One of A, F, P, N, T, S, B, L and XL, such as ``'T'``, or a dict with ``layers`` and ``channels``, one
             entry per stage, and ``kernel_sizes``, a list per stage with one entry per block: 0 for no convolution, 3 or
-            5 for one without branches, 7 to 17. ``kernel_sizes`` may be left out where ``layers`` are those of a named
-            architecture.
+            5 for one without branches, an odd size from 7 to 17 for one with them. ``kernel_sizes`` may be left out
+            where ``layers`` are those of a named architecture.
         drop_path_rate: Stochastic depth of the last block; the rate rises linearly from 0 over all blocks.
-        layer_scale: Start of the factors by which channels of a block are scaled before they are added to its input.
+        layer_scale: Initial value of the factors that scale the channels of a block's output, before it is added to
+            its input.
         **kwargs: See :class:`LargeKernelBackbone`.
 
     Source: "UniRepLKNet: A Universal Perception Large-Kernel ConvNet", arXiv 2311.15599;

@@ -1,7 +1,7 @@
-"""The fast path for autograd, for those who look on too: compilers, dispatch modes and transforms.
+"""The fast path for autograd, and for compilers, dispatch modes and transforms.
 
-They see one operator of PyTorch a pass. Calling it takes longer than convolving a small map, so that where nobody looks
-on the passes are called as they are.
+The latter see each pass as one operator of PyTorch. Calling that takes longer than convolving a small map, so the
+passes are called directly if no compiler, dispatch mode or transform is active.
 """
 
 from collections.abc import Callable, Sequence
@@ -57,7 +57,7 @@ def _setup_context(ctx, inputs, output: Tensor) -> None:
 
 
 def _gradients(ctx, grad_output: Tensor, grad_input: Callable, grad_weight: Callable) -> tuple[Tensor | None, ...]:
-    """Calls what is wanted of the two."""
+    """Computes the gradients that are needed."""
     x, weight, rectified = ctx.saved_tensors
     if rectified is not None:
         grad_output = grad_output.masked_fill(rectified <= 0, 0)
@@ -93,6 +93,6 @@ class DepthwiseConv2d(torch.autograd.Function):
 
 
 def is_watched() -> bool:
-    """Whether a compiler, a tracer, a dispatch mode such as FlopCounterMode, or a transform of torch.func looks on."""
+    """Whether a compiler, a tracer, a dispatch mode such as FlopCounterMode, or a transform of torch.func is active."""
     return (torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._len_torch_dispatch_stack() > 0 or
             torch._C._are_functorch_transforms_active())

@@ -1,7 +1,7 @@
-"""What the operator counts in ``torch.utils.flop_counter.FlopCounterMode``, wherever it runs.
+"""How ``torch.utils.flop_counter.FlopCounterMode`` counts the operator, on any backend.
 
-Two for each tap of each output, taps outside the map included, as PyTorch counts a convolution. (PyTorch counts the
-weight gradient of a depthwise convolution C times over.)
+It counts two for each tap of each output, taps outside the map included, as PyTorch does for a convolution. (PyTorch
+counts the weight gradient of a depthwise convolution C times too high.)
 """
 
 import math

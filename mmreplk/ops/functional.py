@@ -1,4 +1,4 @@
-"""The public large-kernel depthwise convolution, and the one place that chooses what computes it."""
+"""The public large-kernel depthwise convolution, and the one place that chooses its backend."""
 
 import functools
 import logging
@@ -30,14 +30,14 @@ def depthwise_conv2d(
     activation: str | None = None,
     backend: str | None = None,
 ) -> Tensor:
-    """Convolves every channel with a filter of its own, fast for kernels up to 51x51 and beyond.
+    """Convolves every channel with its own filter, fast for kernels up to 51x51 and beyond.
 
     The same function as ``torch.nn.functional.conv2d(x, weight, bias, stride, padding, dilation, groups=C)``.
     Stride 1 and "same" padding with odd kernels take the fast path on x86 CPUs and on NVIDIA GPUs with tensor cores
     (float32, bfloat16, float16, accumulated in float32); everything else is left to PyTorch where that is right. Output
-    and gradients have the memory format that PyTorch gives them: channels-last where the input or the filter is. On
-    GPUs, float32 is multiplied in TF32 where PyTorch's convolutions may. Differentiable once in all three tensors on
-    the fast path, where a second derivative raises RuntimeError and ``vmap`` is a loop.
+    and gradients have the memory format that PyTorch gives them: channels-last if the input or the filter is. On GPUs,
+    float32 is multiplied in TF32 if PyTorch's convolutions may use it. The fast path is differentiable once in all
+    three tensors; a second derivative raises RuntimeError. ``vmap`` is a loop there.
 
     Args:
         x: Input ``(N, C, H, W)``.
@@ -47,7 +47,7 @@ def depthwise_conv2d(
         padding: Zeros on each side, in pixels, or ``'same'``: as many as keep ``H`` and ``W`` at stride 1.
         dilation: Step between taps, in input pixels.
         activation: ``'relu'`` to end with ReLU, in the same pass on the fast path.
-        backend: What computes: ``'torch'``, ``'cpu'`` or ``'triton'``; None for the one that should be fastest.
+        backend: ``'torch'``, ``'cpu'`` or ``'triton'``; None for the one that should be fastest.
 
     Returns:
         ``(N, C, H', W')``; with the defaults ``(N, C, H, W)``.
@@ -59,8 +59,8 @@ def depthwise_conv2d(
     Source: "Scaling Up Your Kernels to 31x31", arXiv 2203.06717, Section 3.1, for why; :mod:`mmreplk.ops.cpu` and
     :mod:`mmreplk.ops.triton` for how.
     """
-    # A small map takes no longer than some hundred attribute lookups: operands are looked at once for all that a plan
-    # depends on, and in case of error.
+    # Convolving a small map takes no longer than some hundred attribute lookups. So operands are inspected once, for
+    # the key of the plan, and again only if something fails.
     try:
         key = _key(x, weight, bias, stride, padding, dilation, backend)
         plan = None if key is None else _PLANS.get(key)
@@ -81,7 +81,7 @@ def depthwise_conv2d(
 
 
 def backends() -> dict[str, str | None]:
-    """Returns what can compute, by name: None where this machine lets it, else the reason why not."""
+    """Returns the backends by name: None for one that works on this machine, else the reason why not."""
     gpu = torch.device('cuda', torch.cuda.current_device()) if torch.cuda.is_available() else None
     return {name: _why_not_here(name, gpu) for name in BACKENDS}
 
@@ -92,13 +92,13 @@ def may_gain(
     padding: str | int | tuple[int, int] = 'same',
     dilation: int | tuple[int, int] = 1,
 ) -> bool:
-    """Returns whether some input is convolved faster than by PyTorch, or right where that is not.
+    """Returns whether there is an input that this operator convolves faster than PyTorch, or right where that is not.
 
-    An input of any size and dtype, on the CPU of this machine or on some GPU.
+    The input may have any size and dtype, on the CPU of this machine or on any GPU.
 
     Args:
         kernel_size: Extent of the filters, ``(KH, KW)``.
-        stride: As of :func:`depthwise_conv2d`, as are the others.
+        stride: As in :func:`depthwise_conv2d`.
         padding: As there.
         dilation: As there.
     """
@@ -110,7 +110,7 @@ def may_gain(
 
 
 class Geometry(NamedTuple):
-    """Stride, padding and dilation as ``F.conv2d`` takes them, and whether an odd kernel keeps the size of the map."""
+    """Stride, padding and dilation as ``F.conv2d`` takes them, and whether an odd kernel keeps the map's size."""
     stride: tuple[int, int]
     padding: str | tuple[int, int]
     dilation: tuple[int, int]
@@ -118,20 +118,20 @@ class Geometry(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What is to be computed, by what, and whether the output is channels-last."""
+    """What to compute, on which backend, and whether the output is channels-last."""
     geometry: Geometry
     backend: str
     channels_last: bool
 
 
-# What was planned for eager calls, by all that it depends on: planning takes as long as convolving a small map.
+# Plans of eager calls, by all that they depend on: planning takes as long as convolving a small map.
 _PLANS: dict[tuple, Plan] = {}
 MOST_PLANS = 4096
 PLAIN = {Tensor, torch.nn.Parameter}
 
 
 def _key(x: Tensor, weight: Tensor, bias: Tensor | None, *options: object) -> tuple | None:
-    """Returns what a plan depends on; None where sizes may be symbols, an exporter looks on or options have no hash."""
+    """Returns what a plan depends on; None for subclasses of tensors, under a compiler or tracer, or for lists."""
     is_plain = type(x) in PLAIN and type(weight) in PLAIN and (bias is None or type(bias) in PLAIN)
     if not is_plain or torch.compiler.is_compiling() or torch.jit.is_tracing() or list in map(type, options):
         return None
@@ -141,7 +141,7 @@ def _key(x: Tensor, weight: Tensor, bias: Tensor | None, *options: object) -> tu
 
 
 def _wanted(x: Tensor, weight: Tensor) -> tuple[bool, bool]:
-    """Returns of which of the two a gradient will be asked for."""
+    """Returns whether the gradient of ``x`` will be needed, and whether that of ``weight`` will."""
     return (x.requires_grad, weight.requires_grad) if torch.is_grad_enabled() else (False, False)
 
 
@@ -161,36 +161,36 @@ def planned(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int | tuple[
         backend = _choose_backend(x, weight, (kh, kw), geometry)
     elif (reason := _why_not(backend, x, geometry)) is not None:
         raise ValueError(f'backend {backend!r} cannot compute this: {reason}')
-    if backend == 'torch':  # which checks them itself
+    if backend == 'torch':  # PyTorch checks the operands itself
         return Plan(geometry, backend, False)
     _check(x, weight, bias)
     return Plan(geometry, backend, memory_format.is_channels_last(x) or memory_format.is_channels_last(weight))
 
 
 def _constant(function: Callable) -> Callable:
-    """Does what ``torch.compiler.assume_constant_result`` does, which imports Dynamo: that takes as long as PyTorch."""
+    """As ``torch.compiler.assume_constant_result``, whose import of Dynamo takes as long as that of PyTorch."""
     function._dynamo_marked_constant = True
     return function
 
 
 @_constant
 def _is_exported() -> bool:
-    """Whether an exporter looks on, which is to see an ordinary convolution.
+    """Whether an exporter is active, which should see an ordinary convolution.
 
-    Asked of Python and not of Dynamo, to which ``is_exporting`` is always true in PyTorch 2.11.
+    Python evaluates this, not Dynamo, in which ``is_exporting`` is always true in PyTorch 2.11.
     """
     return torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()
 
 
 def _as_integers(sizes: Sequence[int | Tensor]) -> list[int]:
-    """Returns sizes, which ``torch.jit.trace`` makes tensors of; those of a filter do not change."""
+    """Returns sizes as integers: ``torch.jit.trace`` makes tensors of them, but those of a filter do not change."""
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', torch.jit.TracerWarning)
         return [int(size) for size in sizes]
 
 
 def _choose_backend(x: Tensor, weight: Tensor, kernel_size: tuple[int, int], geometry: Geometry) -> str:
-    """Returns what should be fastest: ``'cpu'`` or ``'triton'``, which take ``x`` by its device, or ``'torch'``."""
+    """Returns the backend that should be fastest: ``'torch'``, or the one for the device of ``x``."""
     wanted = _wanted(x, weight)
     if x.is_cuda:
         is_faster = gpu.gains(x.numel(), kernel_size, wanted[1])
@@ -208,7 +208,7 @@ def _choose_backend(x: Tensor, weight: Tensor, kernel_size: tuple[int, int], geo
 
 
 def _why_not(backend: str, x: Tensor, geometry: Geometry) -> str | None:
-    """Returns why ``backend`` cannot compute this, None if it can."""
+    """Returns why ``backend`` cannot compute this; None if it can."""
     if backend == 'torch':
         return None
     if backend not in BACKENDS:
@@ -225,7 +225,7 @@ def _why_not(backend: str, x: Tensor, geometry: Geometry) -> str | None:
 
 
 def _why_not_here(backend: str, gpu: torch.device | None) -> str | None:
-    """Returns why ``backend`` computes nothing on this machine, or on its GPU, None if it does."""
+    """Returns why ``backend`` does not work on this machine, or on ``gpu``; None if it does."""
     if backend == 'torch':
         return None
     if backend == 'cpu':
@@ -242,7 +242,7 @@ def _why_not_here(backend: str, gpu: torch.device | None) -> str | None:
 @_constant
 @functools.cache
 def _fault_of_triton(device: torch.device) -> str | None:
-    """Returns why Triton cannot compile and run a kernel here, for want of a C compiler or a cache it may write to."""
+    """Returns why Triton cannot compile and run a kernel here, such as without a C compiler; None if it can."""
     try:
         from . import triton
         with torch.cuda.device(device):
@@ -286,7 +286,7 @@ def _autocast(x: Tensor, *others: Tensor | None) -> list[Tensor | None]:
 
 
 def _check(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-    """Raises what is wrong with the operands, if anything is."""
+    """Raises TypeError or ValueError if something is wrong with the operands."""
     operands = dict(x=x, weight=weight) if bias is None else dict(x=x, weight=weight, bias=bias)
     for name, tensor in operands.items():
         if not isinstance(tensor, Tensor):

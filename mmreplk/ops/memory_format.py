@@ -1,19 +1,19 @@
 """Which memory format PyTorch's convolutions return, and converting to it.
 
-A format is told by a bool, ``channels_last``. Tensors are ``(N, C, H, W)``, filters ``(C, 1, KH, KW)``.
+A format is given as a bool, ``channels_last``. Tensors are ``(N, C, H, W)``, filters ``(C, 1, KH, KW)``.
 """
 
 import torch
 from torch import Tensor
 
-# Elements of an image from which on PyTorch copies a transposed matrix by blocks, three times as fast as it permutes.
+# From so many elements of an image on, PyTorch copies a transposed matrix by blocks, three times as fast as permuting.
 SMALLEST_BLOCKED = 60 * 60
-# It does so on one core, where it permutes on all.
+# Copying by blocks runs on one core, permuting on all: with more threads, permuting is faster.
 MOST_THREADS = 2
 
 
 def is_channels_last(t: Tensor) -> bool:
-    """Whether PyTorch takes the strides of ``t`` for channels-last, slices and axes of size one included."""
+    """Whether PyTorch takes ``t`` for channels-last, by its strides, also if it is a slice or has axes of size one."""
     if t.stride(3) < t.stride(1) or t.stride(1) == 0:
         return False
     least = 0
@@ -25,7 +25,7 @@ def is_channels_last(t: Tensor) -> bool:
 
 
 def strides(shape: torch.Size | tuple[int, int, int, int], channels_last: bool) -> tuple[int, int, int, int]:
-    """Returns the strides of a dense tensor."""
+    """Returns the strides of a dense tensor of ``shape`` in the format."""
     _, c, h, w = shape
     return (c * h * w, 1, w * c, c) if channels_last else (c * h * w, h * w, w, 1)
 
@@ -36,7 +36,7 @@ def empty(like: Tensor, shape: torch.Size | tuple[int, int, int, int], channels_
 
 
 def convert(t: Tensor, channels_last: bool) -> Tensor:
-    """Returns ``t`` in the format, itself if it is, as ``Tensor.contiguous`` does, but faster."""
+    """Returns ``t`` in the format, or ``t`` itself if it has it, as ``Tensor.contiguous`` does, but faster."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     other = torch.contiguous_format if channels_last else torch.channels_last
     if (t.device.type != 'cpu' or t.is_contiguous(memory_format=layout) or not t.is_contiguous(memory_format=other) or

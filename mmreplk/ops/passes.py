@@ -1,8 +1,8 @@
 """The three passes of the fast path, by the device of the operands.
 
-``channels_last`` says which memory format a pass returns, exactly: what is asked cannot be told from the strides of
-axes of size one. Triton launches on the current device, which need not be that of the tensors, and its kernels take and
-return contiguous tensors.
+``channels_last`` is the exact memory format of a pass's result: the strides of operands with axes of size one do not
+show which one is wanted. Triton launches on the current device, which need not be that of the tensors, and its kernels
+take and return contiguous tensors.
 """
 
 import torch

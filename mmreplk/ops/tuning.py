@@ -1,8 +1,8 @@
 """What is fastest on this machine: measured once for a class of problems, if asked, and remembered on disk.
 
 Off by default. ``MMREPLK_AUTOTUNE=1`` turns it on; the answers go into ``$MMREPLK_CACHE``, by default
-``~/.cache/mmreplk``, one JSON file for each name of a processor or GPU. A folder that cannot be read or written, or a
-file that is not JSON, costs one line in the log and the memory of other runs, never the run.
+``~/.cache/mmreplk``, one JSON file for each name of a processor or GPU. If the folder cannot be read or written, or a
+file is not JSON, a line is logged and the run goes on without the answers of other runs.
 """
 
 import contextlib
@@ -34,8 +34,8 @@ def fastest(device: str, question: str, default: str, candidates: Mapping[str, C
         device: Name of the processor or GPU, to which answers belong.
         question: What the answer depends on.
         default: The candidate to return where none can be measured.
-        candidates: What to run, by name. One that raises RuntimeError, as for want of memory, is passed over.
-        measure: Returns the time of a call, infinity for a candidate that cannot run; by default that on a CPU.
+        candidates: What to run, by name. One that raises RuntimeError, as without enough memory, is skipped.
+        measure: Returns the time of a call, infinity for a candidate that cannot run; by default :func:`seconds`.
     """
     answers = _answers(_path(device))
     # What an older version wrote may no longer be a candidate.
@@ -48,19 +48,19 @@ def fastest(device: str, question: str, default: str, candidates: Mapping[str, C
 
 
 def remembered(device: str, question: str) -> str | None:
-    """Returns the name that was the answer before, in this process or in another one; None if nobody asked."""
+    """Returns the answer that was found before, in this process or in another one; None if there is none."""
     return _answers(_path(device)).get(question)
 
 
 def size_class(extent: int) -> int:
-    """Returns ``extent`` to three binary digits, so that inputs of many sizes are a few questions."""
+    """Returns ``extent`` rounded down to three binary digits, so that inputs of many sizes are a few questions."""
     unit = 1 << max(0, extent.bit_length() - 3)
     return extent // unit * unit
 
 
 @functools.cache
 def processor() -> str:
-    """Returns the name of the processor, with the instructions that PyTorch uses of it."""
+    """Returns the name of the processor, with the instruction set that PyTorch uses."""
     import torch
     name = getattr(torch.cpu, 'get_capabilities', dict)().get('cpu_name') or _processor_of_the_system()
     return f'{name} {torch.backends.cpu.get_cpu_capability()}'
@@ -83,7 +83,7 @@ def _seconds(run: Callable[[], object], calls: int) -> float:
 def _time(run: Callable[[], object], measure: Callable[[Callable[[], object]], float]) -> float:
     try:
         return measure(run)
-    except RuntimeError:  # PyTorch's for memory, on CPUs and GPUs
+    except RuntimeError:  # PyTorch's when memory is short, on CPUs and GPUs
         return float('inf')
 
 
@@ -111,7 +111,7 @@ def _read(path: Path) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        _log_once(f'what was tuned before cannot be read from {path}: {error}')
+        _log_once(f'earlier results of tuning cannot be read from {path}: {error}')
         return {}
     return answers if isinstance(answers, dict) else {}
 
@@ -133,7 +133,7 @@ def _remember(path: Path, answers: dict[str, str]) -> None:
                 Path(unfinished).unlink(missing_ok=True)
                 raise
     except OSError as error:
-        _log_once(f'what is tuned is not kept for the next run: {error}')
+        _log_once(f'results of tuning are not kept for the next run: {error}')
 
 
 @contextlib.contextmanager

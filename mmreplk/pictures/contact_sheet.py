@@ -45,7 +45,7 @@ def read_maps(dataset: Sequence, index: int, *predictions: str | Path,
 
     Args:
         dataset: A segmentation dataset of MMSegmentation.
-        index: Of the picture in it.
+        index: The index of the picture.
         predictions: Folders that ``tools/test.py --out`` wrote.
         read: Returns a picture as it is to be shown, BGR ``(H, W, 3)``, uint8.
 
@@ -71,7 +71,7 @@ def read_maps(dataset: Sequence, index: int, *predictions: str | Path,
         if predicted is None or predicted.shape != truth.shape:
             raise InputError(f'{path} is missing or not a label map of {truth.shape[1]}x{truth.shape[0]} pixels')
         maps.append(predicted - first)
-    # Of classes that a config chooses from the dataset's, predictions have the new numbers and files the old.
+    # If a config chooses some of the dataset's classes, predictions have the new numbers and files the old ones.
     numbers = np.arange(256, dtype=np.uint8)
     for old, new in (info.get('label_map') or {}).items():
         numbers[old] = new
@@ -101,16 +101,16 @@ def instance_sheet(dataset: Sequence, predictions: str | Path, count: int = 6,
 
     Args:
         dataset: An instance segmentation dataset of MMDetection.
-        predictions: The folder that ``tools/test.py --out`` wrote, for its ``predictions.segm.json``.
+        predictions: The folder that ``tools/test.py --out`` wrote, with ``predictions.segm.json`` in it.
         count: Number of rows at most.
         read: Returns a picture as it is to be shown, BGR ``(H, W, 3)``, uint8.
-        score: The least score of what is drawn.
+        score: The lowest score of the masks that are drawn.
 
     Returns:
         The sheet ``(H, W, 3)``, uint8, BGR as OpenCV writes it, each instance in a colour of its own.
 
     Raises:
-        InputError: If there are no masks, or a mask is of no image or of one of another size.
+        InputError: If the masks cannot be read, or one has another size than its image.
     """
     predicted = _read_masks(Path(predictions, 'predictions.segm.json'), score)
     if count < 1:
@@ -128,7 +128,7 @@ def instance_sheet(dataset: Sequence, predictions: str | Path, count: int = 6,
 
 
 def _read_masks(path: Path, score: float) -> dict[int, list[dict]]:
-    """Returns the masks in COCO's format of results that have at least this score, by the number of the image."""
+    """Returns the masks of a file in COCO's format of results that have at least this score, by image id."""
     masks: dict[int, list[dict]] = {}
     try:
         for found in json.loads(path.read_text()):
@@ -139,7 +139,7 @@ def _read_masks(path: Path, score: float) -> dict[int, list[dict]]:
                          'detector with masks') from error
     except (ValueError, TypeError, KeyError) as error:
         reason = f'{type(error).__name__}: {error}'
-        raise InputError(f'{str(path)!r} does not hold masks as COCO has them: {reason}') from error
+        raise InputError(f"{str(path)!r} does not hold masks in COCO's format: {reason}") from error
     return masks
 
 
@@ -148,8 +148,8 @@ def instance_row(image: np.ndarray, truth: Sequence, predicted: Sequence) -> np.
 
     Args:
         image: ``(H, W, 3)``, uint8, BGR.
-        truth: Masks, each polygons or run lengths as COCO's format has them or a boolean array ``(H, W)``; or boxes,
-            each an array ``(4,)`` of left, top, right and bottom in pixels.
+        truth: Masks, each as polygons or run lengths in COCO's format or as a boolean array ``(H, W)``; or boxes, each
+            as an array ``(4,)`` of left, top, right and bottom in pixels.
         predicted: As ``truth``.
 
     Returns:

@@ -14,7 +14,7 @@ from .filters import LayerFilters, growth
 from .receptive_field import area_ratios, scores
 
 COLUMNS = 3  # receptive fields beside each other, where there are more than four
-FILTERS = 18  # drawn of each layer
+FILTERS = 18  # drawn for each layer
 OUTLINED = {0.5: '-', 0.99: (0, (4, 3))}  # thresholds, and how their areas are outlined
 PIXELS = 128
 FLOAT32_EPS = 2.0**-23
@@ -54,7 +54,8 @@ def draw_erfs(fields: Mapping[str, np.ndarray], path: str | Path) -> None:
 
 
 def _blocks(field: np.ndarray) -> np.ndarray:
-    """Returns the means of square blocks, PIXELS across the field, scaled to 1: single pixels would not be seen."""
+    """Returns the means of about PIXELS by PIXELS square blocks, scaled to at most 1: single pixels would not be seen.
+    """
     block = max(1, min(field.shape) // PIXELS)
     rows, columns = (n // block for n in field.shape)
     means = field[:rows * block, :columns * block].reshape(rows, block, columns, block).mean((1, 3))
@@ -66,7 +67,7 @@ def draw_filters(layers: Sequence[LayerFilters], title: str, path: str | Path) -
 
     Args:
         layers: What :func:`filters_of` returns, of one stage.
-        title: What stands above.
+        title: The heading of the picture.
         path: The picture to write.
     """
     figure = Figure(figsize=(12, 2.75 * len(layers) + 0.6), layout='constrained')
@@ -128,7 +129,7 @@ def _draw_sheet(layer: LayerFilters, figure: Figure, axis) -> None:
 
 
 def draw_differences(differences: Mapping[str, Sequence[dict]], path: str | Path) -> None:
-    """Draws what :func:`merge_differences` returns, in parts of the largest value, on a logarithmic axis.
+    """Draws what :func:`merge_differences` returns, relative to the largest value, on a logarithmic axis.
 
     Args:
         differences: What it returned.

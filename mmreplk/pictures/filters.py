@@ -19,8 +19,8 @@ CENTRE = 5  # where there is no small kernel to compare with
 class LayerFilters:
     """The merged filters of a layer.
 
-    Energy is the square of a weight in parts of the sum over its filter, averaged over the filters, each of which so
-    counts alike: ``(KH, KW)``, with a sum of 1.
+    Energy is the square of a weight divided by the sum of squares of its filter, averaged over the filters, so that all
+    count alike: ``(KH, KW)``, with a sum of 1.
 
     Attributes:
         name: The layer, as ``named_modules()`` has it.
@@ -52,7 +52,7 @@ class LayerFilters:
 
 
 def filters_of(backbone: nn.Module) -> list[LayerFilters]:
-    """Returns the merged filters of every large-kernel layer, in order; of one that merges into several, of each.
+    """Returns the merged filters of every large-kernel layer, in order; one entry for each merged convolution.
 
     Raises:
         InputError: If there is none.
@@ -104,7 +104,7 @@ def growth(energy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _energy(filters: Tensor) -> np.ndarray:
-    """Returns the energy ``(KH, KW)`` of filters ``(C, KH, KW)``; those that are zero have none."""
+    """Returns the energy ``(KH, KW)`` of filters ``(C, KH, KW)``; filters of zeros are left out."""
     squares = filters.double().square()
     sums = squares.sum((1, 2))
     return (squares[sums > 0] / sums[sums > 0, None, None]).mean(0).cpu().numpy()

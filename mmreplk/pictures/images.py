@@ -24,7 +24,7 @@ def pictures_in(folder: str | Path) -> list[Path]:
 
 
 def chosen_pictures(folder: str | Path, count: int) -> list[Path]:
-    """Returns ``count`` of the pictures in a folder and the folders in it at most, evenly spread.
+    """Returns at most ``count`` of the pictures in a folder and the folders in it, evenly spread.
 
     Raises:
         InputError: If there is none, or ``count`` is not positive.
@@ -35,18 +35,18 @@ def chosen_pictures(folder: str | Path, count: int) -> list[Path]:
 
 
 class ImageFolder(Sequence):
-    """Pictures spread evenly over a folder and the folders in it, read and prepared when they are asked for.
+    """Pictures spread evenly over a folder and the folders in it, each read and prepared on access.
 
     Args:
-        folder: Where the pictures lie.
-        count: How many at most.
+        folder: The folder of the pictures.
+        count: The largest number of pictures.
         preprocessor: MMEngine's data preprocessor of the model: normalization and the order of the channels.
-        shape: Height and width that each is resized to, bicubically; None for its own.
-        channels: How many the network takes: three, or one of pictures in grey.
+        shape: Height and width to resize each picture to, bicubically; None keeps its own.
+        channels: The number of channels that the network takes: 3, or 1 for grey pictures.
 
     Raises:
-        InputError: If there is no picture in the folder, or the network takes other channels; when one is asked for, if
-            it cannot be read, or has to be padded to something else than ``shape``.
+        InputError: If there is no picture in the folder, or the network takes other channels; on access, if a picture
+            cannot be read, or the preprocessor pads it to another size than ``shape``.
     """
 
     def __init__(self, folder: str, count: int, preprocessor: nn.Module, shape: tuple[int, int] | None = None,
@@ -72,5 +72,5 @@ class ImageFolder(Sequence):
         prepared = self.preprocessor(dict(inputs=[pixels], data_samples=[]))['inputs']
         if self.shape is not None and prepared.shape[-2:] != self.shape:
             raise InputError(f"the config's data_preprocessor pads images of {self.shape} (height, width) to "
-                             f'{tuple(prepared.shape[-2:])}: name a shape that it leaves as it is')
+                             f'{tuple(prepared.shape[-2:])}: choose a shape that it does not change')
         return prepared

@@ -19,14 +19,14 @@ def merge_differences(backbone: nn.Module, images: Iterable[Tensor]) -> dict[str
     """Measures what merging changes on real images, in each layer by itself, and in the features at the end.
 
     Args:
-        backbone: A large-kernel network in training form; it is put into evaluation mode and stays as it is.
+        backbone: A large-kernel network in training form; it is put into evaluation mode and otherwise not changed.
         images: Normalized images ``(N, 3, H, W)``.
 
     Returns:
-        ``layers``: for each, on the very input that it has in the training form, the largest difference between the
-        output of its merged form and its own (``max_abs``), also in parts of the largest output (``max_rel``).
-        ``features``: the same of every output of the backbone, in which differences have added up, with large kernels
-        merged (``form`` is ``'merged'``) and with all other BatchNorms folded too (``'folded'``).
+        ``layers``: for each layer, the largest difference between its output and that of its merged form on the same
+        input (``max_abs``), and the same relative to the largest output (``max_rel``). ``features``: the same for every
+        output of the backbone, where differences add up, with large kernels merged (``form`` is ``'merged'``) and with
+        all other BatchNorms folded too (``'folded'``).
 
     Raises:
         InputError: If nothing is left to merge, or there is no image.
@@ -61,14 +61,14 @@ def merge_differences(backbone: nn.Module, images: Iterable[Tensor]) -> dict[str
 
 
 class _Difference:
-    """The largest difference so far, and the largest value to see it beside."""
+    """The largest difference so far, and the largest value to compare it with."""
 
     def __init__(self) -> None:
         self.difference = self.largest = 0.0
 
     def add(self, actual: Tensor, expected: Tensor) -> None:
         expected = expected.double()
-        # np.maximum, unlike max, hands on what is not a number.
+        # np.maximum, unlike max, passes NaN on.
         self.difference = float(np.maximum(self.difference, (actual.double() - expected).abs().max().item()))
         self.largest = float(np.maximum(self.largest, expected.abs().max().item()))
 

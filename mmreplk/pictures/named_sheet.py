@@ -1,4 +1,4 @@
-"""Label maps beside each other that need no legend: every region bears the name of its class."""
+"""Label maps side by side that need no legend: the name of its class is written into every region."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -83,7 +83,7 @@ def _middles(mask: np.ndarray) -> list[tuple[int, int]]:
         if figures[region, cv2.CC_STAT_AREA] >= LEAST_REGION * mask.size:
             inside = np.pad(regions == region, 1).astype(np.uint8)
             depth = cv2.distanceTransform(inside, cv2.DIST_L2, 5)[1:-1, 1:-1]
-            # Of the places nearly as far inside as any, the one nearest the centre.
+            # Of the places nearly as far from the edge as any, the one nearest the centre.
             inner = np.argwhere(depth >= 0.9 * depth.max())[:, ::-1]
             places.append(tuple(inner[((inner - centres[region])**2).sum(1).argmin()].tolist()))
     return places

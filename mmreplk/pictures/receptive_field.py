@@ -1,4 +1,4 @@
-"""The effective receptive field: how much each pixel of an image has to say to the centre of the last feature map."""
+"""The effective receptive field: how much each pixel of an image contributes to the centre of the last feature map."""
 
 from collections.abc import Iterable
 
@@ -20,15 +20,15 @@ def contributions(backbone: nn.Module, images: Iterable[Tensor]) -> np.ndarray:
     to every pixel; negative gradients are dropped and the rest summed over the channels of the image.
 
     Args:
-        backbone: Maps images ``(N, 3, H, W)`` to features ``(N, C, h, w)``, or to several of them, of which the last
-            counts. It is put into evaluation mode.
+        backbone: Maps images ``(N, 3, H, W)`` to features ``(N, C, h, w)``, or to several of them, of which the last is
+            used. It is put into evaluation mode.
         images: Normalized images, all of one size.
 
     Returns:
         Contributions ``(H, W)``, not negative, float64.
 
     Raises:
-        InputError: If there is no image, the last output is no feature map, or not all is finite.
+        InputError: If there is no image, the last output is not a feature map, or a value is not finite.
 
     Source: "Scaling Up Your Kernels to 31x31", arXiv 2203.06717, Section 5 and its appendix on visualizing the ERF.
     """
@@ -57,12 +57,12 @@ def _gradient(backbone: nn.Module, image: Tensor) -> np.ndarray:
     height, width = last.shape[-2:]
     centre = last[:, :, height // 2, width // 2].relu().sum()
     gradient = torch.autograd.grad(centre, pixels)[0].relu().sum((0, 1))
-    # What is not a number has no gradient: it would go unnoticed.
+    # A NaN in the features has no gradient and would go unnoticed.
     return (gradient + 0 * centre.detach()).double().cpu().numpy()
 
 
 def scores(contribution: np.ndarray) -> np.ndarray:
-    """Returns ``log10(contribution + 1)``, scaled to a largest value of 1, which the paper draws and takes areas of.
+    """Returns ``log10(contribution + 1)``, scaled to a largest value of 1: what the paper draws and measures areas in.
 
     Raises:
         InputError: If no pixel contributes anything.
@@ -74,10 +74,10 @@ def scores(contribution: np.ndarray) -> np.ndarray:
 
 
 def area_ratios(matrix: np.ndarray, thresholds: Iterable[float] = THRESHOLDS) -> dict[float, float]:
-    """Returns which part of the image holds, around its centre, more than each threshold of the sum of ``matrix``.
+    """Returns which share of the image, around its centre, holds more than each threshold of the sum of ``matrix``.
 
-    The larger, the more evenly pixels contribute. The part is that of the smallest centred square, of 3, 5, ... pixels;
-    the whole image if no square in it suffices.
+    The larger it is, the more evenly pixels contribute. It is the area of the smallest centred square that suffices,
+    with sides of 3, 5, ... pixels, or of the whole image if no square in it does.
 
     Args:
         matrix: What each pixel contributes, ``(H, W)``: the paper takes :func:`scores`.
@@ -102,8 +102,8 @@ def area_ratios(matrix: np.ndarray, thresholds: Iterable[float] = THRESHOLDS) ->
 def estimate_statistics(backbone: nn.Module, images: Iterable[Tensor]) -> None:
     """Sets the running statistics of every BatchNorm to their averages over ``images``.
 
-    A network with random weights has none: with means of 0 and variances of 1, its branches fade beside its shortcuts,
-    as they never do in training.
+    A network with random weights has no real ones: with means of 0 and variances of 1, its branches are negligible
+    beside its shortcuts, as they never are in training.
 
     Args:
         backbone: The network; it is left in evaluation mode.

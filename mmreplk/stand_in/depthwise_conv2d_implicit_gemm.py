@@ -1,4 +1,4 @@
-"""What the official CUDA extension of RepLKNet offers under this name, on the operator of mmreplk."""
+"""Stands in for the module of this name in RepLKNet's official CUDA extension, with mmreplk's operator."""
 
 from mmreplk.layers import LargeKernelConv2d
 
@@ -8,8 +8,8 @@ __all__ = ['DepthWiseConv2dImplicitGEMM']
 class DepthWiseConv2dImplicitGEMM(LargeKernelConv2d):
     """A depthwise convolution that keeps the size of the map, in every floating dtype, on CPUs and GPUs.
 
-    It has the constructor and the state dict of the official one, and as ``padding`` what it pads, where the official
-    one has 0.
+    It has the constructor and the state dict of the official one. Its ``padding`` is what it really pads, where the
+    official one has 0.
 
     Args:
         channels: Channels of input and output.

@@ -1,4 +1,4 @@
-"""Any known checkpoint: described, as one of ours, merged for deployment, or loaded whole."""
+"""Describes any known checkpoint, converts it to our format, merges it for deployment, or loads it whole."""
 
 import functools
 from collections import Counter, OrderedDict
@@ -20,7 +20,7 @@ def describe(saved: Mapping) -> dict[str, str]:
     """Describes a checkpoint, as :func:`read_checkpoint` returns it, in a few lines, each with its title.
 
     Raises:
-        InputError: If it holds no whole large-kernel network.
+        InputError: If it does not hold a whole large-kernel network.
     """
     source, network = find_network(saved)
     weights = source.weights if source.is_whole_model else source.backbone
@@ -41,18 +41,18 @@ def describe(saved: Mapping) -> dict[str, str]:
 
 
 def convert(saved: Mapping, path: str | Path, force: bool = False) -> None:
-    """Writes a checkpoint, as :func:`read_checkpoint` returns it, as one of ours: whole, or not at all.
+    """Writes a checkpoint, as :func:`read_checkpoint` returns it, in our format: the whole file or none.
 
-    A segmentor or detector is kept whole, of a classifier the backbone alone, for ``init_cfg`` without a prefix.
-    Optimizers and the like are left out, of the meta information what is not a plain value.
+    A segmentor or detector is kept whole; of a classifier only the backbone is kept, for ``init_cfg`` without a prefix.
+    Optimizers and the like are left out, and so is meta information that is not a plain value.
 
     Args:
         saved: The checkpoint.
-        path: The file to write: ``dict(meta=..., state_dict=...)``.
-        force: Replace a file that is there.
+        path: The file to write, with ``dict(meta=..., state_dict=...)`` in it.
+        force: Replace an existing file.
 
     Raises:
-        InputError: If it holds no whole large-kernel network, or the file is there.
+        InputError: If it does not hold a whole large-kernel network, or the file exists and ``force`` is not set.
     """
     source, _ = find_network(saved)
     weights = source.weights if source.is_whole_model else source.backbone
@@ -62,27 +62,28 @@ def convert(saved: Mapping, path: str | Path, force: bool = False) -> None:
 def reparameterize_checkpoint(saved: Mapping, fuse_bn: bool = False, ema: bool = False, eps: float = 1e-5) -> dict:
     """Returns the deploy form of a checkpoint of a backbone, segmentor or detector of any known source.
 
-    Heads, necks and the meta information are kept, optimizers and the like left out. The backbone loads into
+    Heads, necks and the meta information are kept; optimizers and the like are left out. The backbone loads into
     the same network with ``deploy=True``, or ``deploy=True, fuse_bn=True``.
 
     Args:
         saved: The checkpoint, as :func:`read_checkpoint` returns it.
-        fuse_bn: Also fold everything affine in the backbone; BatchNorms of heads stay, whose own names a config needs.
+        fuse_bn: Also fold everything affine in the backbone; BatchNorms of heads stay, because a config needs their
+            names.
         ema: Take the averaged weights. MMEngine's ``EMAHook`` saves them as the ``state_dict`` itself, the official
-            code beside it as ``model_ema``.
-        eps: What BatchNorm adds to the variance, in the network that was trained.
+            code saves them beside it as ``model_ema``.
+        eps: The epsilon of the BatchNorms in the network that was trained.
 
     Returns:
         ``dict(meta=..., state_dict=...)``.
 
     Raises:
-        InputError: If there is no whole large-kernel network in it, nothing left to merge, or no averaged weights where
-            asked.
+        InputError: If it does not hold a whole large-kernel network, nothing is left to merge, or ``ema`` is set and
+            there are no averaged weights.
     """
     source, shape = find_network(_averaged(saved) if ema else saved)
     given = shape.form_of(source.backbone)
     if given == 'folded' or (given == 'merged' and not fuse_bn):
-        raise InputError(f'it is {given} already' + ('' if given == 'folded' else ', and fuse_bn is not asked for'))
+        raise InputError(f'it is {given} already' + ('' if given == 'folded' else ', and fuse_bn is not set'))
     norm = functools.partial(nn.BatchNorm2d, eps=eps)
     backbone = type(shape)(
         shape.arch, in_channels=shape.in_channels, out_indices=shape.out_indices, norm=norm, deploy=given == 'merged')
@@ -99,10 +100,10 @@ def reparameterize_checkpoint(saved: Mapping, fuse_bn: bool = False, ema: bool =
 
 
 def find_network(saved: Mapping) -> tuple[Source, LargeKernelBackbone]:
-    """Finds the large-kernel network in a checkpoint, and builds it, without weights, in the form that it has there.
+    """Finds the large-kernel network in a checkpoint and builds it, without weights, in the form that it has there.
 
     Raises:
-        InputError: If there is none of :data:`NETWORKS`, or not the whole of one.
+        InputError: If it holds none of :data:`NETWORKS`, or only a part of one.
     """
     source = find_backbone(saved)
     for network in NETWORKS.values():
@@ -124,7 +125,7 @@ def find_network(saved: Mapping) -> tuple[Source, LargeKernelBackbone]:
         fit_weights(shape, own.backbone)
         return own, shape
     begin = ', '.join(map(repr, sorted(source.weights)[:3])) or 'no tensor at all'
-    raise InputError(f'there is no {", ".join(NETWORKS)} in it; its tensors begin with {begin}')
+    raise InputError(f'it holds none of {", ".join(NETWORKS)}; its tensors begin with {begin}')
 
 
 def _contents(weights: Mapping[str, Tensor]) -> str:
@@ -162,19 +163,19 @@ def _averaged(saved: Mapping) -> Mapping:
 
 
 def load_whole(model: nn.Module, saved: Mapping, source: str) -> None:
-    """Loads a checkpoint into a segmentor or detector, every tensor of it.
+    """Loads a checkpoint into a segmentor or detector; it must have every tensor of the model.
 
     Args:
         model: The model.
         saved: The checkpoint, as :func:`read_checkpoint` returns it.
-        source: What to call it in messages, its path.
+        source: Its path, for messages.
 
     Raises:
         InputError: If a tensor of the model is missing in it or has another shape there.
     """
     try:
         missing = model.load_state_dict(unwrap(saved)[0], strict=False).missing_keys
-    except InputError as error:  # the network's own sentence
+    except InputError as error:  # the network's own message
         raise InputError(f'checkpoint {source!r}: {error}') from error
     except RuntimeError as error:
         first = next((line for line in str(error).splitlines() if 'size mismatch' in line), str(error))

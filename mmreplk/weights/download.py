@@ -1,4 +1,4 @@
-"""Downloads that appear whole or not at all, once for all processes, and are what they should be."""
+"""Downloads files whole or not at all, once for all processes, and checks that they are the right ones."""
 
 import contextlib
 import difflib
@@ -22,15 +22,15 @@ from ..errors import InputError
 from . import published
 from .published import PUBLISHED, Published
 
-TIMEOUT_SECONDS = 30  # without a byte
+TIMEOUT_SECONDS = 30  # without receiving a byte
 _CHUNK = 1 << 20
 _SHA256_DIGITS = 64
 
 
 def is_name(source: str | Path) -> bool:
-    """Returns whether ``source`` is meant as the name of published weights: of a table's entry, or nearly of one.
+    """Returns whether ``source`` is meant as a name of published weights, even if it is misspelt.
 
-    Files and addresses are none; a name has neither a folder nor an extension, and begins like a network's.
+    Existing files and addresses are not. A name has no folder and no extension, and begins with a network's name.
     """
     source = str(source)
     networks = tuple(f'{entry.network.lower()}-' for entry in PUBLISHED.values())
@@ -39,18 +39,18 @@ def is_name(source: str | Path) -> bool:
 
 
 def local_file(source: str | Path, folder: str | Path | None = None) -> Path:
-    """Returns where a checkpoint lies, after the download of published weights or of an address, if it is not here yet.
+    """Returns the path of a checkpoint; downloads published weights or an address first, if they are not here yet.
 
-    Of several processes one downloads and the others wait. A download that broke off goes on from there where the
-    publisher gives a checksum, and starts anew elsewhere.
+    Of several processes, one downloads and the others wait. An interrupted download continues where it stopped if the
+    publisher gives a whole checksum, and starts over otherwise.
 
     Args:
         source: The name of published weights, such as ``'unireplknet-t_in1k'``, an ``http`` address, or a file.
-        folder: Where downloads lie; None for PyTorch's cache, ``checkpoints`` in ``torch.hub.get_dir()``.
+        folder: The folder of downloads; None for PyTorch's cache, ``checkpoints`` in ``torch.hub.get_dir()``.
 
     Raises:
-        InputError: If there are no published weights of that name, if they cannot be had, or if what came is something
-            else; it says where to put the file by hand.
+        InputError: If there are no published weights of that name, they cannot be downloaded, or the file is another
+            one; the message says where to put a file that was downloaded by hand.
     """
     folder = Path(torch.hub.get_dir(), 'checkpoints') if folder is None else Path(folder)
     if is_name(source):
@@ -74,11 +74,11 @@ def find(name: str) -> Published:
 
 
 def _fetch(what: str, entry: Published, path: Path) -> Path:
-    by_hand = f'Download it by hand from {entry.page} and put it at {path}'
+    by_hand = f'Download the file by hand from {entry.page} and put it at {path}'
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.is_file():
-            # Whoever gets the lock first downloads. It goes with its process, however that ends.
+            # The first process to get the lock downloads. The lock is released when the process ends, in any way.
             with FileLock(path.with_name(f'.{path.name}.lock')):
                 if not path.is_file():
                     _download(what, entry, path)
@@ -94,12 +94,12 @@ def _fetch(what: str, entry: Published, path: Path) -> Path:
 
 
 class _Unavailable(Exception):
-    """What came is not the file; the message says what it is."""
+    """The server did not send the file; the message says what it sent."""
 
 
 def _download(what: str, entry: Published, path: Path) -> None:
     part, digits = path.with_name(f'{path.name}.part'), len(entry.sha256 or '')
-    is_resumable = digits == _SHA256_DIGITS  # a mixture of two files would not be found out otherwise
+    is_resumable = digits == _SHA256_DIGITS  # only a checksum would reveal a mixture of two files
     try:
         if not is_resumable:
             part.unlink(missing_ok=True)
@@ -116,15 +116,15 @@ def _download(what: str, entry: Published, path: Path) -> None:
 
 
 def _receive(what: str, entry: Published, part: Path) -> None:
-    """Writes the download to the end of ``part``, from where that ends."""
+    """Appends the rest of the download to ``part``."""
     start = part.stat().st_size if part.is_file() else 0
     with _open(entry, start) as answer, open(part, 'ab') as file:
         if answer.status != http.client.PARTIAL_CONTENT:
             file.truncate(start := 0)
-        length = answer.length  # of what is to come; None if the server does not say
+        length = answer.length  # bytes still to come; None if the server does not say
         total = entry.size if length is None else start + length
         if entry.size not in (None, total):
-            raise _Unavailable(f'what the server offers has {total} bytes, not {entry.size}')
+            raise _Unavailable(f'the server offers a file of {total} bytes, not {entry.size}')
         received = start
         with _progress(what, total) as show:
             while chunk := answer.read(_CHUNK):
@@ -139,7 +139,7 @@ def _receive(what: str, entry: Published, part: Path) -> None:
 
 
 def _open(entry: Published, start: int) -> http.client.HTTPResponse:
-    """Asks for the file from byte ``start`` on; answers Google Drive's question whether one really wants it."""
+    """Requests the file from byte ``start`` on; confirms on Google Drive's page that it is really wanted."""
     answer = _request(entry.url, start)
     if not _is_page(answer):
         return answer
@@ -161,7 +161,7 @@ def _request(url: str, start: int) -> http.client.HTTPResponse:
         return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
         if start and error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return _request(url, 0)  # there is nothing after what is here
+            return _request(url, 0)  # the server has nothing after what is here
         raise _Unavailable(f'the server answers {error.code} {error.reason}') from error
 
 
@@ -170,7 +170,7 @@ def _is_page(answer: http.client.HTTPResponse) -> bool:
 
 
 class _Form(HTMLParser):
-    """The form of Google Drive's page for large files, which it does not search for viruses."""
+    """The form on the page that Google Drive shows for files too large for its virus scan."""
 
     def __init__(self, page: bytes):
         super().__init__()
@@ -192,25 +192,25 @@ def _check_beginning(begin: bytes) -> None:
 
 def _strange(begin: bytes) -> str:
     if not begin:
-        return 'what came is empty'
+        return 'the server sent an empty file'
     if begin.lstrip().startswith(b'<'):
-        return 'what came is a web page, such as an error or a login, not weights'
-    return f'what came is not a checkpoint of PyTorch, it begins with {begin[:16]!r}'
+        return 'the server sent a web page, such as an error or a login, not weights'
+    return f'the server sent a file that is not a checkpoint of PyTorch: it begins with {begin[:16]!r}'
 
 
 def _check(entry: Published, part: Path) -> None:
     """Raises _Unavailable if the file is not the published one, as far as can be told."""
     size = part.stat().st_size
     if entry.size not in (None, size):
-        raise _Unavailable(f'what came has {size} bytes, not {entry.size}')
+        raise _Unavailable(f'the downloaded file has {size} bytes, not {entry.size}')
     with open(part, 'rb') as file:
         if entry.sha256 and not (actual := _sha256(file)).startswith(entry.sha256):
-            raise _Unavailable(f'what came has the checksum {actual[:len(entry.sha256)]}, not {entry.sha256}')
+            raise _Unavailable(f'the downloaded file has the checksum {actual[:len(entry.sha256)]}, not {entry.sha256}')
         file.seek(0)
         _check_beginning(begin := file.read(16))
         # The table of contents of an archive is at its end.
         if begin.startswith(b'PK') and not zipfile.is_zipfile(file):
-            raise _Unavailable(f'what came is cut short, after {size} bytes')
+            raise _Unavailable(f'the downloaded file is cut short after {size} bytes')
 
 
 def _sha256(file: BinaryIO) -> str:
@@ -222,7 +222,7 @@ def _sha256(file: BinaryIO) -> str:
 
 @contextlib.contextmanager
 def _progress(what: str, total: int | None) -> Iterator:
-    """Yields what shows, in a terminal as a bar and elsewhere in steps of a tenth, how many bytes have come."""
+    """Yields a function that shows how many bytes have come: as a bar in a terminal, in steps of a tenth elsewhere."""
     is_terminal, width, shown = sys.stderr.isatty(), 30, -1
 
     def show(received: int) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent, and that PyTorch can read back."""
+"""Reads checkpoints, by default without executing anything in them, and writes them whole or not at all."""
 
 import collections
 import errno
@@ -21,8 +21,8 @@ from ..io import write_whole
 from .download import local_file
 
 _WEIGHTS = '.weight', '.bias', '.running_mean', '.running_var'
-MOST_UNPACKED = 10  # times its size; PyTorch compresses nothing
-_NUMPY = [np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]]  # what pickle rebuilds arrays and scalars with
+MOST_UNPACKED = 10  # times the size of the file; PyTorch does not compress
+_NUMPY = [np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]]  # with these, pickle rebuilds arrays and scalars
 # Types that need no trust in the sender. The official classification code keeps its command line, a Namespace:
 # unpickling one sets attributes of a plain object and calls nothing.
 _SAFE_TYPES = [
@@ -36,7 +36,7 @@ if torch.__version__ >= (2, 6):
 
 
 def allow_types(types: Iterable[object]) -> None:
-    """Lets checkpoints hold these classes and functions too, in whatever this process reads from now on."""
+    """Allows these classes and functions too in all checkpoints that this process reads from now on."""
     _SAFE_TYPES.extend(types)
     torch.serialization.add_safe_globals(_SAFE_TYPES)
 
@@ -46,16 +46,16 @@ def read_checkpoint(path: str | Path, trusted: bool = False, mmap: bool = False)
 
     Args:
         path: The file, or the name of published weights; see :func:`mmreplk.weights.local_file`.
-        trusted: Read any pickle, and so let the file execute what its sender wrote into it.
-        mmap: Leave tensors on the disk until they are looked at, and again afterwards, which saves memory.
+        trusted: Read any pickle, which lets the file execute what its sender wrote into it.
+        mmap: Map tensors from the disk instead of reading them at once, which saves memory.
 
     Raises:
-        InputError: One sentence on why the file cannot be read: missing, empty, cut short, not what its checksums say,
-            a web page, holding other types than tensors, plain values, ``argparse.Namespace`` and those of
-            :func:`allow_types` without being trusted, or weights that are not tensors or not finite.
+        InputError: If the file is missing, empty, cut short, a web page, or does not match its checksums; if it is not
+            trusted and holds other types than tensors, plain values, ``argparse.Namespace`` and those of
+            :func:`allow_types`; or if weights in it are not tensors or not finite. The message says which.
     """
     path = local_file(path)
-    # Again, since the onedl fork takes some of them away after every checkpoint that it has read.
+    # Every time, because the onedl fork removes some of them after each checkpoint that it reads.
     torch.serialization.add_safe_globals(_SAFE_TYPES)
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would never end
@@ -72,7 +72,7 @@ def read_checkpoint(path: str | Path, trusted: bool = False, mmap: bool = False)
     if damage:
         raise InputError(f'checkpoint {str(path)!r} is damaged or cut short ({damage})')
     try:
-        # Neither files of before PyTorch 1.6, which are not archives, nor compressed ones can be mapped.
+        # Files from before PyTorch 1.6, which are not archives, and compressed ones cannot be mapped.
         mmap = mmap and begin.startswith(b'PK') and not _is_compressed(path)
         saved = torch.load(path, map_location='cpu', weights_only=not trusted, mmap=mmap)
     except MemoryError:
@@ -80,17 +80,17 @@ def read_checkpoint(path: str | Path, trusted: bool = False, mmap: bool = False)
     except Exception as error:  # a damaged pickle can fail in any way
         raise InputError(f'checkpoint {str(path)!r} {_why_unreadable(begin, error)}') from error
     if not isinstance(saved, dict):
-        raise InputError(f'checkpoint {str(path)!r} holds one {type(saved).__name__}, not a dict of tensors')
+        raise InputError(f'checkpoint {str(path)!r} must hold a dict of tensors, got {type(saved).__name__}')
     _check_numbers(saved, path)
     return saved
 
 
 def _check_numbers(saved: dict, path: str | Path) -> None:
-    """Refuses tensors with numbers that no sound training saves, and weights that are not tensors or not numbers."""
+    """Refuses tensors that no sound training saves: weights that are not tensors or not finite, and NaN anywhere."""
     weights = saved.get('state_dict')
     for name, value in weights.items() if isinstance(weights, dict) else ():
         if not isinstance(value, torch.Tensor) and not str(name).endswith('_extra_state'):
-            raise InputError(f'checkpoint {str(path)!r} cannot be used: its {name!r} is not a tensor but a '
+            raise InputError(f'checkpoint {str(path)!r} cannot be used: its {name!r} must be a tensor, got '
                              f'{type(value).__name__}')
     for name, tensor in _tensors(saved):
         is_weight = name.endswith(_WEIGHTS)
@@ -118,13 +118,13 @@ def _tensors(saved: dict) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def find_damage(path: str | Path) -> str | None:
-    """Returns what is wrong with a checkpoint's archive, read to its end; None if each part is what its checksum says.
+    """Reads a checkpoint's archive to its end and returns what is wrong; None if each part matches its checksum.
 
-    PyTorch writes checksums, but does not compare them. Nothing in the file is executed, and not more is unpacked than
-    it can hold. A file that has not changed is read once.
+    PyTorch writes checksums, but does not compare them. Nothing in the file is executed, and an archive that would
+    unpack to far more than its size is refused. A file is read again only if it has changed.
 
     Raises:
-        OSError: If it cannot be read, which may pass.
+        OSError: If it cannot be read, which may be temporary.
     """
     status = os.stat(path)
     return _find_damage(str(path), (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
@@ -139,25 +139,25 @@ def _find_damage(path: str, identity: tuple[int, ...]) -> str | None:
             if unpacked > MOST_UNPACKED * os.path.getsize(path):
                 return f'it would be unpacked to {unpacked} bytes'
             names = collections.Counter(member.filename for member in members)
-            if len(names) < len(members):  # of which readers differ in the one that they take
+            if len(names) < len(members):  # readers differ in which of the two they take
                 return f'it holds {names.most_common(1)[0][0]} twice'
             has_checksums = any(member.CRC for member in members)  # set_crc32_options(False) writes zeros
             name = archive.testzip() if has_checksums else None
     except MemoryError:
         raise
     except Exception as error:  # what a damaged archive raises depends on the damage
-        # One that leads to before the file's beginning is damaged.
+        # These errors come from an offset before the file's beginning: the archive is damaged.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         return f'{type(error).__name__}: {error}'
-    return f'{name} is not what its checksum says' if name else None
+    return f'{name} does not match its checksum' if name else None
 
 
 def is_whole(path: str | Path) -> bool:
-    """Says whether a checkpoint is there to its last byte and holds what was written; nothing in it is executed.
+    """Says whether a checkpoint exists, is complete and matches its checksums; nothing in it is executed.
 
     Raises:
-        OSError: If it cannot be read, which may pass.
+        OSError: If it cannot be read, which may be temporary.
     """
     try:
         is_file = stat.S_ISREG(os.stat(path).st_mode)
@@ -179,10 +179,10 @@ def write_checkpoint(saved: dict, path: str | Path, force: bool = False) -> None
     Args:
         saved: What to write.
         path: The file.
-        force: Replace a file that is there.
+        force: Replace an existing file.
 
     Raises:
-        InputError: If the file is there and ``force`` is not set.
+        InputError: If the file exists and ``force`` is not set.
     """
     if os.path.exists(path) and not force:
         raise InputError(f'{str(path)!r} exists; --force replaces it')
@@ -196,7 +196,7 @@ def _why_unreadable(begin: bytes, error: Exception) -> str:
     if not begin:
         return 'is empty'
     if begin.lstrip().startswith(b'<'):
-        return 'is a web page, not weights: what was downloaded is an error or a login'
+        return 'is a web page, not weights: the download was an error or a login page'
     if begin.startswith(b'version https://git-lfs'):
         return 'is a pointer of Git LFS, not weights: run "git lfs pull" where it came from'
     if unsafe:

@@ -1,4 +1,4 @@
-"""Weights that the networks' authors, or OpenMMLab, have published: what each is, where it lies, how it is told.
+"""Weights published by the networks' authors or OpenMMLab: what each is, its address, size and checksum.
 
 Addresses, sizes and checksums are those that the publishers give: the README of each network's repository, the model's
 page on the Hugging Face hub, and mmpretrain's ``configs/replknet/metafile.yml``. What they do not give is None.
@@ -32,10 +32,10 @@ class Published:
         data: What it was trained on, in order.
         resolution: Side of the square training images or crops, in pixels; None for a detector's images of all sizes.
         result: The published result.
-        url: Where it lies.
+        url: Its address.
         size: Bytes; None if unknown.
-        sha256: Checksum, or as many of its first digits as are known; None if none is.
-        classes: What a classifier tells apart; None for other models, or if unknown.
+        sha256: Checksum, or as many of its first digits as are known; None if unknown.
+        classes: The number of classes of a classifier; None for other models, or if unknown.
     """
 
     name: str
@@ -203,7 +203,7 @@ def _slak() -> Iterator[Published]:
     ):
         yield Published(f'slak-{arch.lower()}_in1k_upernet-ade20k-512', 'SLaK', arch, 'segmentor', 'ADE20K', 512,
                         result, f'{_SURFDRIVE}{share}/download')
-    # The one that was pre-trained for 300 epochs and trained for 36 has no address.
+    # The detector that was pre-trained for 300 epochs and trained for 36 has no published address.
     yield Published('slak-t_in1k-120e_cascade-mask-rcnn-coco-1x', 'SLaK', 'T', 'detector', 'COCO', None, '48.4 box AP',
                     f'{_SURFDRIVE}2IvPyGgSTT2RvPu/download')
 

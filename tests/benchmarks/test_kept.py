@@ -25,9 +25,9 @@ def test_without_a_file_nothing_is_kept():
 
 
 @pytest.mark.parametrize(('text', 'words'), [
-    ('', 'is there and holds no figures of this tool'),
-    ('[1]', 'is there and holds no figures of this tool'),
-    ('{"device": "a"}', 'is there and holds no figures of this tool'),
+    ('', 'exists and holds no figures of this tool'),
+    ('[1]', 'exists and holds no figures of this tool'),
+    ('{"device": "a"}', 'exists and holds no figures of this tool'),
     ('{"device": "b", "results": []}', "has figures of another run, with device='b' instead of 'a'"),
     ('{"device": "a", "extra": 1, "results": []}', 'has figures of another run, with extra=1 instead of None'),
 ])

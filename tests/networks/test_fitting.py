@@ -105,12 +105,12 @@ def test_norms_of_features_are_loaded_where_there_are_some():
     model.load_state_dict(mmcv_whole_model(source.state_dict()))
     assert_same_outputs(model, source)
     partly = {name: tensor for name, tensor in source.state_dict().items() if not name.startswith('stages.1.norm.')}
-    with pytest.raises(ValueError, match="4 of its .* are not among them, the first 'stages.1.norm.weight'"):
+    with pytest.raises(ValueError, match="4 of its .* are missing, the first 'stages.1.norm.weight'"):
         model.load_state_dict(partly, strict=False)
     unread = tiny(XL_LIKE, out_indices=[0, 2, 3])
     unread.load_state_dict(partly)
     assert_same_bits({**unread.state_dict(), **partly}, unread.state_dict())
-    with pytest.raises(ValueError, match="20 of them are not in it, the first 'stages.0.norm.weight'"):
+    with pytest.raises(ValueError, match="20 of the weights are not in it, the first 'stages.0.norm.weight'"):
         tiny(PRETRAINED_XL_LIKE).load_state_dict(source.state_dict(), strict=False)
 
 
@@ -161,7 +161,7 @@ def test_small_kernels_are_not_resized():
 def test_a_mismatch_is_an_error_unless_allowed(reports):
     source = tiny()
     shallow, five = dict(TINY, layers=[1, 1, 1, 1]), tiny(in_channels=5)
-    with pytest.raises(ValueError, match=r"46 of them are not in it, the first 'stages.2.blocks.2.*layers"):
+    with pytest.raises(ValueError, match=r"46 of the weights are not in it, the first 'stages.2.blocks.2.*layers"):
         tiny(shallow).load_state_dict(source.state_dict(), strict=False)
     with pytest.raises(ValueError, match=r"'stem.0.conv.weight' has shape \(8, 5, 3, 3\), it needs \(8, 3"):
         tiny().load_state_dict(five.state_dict(), strict=False)
@@ -178,7 +178,7 @@ def test_a_mismatch_is_an_error_unless_allowed(reports):
     assert '289 of its 290 ' in reports[-1] and 'kept as they were: stem.0.conv.weight (of another shape' in reports[-1]
     tiny(allow_mismatch=['stages.2.blocks.2', 'stages.2.blocks.3']).load_state_dict(tiny(shallow).state_dict())
     assert 'kept as they were: stages.2.blocks.2.pw1.conv.weight and 37 more (not among the weights' in reports[-1]
-    with pytest.raises(ValueError, match="allow_mismatch must be a list of beginnings of names, got 'stem'"):
+    with pytest.raises(ValueError, match="allow_mismatch must be a list of beginnings of tensor names, got 'stem'"):
         RepLKNet(TINY, allow_mismatch='stem')
 
 
@@ -188,7 +188,7 @@ def test_weights_that_do_not_fit_are_refused(form):
     model.reparameterize() if form == 'merged' else None
     before = copied_state(model)
     wrong = [
-        (dict(model.state_dict()), 'stem.0.conv.weight', "are not among them, the first 'stem.0.conv.weight'"),
+        (dict(model.state_dict()), 'stem.0.conv.weight', "are missing, the first 'stem.0.conv.weight'"),
         (tiny(deploy=form != 'merged').state_dict(), None, 'merged' if form == 'training' else 'training form'),
         ({}, None, 'do not fit this RepLKNet.*no tensor at all'),
         (torch.nn.Conv2d(3, 8, 3).state_dict(), None, "do not fit this RepLKNet.*They begin with 'bias', 'weight'"),

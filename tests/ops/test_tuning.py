@@ -61,7 +61,7 @@ def test_a_folder_that_cannot_be_written_costs_one_line(tmp_path, caplog):
         assert ask(question)[0] == 'fast'
         assert ask(question) == ('fast', []), 'remembered while the process lives'
     messages = [record.message for record in caplog.records if 'not kept' in record.message]
-    assert len(messages) == 1 and 'what is tuned is not kept for the next run: ' in messages[0]
+    assert len(messages) == 1 and 'results of tuning are not kept for the next run: ' in messages[0]
 
 
 def test_processes_and_threads_lose_nothing(tmp_path):

@@ -68,7 +68,7 @@ def test_masks_are_read_as_coco_writes_results(tmp_path):
 
 
 @pytest.mark.parametrize(('content', 'words'), [
-    (None, 'cannot be read: No such file'), ('{}x', 'does not hold masks as COCO has them: JSONDecodeError'),
+    (None, 'cannot be read: No such file'), ('{}x', 'does not hold masks in COCO.s format: JSONDecodeError'),
     ('[{"score": "high"}]', 'does not hold masks'), ('[{"score": 1}]', "does not hold masks.*'image_id'"),
     ('[{"score": 1, "image_id": 7, "segmentation": {"size": [9, 9], "counts": "<<"}}]', r'a mask of \[9, 9\] pixels'),
 ])

@@ -70,7 +70,7 @@ def test_what_is_merged_already():
     source = copy.deepcopy(model)
     model.reparameterize()
     saved = layouts.ours_backbone(model.state_dict())
-    with pytest.raises(InputError, match='it is merged already, and fuse_bn is not asked for'):
+    with pytest.raises(InputError, match='it is merged already, and fuse_bn is not set'):
         reparameterize_checkpoint(saved)
     folded = reparameterize_checkpoint(saved, fuse_bn=True)
     assert_close(deployed(folded, True), source)
@@ -78,5 +78,5 @@ def test_what_is_merged_already():
         reparameterize_checkpoint(folded, fuse_bn=True)
     with pytest.raises(InputError, match=r'merged and folded.*load them into RepLKNet\(deploy=True, fuse_bn=True\)'):
         RepLKNet(TINY, deploy=True).load_state_dict(folded['state_dict'])
-    with pytest.raises(InputError, match='there is no RepLKNet, UniRepLKNet, SLaK in it'):
+    with pytest.raises(InputError, match='it holds none of RepLKNet, UniRepLKNet, SLaK'):
         reparameterize_checkpoint(dict(state_dict=nn.Linear(2, 2).state_dict()))

@@ -88,8 +88,8 @@ def test_without_a_network(entry, server, torch_cache):
     with pytest.raises(InputError) as raised:
         local_file(made.name)
     assert str(raised.value) == (
-        f"the weights 'slak-x_in1k' cannot be downloaded ([Errno 111] Connection refused). Download it by hand from "
-        f'{made.url} and put it at {torch_cache / "own.pth"}')
+        f"the weights 'slak-x_in1k' cannot be downloaded ([Errno 111] Connection refused). Download the file by "
+        f'hand from {made.url} and put it at {torch_cache / "own.pth"}')
     assert left_in(torch_cache) == set()
 
 
@@ -138,10 +138,10 @@ def test_part_that_is_whole_or_of_another_file(entry, server, torch_cache):
 
 
 @pytest.mark.parametrize('data, sentence', [
-    (b'<!DOCTYPE html><title>Sign in</title>', 'what came is a web page, such as an error or a login, not weights'),
-    (b'weights, but of no kind that is known', "not a checkpoint of PyTorch, it begins with b'weights, but of '"),
-    (b'', 'what came is empty'),
-    (checkpoint()[:-100], r'cut short, after \d+ bytes'),
+    (b'<!DOCTYPE html><title>Sign in</title>', 'the server sent a web page, such as an error or a login, not weights'),
+    (b'weights, but of no kind that is known', "not a checkpoint of PyTorch: it begins with b'weights, but of '"),
+    (b'', 'the server sent an empty file'),
+    (checkpoint()[:-100], r'cut short after \d+ bytes'),
 ])
 @pytest.mark.parametrize('knows_length', [True, False])
 def test_wrong_file_is_not_kept(entry, server, torch_cache, data, sentence, knows_length):
@@ -153,9 +153,9 @@ def test_wrong_file_is_not_kept(entry, server, torch_cache, data, sentence, know
 
 
 @pytest.mark.parametrize('change, sentence', [
-    (dict(size=17), r'what the server offers has \d+ bytes, not 17'),
-    (dict(sha256='0' * 64), 'what came has the checksum [0-9a-f]{64}, not 0{64}'),
-    (dict(sha256='00c0ffee', size=None), 'what came has the checksum [0-9a-f]{8}, not 00c0ffee'),
+    (dict(size=17), r'the server offers a file of \d+ bytes, not 17'),
+    (dict(sha256='0' * 64), 'the downloaded file has the checksum [0-9a-f]{64}, not 0{64}'),
+    (dict(sha256='00c0ffee', size=None), 'the downloaded file has the checksum [0-9a-f]{8}, not 00c0ffee'),
     (dict(url='{url}/nowhere.pth'), 'the server answers 404 Not Found'),
 ])
 def test_another_file_than_published_is_not_kept(entry, server, torch_cache, change, sentence):
@@ -168,7 +168,7 @@ def test_another_file_than_published_is_not_kept(entry, server, torch_cache, cha
 def test_size_of_another_file_without_length(entry, server, torch_cache):
     made = entry(size=17, sha256=None)
     server.knows_length = False
-    with pytest.raises(InputError, match=r'what came has \d+ bytes, not 17'):
+    with pytest.raises(InputError, match=r'the downloaded file has \d+ bytes, not 17'):
         local_file(made.name)
     assert left_in(torch_cache) == set()
 
@@ -207,9 +207,9 @@ def test_google_drives_refusal(entry, server, torch_cache, monkeypatch, first, s
     server.files |= {'/uc?id=abc': first.encode(), '/download?id=abc&confirm=t&uuid=1-2': second.encode()}
     with pytest.raises(InputError) as raised:
         local_file(made.name)
-    assert 'what came is a web page' in str(raised.value)
-    assert str(raised.value).endswith('Download it by hand from https://drive.google.com/file/d/abc/view and put it at '
-                                      f'{torch_cache / "slak-x_in1k.pth"}')
+    assert 'the server sent a web page' in str(raised.value)
+    assert str(raised.value).endswith('Download the file by hand from https://drive.google.com/file/d/abc/view and put '
+                                      f'it at {torch_cache / "slak-x_in1k.pth"}')
 
 
 ASK = '''

@@ -34,7 +34,7 @@ def whole():
     (b'not a checkpoint', "x.pth' is not a checkpoint of PyTorch: it begins with b'not a checkpoint'$"),
     (whole()[:3000], r"x.pth' is damaged or cut short \(.*\)$"),
     (pickle.dumps(dict(w=1))[:-3], r"x.pth' is damaged or cut short \(.*\)$"),
-    ([torch.ones(1)], "x.pth' holds one list, not a dict of tensors$"),
+    ([torch.ones(1)], "x.pth' must hold a dict of tensors, got list$"),
 ], ids=lambda value: None if isinstance(value, bytes) else str(value)[:20])
 def test_what_cannot_be_read_is_one_sentence(tmp_path, content, words, mmap):
     with pytest.raises(ValueError, match=words) as caught:
@@ -55,7 +55,7 @@ def test_a_missing_file_and_what_is_none(tmp_path):
 def test_what_the_checksums_contradict_is_not_read(tmp_path, mmap):
     content = bytearray(whole())
     content[content.index(torch.ones(2).numpy().tobytes()) + 40] ^= 1  # in the numbers of the tensor
-    with pytest.raises(ValueError, match=r"x.pth' is damaged or cut short \(.*data/0 is not what its checksum says\)$"):
+    with pytest.raises(ValueError, match=r"x.pth' is damaged or cut short \(.*data/0 does not match its checksum\)$"):
         read_checkpoint(written(tmp_path / 'x.pth', bytes(content)), mmap=mmap)
 
 
@@ -117,8 +117,8 @@ def test_old_and_official_files_need_no_trust(tmp_path):
 
 
 @pytest.mark.parametrize('value, trouble', [
-    (1.5, "its 'a.weight' is not a tensor but a float"),
-    (None, "its 'a.weight' is not a tensor but a NoneType"),
+    (1.5, "its 'a.weight' must be a tensor, got float"),
+    (None, "its 'a.weight' must be a tensor, got NoneType"),
     (torch.tensor([1., float('nan')]), "its 'state_dict.a.weight' has numbers that are not finite"),
     (torch.ones(2, dtype=torch.int8), "its 'state_dict.a.weight' has the dtype torch.int8"),
     (torch.ones(2, device='meta'), "its 'state_dict.a.weight' is not a plain tensor with numbers"),

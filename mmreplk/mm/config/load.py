@@ -97,7 +97,7 @@ def _refuse_misspelt(path: str, cfg: Config, overrides: dict) -> None:
     known = {*cfg, *READ}
     for name in {key.partition('.')[0] for key in overrides} - known:
         for meant in difflib.get_close_matches(name, known, 1, .8):
-            raise InputError(f'--cfg-options do not fit {path}: it has no {name!r}; is {meant!r} meant?')
+            raise InputError(f'--cfg-options do not fit {path}: it has no {name!r}; did you mean {meant!r}?')
 
 
 def _replace_sync_bn(node: object) -> int:

@@ -4,14 +4,14 @@ With "same" padding and stride 1 they are computed by the way that costs least (
 else by PyTorch in a dtype and a memory format in which it is right (:mod:`left_to_pytorch`).
 
 Shapes: ``x`` ``(N, C, H, W)``, ``grad_output`` ``(N, C, H', W')``, ``weight`` ``(C, 1, KH, KW)``; ``stride``,
-``padding`` and ``dilation`` are pairs. float16 is computed in float32. So is bfloat16, but for oneDNN's kernels on CPUs
-with instructions for it, which accumulate in float32 and round once.
+``padding`` and ``dilation`` are pairs. float16 is computed in float32. So is bfloat16, except by oneDNN's kernels on
+CPUs with instructions for it, which accumulate in float32 and round once.
 
-Memory at the peak, results included: ``forward`` and ``grad_input`` take at most five times what input and filter take
-in float32, ``grad_weight`` at most four times ``onednn.SCRATCH`` padded pixels in float32, or ``CHANNEL_BLOCK`` padded
-maps a thread where these are more. Fourier transforms take eight times ``fourier.SCRATCH`` transformed pixels beside
-that, or one channel of the batch or a map a thread where these are more; conversions of dtype and memory format, and
-dilated maps, take one copy of what they convert.
+Peak memory, results included: ``forward`` and ``grad_input`` take at most five times as much as input and filter in
+float32. ``grad_weight`` takes at most four times ``onednn.SCRATCH`` padded pixels in float32, or ``CHANNEL_BLOCK``
+padded maps a thread if these are more. Fourier transforms take eight times ``fourier.SCRATCH`` transformed pixels on
+top of that, or one channel of the batch, or a map a thread, if these are more. Conversions of dtype and memory format,
+and dilated maps, take one copy of what they convert.
 """
 
 import functools
@@ -25,8 +25,8 @@ from . import costs, dilated, facts, left_to_pytorch, undilated
 
 Pair = tuple[int, int]
 IS_SUPPORTED = facts.IS_SUPPORTED
-# N * C * H * W * KH * KW from which on what is gained outweighs what calling an operator of our own costs, by whether
-# gradients are wanted, where that is not predicted from costs.
+# From this N * C * H * W * KH * KW on, our passes gain more than calling an operator of our own costs, by whether the
+# gradient of the filter is wanted. Used where costs are not predicted.
 SMALLEST_WORK = {False: 4e5, True: 1.3e6}
 # The narrowest kernel whose weight gradient is faster by a way of ours than in PyTorch.
 NARROWEST_GRAD_WEIGHT = 5
@@ -34,10 +34,10 @@ NARROWEST_GRAD_WEIGHT = 5
 
 def gains(x: Tensor, weight: Tensor, dtype: torch.dtype, dilation: Pair, is_same: bool,
           wanted: tuple[bool, bool]) -> bool:
-    """Whether these passes are to be preferred to PyTorch's in ``dtype``: faster, or right where those may be wrong.
+    """Whether these passes are better than PyTorch's in ``dtype``: faster, or right where those may be wrong.
 
-    ``is_same`` says that the kernel is odd, the stride 1 and the padding "same", ``wanted`` of which of the two a
-    gradient will be asked for.
+    ``is_same`` says that the kernel is odd, the stride 1 and the padding "same"; ``wanted`` says whether the gradients
+    of ``x`` and of ``weight`` will be needed.
     """
     is_training = wanted[1]
     if dtype in facts.SLOW_DTYPES or facts.may_never_return(x, weight, dtype):
@@ -62,7 +62,7 @@ def gains(x: Tensor, weight: Tensor, dtype: torch.dtype, dilation: Pair, is_same
 
 
 def _without_autocast(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The passes get operands as autocast casts them, but see its switch, which is a thread's."""
+    """Turns autocast off in a pass: its operands have been cast before, and it must not cast them again."""
 
     @functools.wraps(function)
     def switched(*arguments) -> Tensor:

@@ -1,8 +1,8 @@
 """What each way of convolving costs on a kind of processor, so that the cheapest can be chosen without measuring.
 
-The time of a way is a sum of what it has to do (:func:`work`), each part at a price that was fitted to measurements by
-``tools/dev/measure_cpu_thresholds.py``: :mod:`mmreplk.ops.cpu.prices`. Only ratios matter; the number of threads does
-not, but for conversions, which have one.
+The time of a way is the sum of the parts of its work (:func:`work`), each times a price (:mod:`mmreplk.ops.cpu.prices`)
+that ``tools/dev/measure_cpu_thresholds.py`` fits to measurements. Only ratios matter; the number of threads does not,
+except for conversions, which run on one if there are few.
 """
 
 import functools
@@ -15,9 +15,9 @@ from .. import memory_format
 from . import facts, fourier
 from .prices import PRICES
 
-# Bytes of an image from which on it does not stay in a core's cache, and of a batch from which on memory is new.
+# Bytes from which on an image does not stay in a core's cache, and from which on a batch gets new memory.
 CACHE, ARENA = 2**20, 2**23
-# Bytes from which on the C library has memory mapped anew for each tensor, and milliseconds that one of them takes.
+# Bytes from which on the C library maps new memory for each tensor, and the milliseconds that each byte takes.
 KEPT, NEW_BYTE = 2**25, 4e-7
 
 
@@ -55,11 +55,11 @@ FOURIER = Way('fourier', False, torch.float32)
 LOW_PRECISION = (torch.bfloat16, torch.float16)
 # Milliseconds that calling our passes takes longer than calling PyTorch's, for a convolution and for each gradient.
 OVERHEAD, OVERHEAD_OF_GRADIENT = 0.015, 0.04
-# What of PyTorch's time ours may take at most to be preferred: predictions miss by so much.
+# The share of PyTorch's time up to which ours is preferred: predictions are no more precise.
 MARGIN = 0.95
-# Milliseconds that PyTorch's im2col, for what oneDNN's forward does not take, needs for a map and for a product.
+# Milliseconds per map and per product of PyTorch's im2col, which computes what oneDNN's forward does not take.
 IM2COL = {torch.float32: (3e-4, 4.7e-7), torch.bfloat16: (3e-4, 3e-7)}
-# The name of what this processor's prices are kept under.
+# The key of this processor's prices.
 PROCESSOR = 'AMX' if facts.HAS_AMX else facts.INSTRUCTIONS
 
 
@@ -69,7 +69,7 @@ def ways(what: str, problem: Problem) -> list[Way]:
 
 
 def convolving_ways(problem: Problem) -> list[Way]:
-    """Returns the ways of a convolution, or of the gradient of its input, that are right and return."""
+    """Returns the ways of a convolution, or of the gradient of its input, that give the right result and end."""
     size = max(problem.kh, problem.kw)
     in_bfloat16 = problem.dtype == torch.bfloat16 and facts.HAS_BFLOAT16
     dtypes = [torch.bfloat16, torch.float32] if in_bfloat16 else [torch.float32]
@@ -94,7 +94,7 @@ def grad_weight_ways(problem: Problem) -> list[Way]:
         if problem.dtype == torch.float32 and size > 1:
             pytorchs.append(Way('pytorch', True, torch.float32))
     if problem.is_dilated:
-        # Phases of one row or column are no maps to be fast on.
+        # Phases of one row or column are slow.
         phases = [Way('phases', True, problem.dtype)] * (problem.h > problem.dy and problem.w > problem.dx)
         return [*pytorchs, *phases, Way('dense', False, problem.dtype)]
     ways = [Way('transposed', False, torch.float32)]
@@ -119,7 +119,7 @@ def cheapest(what: str, problem: Problem) -> Way:
 
 
 def cost(what: str, problem: Problem, way: Way) -> float:
-    """Returns about how many milliseconds a thread takes, conversions included."""
+    """Returns about how many milliseconds one thread takes, conversions included."""
     own = _price(price_name(what, problem, way), work(what, problem, way))
     pixels = problem.n * problem.c * problem.h * problem.w
     maps = 2 if what == 'grad_weight' else 1
@@ -128,7 +128,7 @@ def cost(what: str, problem: Problem, way: Way) -> float:
 
 
 def price_name(what: str, problem: Problem, way: Way) -> str:
-    """Returns under which name there is the price of a way."""
+    """Returns the name of the price of a way."""
     return f'dilated {what} {way}' if problem.is_dilated else f'{what} {way}'
 
 
@@ -149,7 +149,7 @@ def _convolving_work(problem: Problem, way: Way) -> tuple[float, ...]:
     rows, columns, maps = taps_inside(h, kh), taps_inside(w, kw), n * channels
     image = h * w * c * way.dtype.itemsize
     is_alone, is_large, is_huge = c <= facts.CHANNEL_BLOCK, image > CACHE, n * image > ARENA
-    # The channels-last forward is slow for rows of 13 taps, but for one and for three blocks of channels.
+    # The channels-last forward is slow for rows of 13 taps, except with one or three blocks of channels.
     is_slow = kw == 13 and channels not in (facts.CHANNEL_BLOCK, 3 * facts.CHANNEL_BLOCK)
     return (1e4, maps * h * w, maps * h * w * is_large, maps * rows * w * kw, maps * rows * columns, maps * rows * kw,
             channels * kh * kw, maps * rows * w * kw * is_alone, maps * rows * columns * is_slow,
@@ -176,7 +176,7 @@ def _fourier_work(problem: Problem) -> tuple[float, ...]:
 
 
 def _dilated_work(what: str, problem: Problem, way: Way) -> tuple[float, ...]:
-    """Of phases and of a dense gradient, the first part is what the undilated problem costs that they are."""
+    """The first part of phases and of a dense gradient is the cost of the undilated problem that they come down to."""
     n, c, h, w, kh, kw = problem[:6]
     extent = problem.dy * (kh - 1) + 1, problem.dx * (kw - 1) + 1
     maps, pixels = n * _whole_blocks(c), n * c * h * w
@@ -185,7 +185,7 @@ def _dilated_work(what: str, problem: Problem, way: Way) -> tuple[float, ...]:
         return cost(what, inner, cheapest(what, inner)), 1e4, pixels, c * extent[0] * extent[1]
     rows, columns = taps_inside(h, kh, problem.dy), taps_inside(w, kw, problem.dx)
     products, is_wide = maps * h * w * kh * kw, extent[1] > facts.WIDEST_FORWARD
-    is_wide |= way.channels_last and extent[1] > w  # oneDNN's has no kernel for these either
+    is_wide |= way.channels_last and extent[1] > w  # oneDNN has no kernel for these either
     if what == 'convolve':
         return (1e4, maps * h * w, maps * rows * w * kw * (not is_wide), maps * rows * columns * (not is_wide),
                 products * is_wide, maps * kh * kw * is_wide)
@@ -208,7 +208,7 @@ def _whole_blocks(channels: int) -> int:
 
 
 def is_slow_in_pytorch(problem: Problem, wants_grad_input: bool, wants_grad_weight: bool) -> bool:
-    """Whether what PyTorch does in the dtype and format given takes longer, the gradients that are wanted included."""
+    """Whether PyTorch takes longer than our ways in this dtype and format, the gradients that are wanted included."""
     passes = ['forward'] + ['grad_input'] * wants_grad_input + ['grad_weight'] * wants_grad_weight
     own, theirs = OVERHEAD + OVERHEAD_OF_GRADIENT * (len(passes) - 1), 0.0
     own *= torch.get_num_threads()
@@ -230,7 +230,7 @@ def _of_pytorch(what: str, problem: Problem) -> float:
 
 @functools.cache
 def taps_inside(extent: int, taps: int, dilation: int = 1) -> int:
-    """Returns how many pairs of an output and an input of ``extent`` a filter of ``taps`` joins."""
+    """Returns how many pairs of an output and an input a filter of ``taps`` connects on an axis of ``extent``."""
     return sum(max(0, extent - abs(offset) * dilation) for offset in range(-(taps // 2), taps // 2 + 1))
 
 

@@ -1,7 +1,7 @@
 """The three passes of a dilated "same" convolution of stride 1.
 
-Pixels whose rows and columns are the same modulo the dilation meet no others: such a *phase* of the map is convolved
-without dilation, as one more image of the batch.
+Pixels only meet those whose rows and columns equal theirs modulo the dilation. These, a *phase* of the map, can be
+convolved without dilation, as one more image of the batch.
 """
 
 import functools

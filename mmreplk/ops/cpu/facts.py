@@ -10,7 +10,7 @@ from ..memory_format import is_channels_last
 INSTRUCTIONS = torch.backends.cpu.get_cpu_capability() if torch.backends.mkldnn.is_available() else 'none'
 IS_SUPPORTED = INSTRUCTIONS in ('AVX2', 'AVX512')
 HAS_FOURIER = torch.backends.mkl.is_available()
-# What PyTorch does not leave to oneDNN on this CPU, but computes itself: many times slower, and gradients roughly.
+# The dtypes that PyTorch does not leave to oneDNN on this CPU: it is many times slower, with imprecise gradients.
 SLOW_DTYPES = {
     dtype
     for dtype, name in ((torch.bfloat16, 'bf16'), (torch.float16, 'fp16'))
@@ -23,10 +23,10 @@ HAS_AMX = HAS_BFLOAT16 and _capabilities.get('amx_bf16', False)
 # The widest kernel, dilation included, that oneDNN's forward takes on contiguous tensors, of any height; wider ones
 # fall back to im2col.
 WIDEST_FORWARD = {'AVX2': 9, 'AVX512': 13}.get(INSTRUCTIONS, math.inf)
-# The largest for which PyTorch's weight gradient is right: in 2.13 that of 51x1 or 51x3 and longer ones is wrong by
-# tens of per cent on maps higher than the kernel.
+# The largest size for which PyTorch's weight gradient is right: in 2.13, that of 51x1, 51x3 and longer kernels is wrong
+# by tens of per cent on maps higher than the kernel.
 LARGEST_SOUND = 49
-# The largest that PyTorch may have with a single channel, which it does not take for depthwise: in 2.13 45x13 and 49x2
+# The largest size to give PyTorch with a single channel, which it does not treat as depthwise: in 2.13, 45x13 and 49x2
 # at stride (1, 2) write past their memory.
 LARGEST_SOUND_ALONE = 13
 # Channels that oneDNN's kernels compute together.
@@ -34,10 +34,10 @@ CHANNEL_BLOCK = 16
 
 
 def may_never_return(x: Tensor, weight: Tensor, dtype: torch.dtype) -> bool:
-    """Whether PyTorch's convolution in ``dtype`` may not: in bfloat16, with channels-last strides of one of the two.
+    """Whether PyTorch's convolution in ``dtype`` may never return.
 
-    That is for filters wider than WIDEST_FORWARD and up to CHANNEL_BLOCK channels, as (1, 3, 11, 36) with 9x23, but not
-    with 23x9, in PyTorch 2.13.
+    In PyTorch 2.13, this happens in bfloat16, if ``x`` or ``weight`` is channels-last, for filters wider than
+    WIDEST_FORWARD and up to CHANNEL_BLOCK channels: for (1, 3, 11, 36) with 9x23, but not with 23x9.
     """
     return (dtype == torch.bfloat16 and x.shape[1] <= CHANNEL_BLOCK and weight.shape[3] > WIDEST_FORWARD and
             (is_channels_last(x) or is_channels_last(weight)))
@@ -46,8 +46,8 @@ def may_never_return(x: Tensor, weight: Tensor, dtype: torch.dtype) -> bool:
 def is_wrong(x: Tensor, weight: Tensor, dtype: torch.dtype, dilation: tuple[int, int], is_training: bool) -> bool:
     """Whether PyTorch's convolution in ``dtype``, or its weight gradient if ``is_training``, may be wrong.
 
-    The weight gradient of a dilated kernel in bfloat16 on channels-last tensors is garbage in PyTorch 2.13, as that of
-    (1, 5, 27, 30) with 4x4 at dilation 4.
+    The weight gradient of a dilated kernel in bfloat16 on channels-last tensors is garbage in PyTorch 2.13, for example
+    that of (1, 5, 27, 30) with 4x4 at dilation 4.
     """
     size = max(weight.shape[2:])
     if weight.shape[0] == 1 and size > LARGEST_SOUND_ALONE:

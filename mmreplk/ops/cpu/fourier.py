@@ -1,8 +1,8 @@
 """Fourier transforms, for the largest kernels, in float32.
 
-Their sizes factor well and are no larger than keeps what wraps around out of the part that is kept, and as few channels
-at a time as stay in the cache. Here a NaN, an infinity and the rounding errors of the largest values spread over the
-whole map.
+Sizes of transforms factor well, and are just large enough that what wraps around stays out of the result. So few
+channels are transformed at a time that they stay in the cache. A NaN, an infinity and the rounding errors of the
+largest values spread over the whole map.
 """
 
 import functools
@@ -32,7 +32,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, flip: bool =
 
 
 def grad_weight(x: Tensor, grad_output: Tensor, kernel_size: tuple[int, int]) -> Tensor:
-    """Returns the gradient of such a convolution: the correlation of input and ``grad_output``."""
+    """Returns the gradient of its filter, ``(C, 1, KH, KW)``: the correlation of input and ``grad_output``."""
     (kh, kw), size, channels = kernel_size, transform_size(x.shape, kernel_size), _channels(x.shape, kernel_size)
     out = x.new_empty(x.shape[1], 1, kh, kw)
     parts = zip(x.split(channels, 1), grad_output.split(channels, 1), out.split(channels), strict=True)
@@ -51,10 +51,10 @@ def transform_size(shape: torch.Size, kernel_size: tuple[int, int]) -> tuple[int
 
 @functools.cache
 def transform_length(extent: int, taps: int, multiple: int) -> int:
-    """Returns the least length, a product of 2, 3 and 5, that keeps "same" outputs from what wraps around.
+    """Returns the least length, a product of 2, 3 and 5, at which nothing wraps around into "same" outputs.
 
     Of the ``extent + taps - 1`` outputs of a full convolution, the first and the last ``taps // 2`` are dropped, so
-    that they may coincide.
+    these may overlap.
     """
     length = max(extent + taps // 2, taps)
     while length % multiple or not _is_smooth(length):
@@ -70,6 +70,6 @@ def _is_smooth(length: int) -> bool:
 
 
 def _channels(shape: torch.Size, kernel_size: tuple[int, int]) -> int:
-    """Returns how many channels have SCRATCH transformed pixels, but enough for every core."""
+    """Returns how many channels have SCRATCH transformed pixels, or more to give every core a map."""
     maps = max(SCRATCH // math.prod(transform_size(shape, kernel_size)), torch.get_num_threads())
     return math.ceil(maps / shape[0])

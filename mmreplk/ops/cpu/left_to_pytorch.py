@@ -1,6 +1,6 @@
 """The three passes of any geometry by PyTorch's own functions, in a dtype and a memory format in which they are right.
 
-``stride``, ``padding`` and ``dilation`` are pairs. What is returned has the dtype of the operands.
+``stride``, ``padding`` and ``dilation`` are pairs. Results have the dtype of the operands.
 """
 
 import torch
@@ -15,7 +15,7 @@ Pair = tuple[int, int]
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair, dilation: Pair,
             channels_last: bool) -> Tensor:
-    """Returns the convolution; computed channels-last if ``channels_last`` where that is right."""
+    """Returns the convolution, computed channels-last if ``channels_last``, unless that may never return."""
     if len(weight) == 1 and max(weight.shape[2:]) > facts.LARGEST_SOUND_ALONE:
         x, weight = x.expand(-1, 2, -1, -1), weight.expand(2, -1, -1, -1)
         bias = None if bias is None else bias.expand(2)
@@ -51,7 +51,7 @@ def grad_weight(x: Tensor, grad_output: Tensor, kernel_size: Pair, stride: Pair,
 
 def _dense_grad_weight(x: Tensor, grad_output: Tensor, kernel_size: Pair, stride: Pair, padding: Pair,
                        dilation: Pair) -> Tensor:
-    """Takes the taps that are wanted from the gradient of the filter that has one at each pixel of its extent."""
+    """Computes the gradient of a filter with a tap at every pixel of its extent, and takes the taps that are wanted."""
     (n, c, *size), (sy, sx) = grad_output.shape, stride
     if stride != (1, 1):
         spread = grad_output.new_zeros(n, c, *((length - 1) * s + 1 for length, s in zip(size, stride, strict=True)))
@@ -63,7 +63,7 @@ def _dense_grad_weight(x: Tensor, grad_output: Tensor, kernel_size: Pair, stride
 
 
 def _in_sound_dtype(*tensors: Tensor) -> list[Tensor]:
-    """PyTorch's own float16, and bfloat16 where oneDNN does not take it, is slow and rounds on the way."""
+    """Casts dtypes in which PyTorch is slow on this CPU, and rounds on the way, to float32."""
     return [t.float() if t.dtype in facts.SLOW_DTYPES else t for t in tensors]
 
 

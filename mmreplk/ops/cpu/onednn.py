@@ -1,9 +1,9 @@
 """oneDNN's compiled depthwise kernels, as PyTorch reaches them.
 
-Its *forward* refuses padding wider than its register block and falls back to im2col on contiguous tensors; its
-*backward-data*, which ``conv_transpose2d`` calls, has no such limit, nor has its forward for channels-last tensors.
-With an odd kernel and "same" padding a convolution is the transposed convolution with the flipped filter, so every pass
-can be written as one.
+On contiguous tensors, its *forward* refuses padding wider than its register block, and PyTorch falls back to im2col.
+Its forward on channels-last tensors has no such limit, nor has its *backward-data*, which ``conv_transpose2d`` calls.
+With an odd kernel and "same" padding, a convolution is the transposed convolution with the flipped filter, so every
+pass can be written as one.
 """
 
 import math
@@ -15,8 +15,8 @@ from torch import Tensor
 from .. import memory_format
 from . import facts
 
-# Padded input pixels that the weight gradient takes at a time: 2 MiB, which stay in the cache and whose memory is used
-# again: larger parts get new pages at each call, which cost more than the work.
+# Padded input pixels that the weight gradient takes at a time: 2 MiB, which stay in the cache and reuse their memory.
+# Larger parts get new pages at each call, which cost more than the work.
 SCRATCH = 2**19
 
 
@@ -33,12 +33,12 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, flip: bool, transpo
         channels_last: The memory format to compute in.
 
     Returns:
-        ``(N, C, H, W)``, in that format but for axes of size one.
+        ``(N, C, H, W)``, in that format except for the strides of axes of size one.
     """
     groups, _, kh, kw = weight.shape
     if flip != transposed:
         weight = weight.flip(-1, -2)
-    # PyTorch takes the format of either operand.
+    # Both, because PyTorch computes channels-last if either operand is.
     x, weight = (memory_format.laid_out(t, channels_last) for t in (x, weight))
     function = F.conv_transpose2d if transposed else F.conv2d
     return function(x, weight, bias, padding=(kh // 2, kw // 2), groups=groups)
@@ -63,7 +63,7 @@ def _grad_weight(x: Tensor, grad_output: Tensor, kernel_size: tuple[int, int], p
     (n, c, h, w), (kh, kw), (top, left) = grad_output.shape, kernel_size, padding
     bottom, right = h + kh - 1 - top - x.shape[2], w + kw - 1 - left - x.shape[3]
     padded = F.pad(x, (left, right, top, bottom))
-    if n * c == 1:  # One channel is no depthwise convolution to PyTorch: see facts.LARGEST_SOUND_ALONE.
+    if n * c == 1:  # PyTorch does not treat one channel as depthwise: see facts.LARGEST_SOUND_ALONE.
         padded, grad_output, n = padded.expand(2, -1, -1, -1), grad_output.expand(2, -1, -1, -1), 2
         return _correlate(padded, grad_output)[:1]
     return _correlate(padded, grad_output).view(n, c, 1, kh, kw).sum(0)

@@ -1,8 +1,8 @@
 """The three passes of a "same" convolution of stride 1 and dilation 1, each by the way that costs least.
 
-A way of convolving is a kernel of oneDNN, in float32 or, where the CPU has instructions for it, in bfloat16, contiguous
-or channels-last, or Fourier transforms in float32. Operands are converted to what a way wants, and its result to what
-is asked for; :mod:`mmreplk.ops.cpu.costs` counts that in.
+A way of convolving is either a kernel of oneDNN, contiguous or channels-last, in float32 or, where the CPU has
+instructions for it, in bfloat16; or Fourier transforms in float32. Operands are converted to the format and dtype of a
+way, and its result to those that the caller wants; :mod:`mmreplk.ops.cpu.costs` includes that.
 """
 
 import functools
@@ -20,7 +20,7 @@ from .costs import Problem, Way
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, flip: bool, channels_last: bool) -> Tensor:
     """Returns the convolution of ``x`` with ``weight``, flipped if ``flip``, plus ``bias (C,)``.
 
-    In the dtype of ``x``, in the memory format asked for but for axes of size one.
+    The result has the dtype of ``x`` and the given memory format, except for the strides of axes of size one.
     """
     if weight.shape[2] >= 2 * x.shape[2] or weight.shape[3] >= 2 * x.shape[3]:
         (top, bottom), (left, right) = met(x.shape[2:], weight.shape[2:])
@@ -71,13 +71,13 @@ def grad_weight_by(way: Way, x: Tensor, grad_output: Tensor, kernel_size: tuple[
 
 
 def met(size: tuple[int, int], kernel_size: tuple[int, int]) -> list[tuple[int, int]]:
-    """Returns the first tap of each axis that meets a map of ``size`` at all, and the one after the last."""
+    """Returns, for each axis, the first tap that meets a map of ``size`` at all, and the one after the last."""
     margins = [max(0, k // 2 - (length - 1)) for length, k in zip(size, kernel_size, strict=True)]
     return [(margin, k - margin) for margin, k in zip(margins, kernel_size, strict=True)]
 
 
 def chosen(what: str, problem: Problem, run: Callable[[Way], Tensor]) -> Way:
-    """Returns the way in which to ``run``: the one that should cost least or, if the user asked, that was measured to.
+    """Returns the way to ``run``: the one that should cost least or, if tuning is on, the one measured as fastest.
 
     ``what`` is ``'convolve'`` or ``'grad_weight'``.
     """

@@ -2,8 +2,8 @@
 
 A step of a program multiplies ``(m, k)`` by ``(k, n)``. It keeps the tensor cores, the schedulers, shared memory and
 its share of L2 busy for a number of cycles each; the slowest of the four sets the pace. Peak rates are the vendors',
-the rate of L2 is what is measured on an H100; instructions are fitted to counts in machine code. What the model
-predicts stands beside what is measured in the benchmarks.
+the rate of L2 is what is measured on an H100; instructions are fitted to counts in machine code. The benchmarks show
+the model's predictions beside measurements.
 """
 
 import functools
@@ -16,7 +16,7 @@ from .tiles import ForwardTile, GradWeightTile, Problem
 
 
 class Gpu(NamedTuple):
-    """What a GPU does a cycle and SM, and how many of these it has. ``capability``: 90 for compute capability 9.0."""
+    """What a GPU does per cycle and SM, and how many SMs it has. ``capability``: 90 for compute capability 9.0."""
     capability: int
     sms: int
     ghz: float
@@ -71,7 +71,7 @@ class Step(NamedTuple):
 
 
 def step(gpu: Gpu, m: int, n: int, k: int, num_warps: int, itemsize: int, precision: str, instructions: float) -> Step:
-    """Returns what a step costs whose ``instructions`` each of ``num_warps`` warps issues."""
+    """Returns the cost of a step in which each of ``num_warps`` warps issues ``instructions``."""
     factors = 3 if precision.endswith('x3') else 1
     rate = gpu.products if itemsize == 2 or precision == 'bf16x3' else gpu.products / 2
     # Of the warps or warp groups that share a tile, each reads its own rows and all columns, or the other way round.
@@ -168,8 +168,8 @@ def grad_weight(p: Problem, tile: GradWeightTile, gpu: Gpu) -> float:
 def pytorch(p: Problem, what: str, gpu: Gpu) -> float:
     """Predicts the microseconds of PyTorch's own depthwise kernels, ``what`` being a pass.
 
-    They use no tensor cores: a thread takes about 9 instructions for a tap of an output and 30 besides; the gradient of
-    the filter takes about 40 for each product of a tap, of which it has a block of threads each.
+    They use no tensor cores: a thread takes about 9 instructions for each tap of an output, plus 30. The gradient of
+    the filter has a block of threads for each tap, and takes about 40 instructions for each product.
     """
     outputs = p.n * p.c * p.h * p.w
     each = 40 * p.kh * p.kw if what == 'grad_weight' else 30 + 9 * p.kh * p.kw
@@ -179,7 +179,7 @@ def pytorch(p: Problem, what: str, gpu: Gpu) -> float:
 
 @functools.lru_cache(maxsize=1024)
 def forward_tiles(p: Problem, gpu: Gpu) -> list[ForwardTile]:
-    """Returns the tiles to measure, the one to take unmeasured first: it is never one with descriptors."""
+    """Returns the tiles to measure. The first is taken if none is measured, and never has descriptors."""
     # Where warps load fragments themselves, accumulators may have half of the registers.
     found = [t for t in tiles.forward_tiles(p) if gpu.is_wgmma or t.block_n <= 16 * t.num_warps]
     predict = functools.partial(forward, p)
@@ -189,7 +189,7 @@ def forward_tiles(p: Problem, gpu: Gpu) -> list[ForwardTile]:
 
 @functools.lru_cache(maxsize=1024)
 def grad_weight_tiles(p: Problem, gpu: Gpu) -> list[GradWeightTile]:
-    """Returns the tiles to measure; the one to take unmeasured is first, and never so wide that it may spill."""
+    """Returns the tiles to measure. The first is taken if none is measured, and never so wide that it may spill."""
     found = tiles.grad_weight_tiles(p)
     predict = functools.partial(grad_weight, p)
     best = _ranked([t for t in found if t.depth * t.block_x <= 128], predict, gpu, 5)

@@ -54,11 +54,11 @@ def grad_weight(
 
 
 def product_precision(x: Tensor, gpu: cost.Gpu) -> str:
-    """Returns how float32 is multiplied: in place of TF32, where ``wgmma`` and ``tcgen05`` are, in bfloat16 thrice.
+    """Returns how float32 is multiplied: on GPUs with ``wgmma`` or ``tcgen05``, three times in bfloat16, not in TF32.
 
-    Their TF32 operands must be contiguous along the axis of reduction, which here they are not: they would be
-    transposed on the way into shared memory, 4 bytes at a time. bfloat16 operands may lie either way; the three
-    products of two halves each take half as long again as one in TF32, and keep 16 bits, not 11.
+    TF32 operands of these must be contiguous along the axis of reduction, which here they are not: they would be
+    transposed on the way into shared memory, 4 bytes at a time. bfloat16 operands may lie either way. Each float32 is
+    split into two of them; the three products take half as long again as one in TF32, and keep 16 bits, not 11.
     """
     precision = layout.precision_of(x)
     is_tf32 = precision == 'tf32' and x.dtype == torch.float32
@@ -133,7 +133,7 @@ def grad_weight_kernel(
         inside = images[:, None] & (y0 + y_out < H) & (x0 + xi < W)[None, :]
         grad = tl.load(grad_ptrs + step, mask=inside, other=0)
         acc = tl.dot(window, grad, acc, input_precision=PRECISION)
-        # Counters: dividing the number of the step would cost more than half of what is computed here.
+        # Counters, because dividing the number of the step would cost more than half of the work here.
         x0 += BLOCK_X
         if x0 >= W:
             x0 = 0

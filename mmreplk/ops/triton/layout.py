@@ -26,12 +26,12 @@ def aligned(t: Tensor) -> Tensor:
 
 
 def precision_of(t: Tensor) -> str:
-    """Returns how float32 is multiplied: by one TF32 product where PyTorch's convolutions may, else by three."""
+    """Returns how float32 is multiplied: by one TF32 product if PyTorch's convolutions may, else by three."""
     return 'tf32' if t.dtype != torch.float32 or allows_tf32() else 'tf32x3'
 
 
 def gpu_of(t: Tensor) -> Gpu:
-    """Returns what is known of the GPU that ``t`` is on; where it is on none, an A100."""
+    """Returns what is known of the GPU that ``t`` is on; of an A100 if it is on none."""
     return _gpu(t.device) if t.is_cuda else GPUS[80]
 
 

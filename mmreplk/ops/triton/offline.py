@@ -1,4 +1,4 @@
-"""Compiles what a call would launch for a GPU that need not be there, and reads off what came out.
+"""Compiles the kernels that a call would launch on a GPU, which need not be there, and inspects the result.
 
 The launchers run on tensors of the ``meta`` device, which have shapes and no memory, while their launches are recorded;
 each is then compiled with the specialization that Triton would have derived from its arguments.
@@ -34,7 +34,7 @@ class Launch(NamedTuple):
 
 
 class Compiled(NamedTuple):
-    """What the compiler made of a launch: counts are of instructions in the PTX, of the loop where it says so."""
+    """What the compiler made of a launch. Counts are of instructions in the PTX, unless said otherwise."""
     kernel: str
     mma: dict[str, int]  # in the loop, by name
     copies: dict[int, int]  # asynchronous ones in the loop, by bytes

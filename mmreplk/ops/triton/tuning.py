@@ -1,6 +1,6 @@
 """Which tile is fastest on this GPU: measured once for a class of problems, if asked (:mod:`mmreplk.ops.tuning`).
 
-Off by default, and the first candidate is taken. ``triton.autotune`` cannot do it, because the tape is cut by the same
+Off by default: the first candidate is taken then. ``triton.autotune`` cannot do it, because the tape is cut by the same
 tile as the kernel that reads it.
 """
 
@@ -17,7 +17,7 @@ from triton.testing import do_bench
 from .. import tuning
 
 Tile = TypeVar('Tile', bound=tuple)
-# Of the largest value: what results of two tiles may differ by, which add the same products in another order.
+# How far the results of two tiles, which add the same products in another order, may differ, relative to the largest.
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 2e-2}
 
 
@@ -29,7 +29,7 @@ def best(kernel: str, problem: tuple, x: Tensor, candidates: list[Tile], launch:
         problem: What the choice depends on, besides the dtype of ``x`` and the GPU that it is on; N, C, H and W first.
         x: The input.
         candidates: Tiles to try, the default first. Others that fail to compile or to run, or whose result differs from
-            that of the default, are passed over.
+            that of the default, are skipped.
         launch: Runs the pass with a tile and returns its result.
     """
     if not tuning.is_enabled() or not x.is_cuda:

@@ -18,7 +18,7 @@ def test_what_the_command_line_says(tmp_path):
 
 
 def test_a_misspelt_name_is_no_new_one():
-    with pytest.raises(ValueError, match="it has no 'trian_dataloader'; is 'train_dataloader' meant"):
+    with pytest.raises(ValueError, match="it has no 'trian_dataloader'; did you mean 'train_dataloader'"):
         load_config(CAMVID, {'trian_dataloader.batch_size': 3})
     assert load_config(CAMVID, {'randomness.seed': 3, 'own_value': 5}).own_value == 5
 
