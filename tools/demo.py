@@ -1,7 +1,7 @@
-"""The main job in minutes on a CPU: makes a dataset, trains, evaluates merged, and shows what came of it.
+"""Shows the main task in minutes on a CPU: makes a dataset, trains, evaluates with merged kernels, shows the results.
 
-Of segmentation, two networks are trained that differ in their kernels only, 31x31 and 3x3, on pictures in which some
-classes can be told only by what is around them.
+For segmentation, it trains two networks that differ only in their kernels, 31x31 and 3x3, on pictures in which some
+classes can be recognized only by what is around them.
 """
 
 import argparse
@@ -112,7 +112,7 @@ def compare(predictions: Mapping[str, Path], picture: Path) -> list[str]:
     sheet = named_sheet(dataset, predictions, evenly_spread(shown, ROWS))
     write_whole(cv2.imencode('.png', sheet)[1].tobytes(), picture)
 
-    groups = {f'of the {len(told_by_surroundings)} classes that only their surroundings tell': told_by_surroundings,
+    groups = {f'of the {len(told_by_surroundings)} classes that only their surroundings reveal': told_by_surroundings,
               f'of the {len(others)} others': others, 'of all': range(len(names))}
     lines = ['', f'{"mIoU":52}' + ''.join(f'{title:>15}' for title in predictions)]
     for words, labels in groups.items():
@@ -130,7 +130,7 @@ def test_dataset() -> Sequence:
 
 
 def verdict(found: Difference, pictures: int) -> str:
-    """Returns the sentence that the difference between large and small kernels allows."""
+    """Returns a sentence that says no more than the difference between large and small kernels supports."""
     interval = (f'{found.points:+.1f} mIoU, in 95 of 100 draws of {pictures} pictures from these between '
                 f'{found.low:+.1f} and {found.high:+.1f}, after one training of each')
     if found.low > 0:
@@ -141,7 +141,7 @@ def verdict(found: Difference, pictures: int) -> str:
 
 
 def command(*arguments: str) -> str:
-    """Runs one of the tools, showing its progress only; returns all that it printed."""
+    """Runs one of the tools, showing only its progress; returns all that it printed."""
     print('$ python', *arguments, flush=True)
     process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT)
@@ -168,7 +168,7 @@ def speed_up(config: str, checkpoint: str) -> str:
     merged = copy.deepcopy(model)
     merged.backbone.reparameterize(fuse_bn=True)
     image = torch.randn(1, 3, 512, 512)
-    # A detector's heads take as long as there are objects.
+    # The time of a detector's heads depends on the number of objects.
     run = [m.extract_feat if hasattr(m, 'roi_head') else m for m in (model, merged)]
     with torch.no_grad():
         times = time_in_turns(dict(branches=lambda: run[0](image), merged=lambda: run[1](image)))
@@ -187,5 +187,5 @@ def main(job: Callable[[], None]) -> None:
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--detection', action='store_true', help='boxes and masks instead of segmentation')
+    parser.add_argument('--detection', action='store_true', help='train a detector with boxes and masks instead')
     main(detection if parser.parse_args().detection else segmentation)

@@ -1,4 +1,4 @@
-"""Predicts pictures and videos: raw results, and pictures and videos with the predictions laid over them."""
+"""Predicts pictures and videos: writes raw results, and pictures and videos with the predictions drawn over them."""
 
 import argparse
 import sys
@@ -15,19 +15,21 @@ from mmreplk.mm.trust import decide_trust
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('images', nargs='+', help='pictures, videos, and folders of them')
-    parser.add_argument('--model', required=True, metavar='CONFIG', help='config file, or the name of one')
-    parser.add_argument('--checkpoint', help='checkpoint file: of training, merged or folded; else the last one in the '
-                        'work dir of the config')
-    parser.add_argument('--out', type=folder_to_write, default='predictions', help='folder of the results')
+    parser.add_argument('--model', required=True, metavar='CONFIG',
+                        help='config file, or the name of one in the package')
+    parser.add_argument('--checkpoint',
+                        help='checkpoint file in training, merged or folded form; default: the last one '
+                        'in the work dir of the config')
+    parser.add_argument('--out', type=folder_to_write, default='predictions', help='folder for the results')
     existing = parser.add_mutually_exclusive_group()
-    existing.add_argument('--force', action='store_true', help='replace results that are there')
-    existing.add_argument('--skip-existing', action='store_true', help='keep results that are there, do the rest')
-    parser.add_argument('--batch-size', type=int, default=1, help='pictures, or windows, that the model sees at once')
+    existing.add_argument('--force', action='store_true', help='replace existing results')
+    existing.add_argument('--skip-existing', action='store_true', help='keep existing results and predict the rest')
+    parser.add_argument('--batch-size', type=int, default=1, help='how many pictures or windows the model sees at once')
     parser.add_argument('--slide', type=int, nargs=2, metavar=('CROP', 'STRIDE'),
                         help='predict in square windows of CROP pixels, STRIDE apart')
-    parser.add_argument('--opacity', type=float, default=0.5, help='of predictions over pictures, 0 to 1')
-    parser.add_argument('--score', type=float, default=0.3, help='least score of detections that are drawn')
-    parser.add_argument('--device', type=device, help='cpu, cuda:0, ...; else the best that there is')
+    parser.add_argument('--opacity', type=float, default=0.5, help='opacity of predictions over pictures, 0 to 1')
+    parser.add_argument('--score', type=float, default=0.3, help='lowest score of detections that are drawn')
+    parser.add_argument('--device', type=device, help='cpu, cuda:0, ...; default: the best available')
     add_trust_checkpoint(parser)
     add_cfg_options(parser)
     return parser.parse_args()
@@ -56,5 +58,5 @@ if __name__ == '__main__':
         run(lambda: main(arguments))
     except SystemExit as end:
         if end.code == 130:
-            print('What had been written is whole; --skip-existing goes on.', file=sys.stderr)
+            print('Every file written so far is whole; --skip-existing continues with the rest.', file=sys.stderr)
         raise

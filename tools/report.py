@@ -1,4 +1,4 @@
-"""Writes what came of a training run into one HTML file: curves, classes, examples, configuration, environment.
+"""Writes a report of a training run as one HTML file: curves, classes, examples, configuration, environment.
 
     python tools/report.py work_dirs/camvid
 """
@@ -22,9 +22,10 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('work_dir', help='work directory of the run')
     parser.add_argument('--out', type=file_to_write, help='HTML file; default: report.html in the work directory')
-    parser.add_argument('--checkpoint', help='default: the best of the run, or else the last')
-    parser.add_argument('--no-examples', action='store_true', help='do not evaluate: curves and configuration only')
-    parser.add_argument('--config', help='file that the config came from; default: of that name in configs/')
+    parser.add_argument('--checkpoint', help='checkpoint file; default: the best of the run, or else the last')
+    parser.add_argument('--no-examples', action='store_true',
+                        help='do not evaluate; show curves and configuration only')
+    parser.add_argument('--config', help='file that the config came from; default: the one of that name in configs/')
     parser.add_argument('--device', type=device, default='cuda' if torch.cuda.is_available() else 'cpu')
     add_cfg_options(parser)
     return parser.parse_args()

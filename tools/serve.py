@@ -1,4 +1,4 @@
-"""Serves a web page on which a picture is dropped, and the prediction appears; to this machine alone by default."""
+"""Serves a web page that shows the prediction for a picture dropped on it; by default to this machine only."""
 
 import argparse
 import threading
@@ -14,17 +14,17 @@ from mmreplk.mm.trust import decide_trust
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file: of training, merged or folded')
-    parser.add_argument('--examples', help='folder of pictures that are offered; the first six are')
-    parser.add_argument('--max-megabytes', type=float, default=20, help='largest file that is taken')
-    parser.add_argument('--max-megapixels', type=float, default=25, help='largest picture that is taken')
+    parser.add_argument('checkpoint', help='checkpoint file in training, merged or folded form')
+    parser.add_argument('--examples', help='folder of pictures, of which the page offers the first six')
+    parser.add_argument('--max-megabytes', type=float, default=20, help='largest file that is accepted')
+    parser.add_argument('--max-megapixels', type=float, default=25, help='largest picture that is accepted')
     parser.add_argument('--host', default='127.0.0.1', help='address to listen on, 0.0.0.0 for every network')
-    parser.add_argument('--port', type=int, help='port to listen on; else the first free one from 7860 on')
-    parser.add_argument('--title', help='what stands above the page; else the name of the config')
+    parser.add_argument('--port', type=int, help='port to listen on; default: the first free one from 7860 on')
+    parser.add_argument('--title', help='title of the page; default: the name of the config')
     parser.add_argument('--slide', type=int, nargs=2, metavar=('CROP', 'STRIDE'),
                         help='predict in square windows of CROP pixels, STRIDE apart')
-    parser.add_argument('--score', type=float, default=0.3, help='least score of detections that are drawn')
-    parser.add_argument('--device', type=device, help='cpu, cuda:0, ...; else the best that there is')
+    parser.add_argument('--score', type=float, default=0.3, help='lowest score of detections that are drawn')
+    parser.add_argument('--device', type=device, help='cpu, cuda:0, ...; default: the best available')
     add_trust_checkpoint(parser)
     add_cfg_options(parser)
     return parser.parse_args()

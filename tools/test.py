@@ -15,12 +15,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--work-dir', type=folder_to_write, help='folder for logs and metrics')
-    parser.add_argument('--out', type=predictions_to_write, help='folder for predictions; or a .pkl file of a detector')
+    parser.add_argument('--out', type=predictions_to_write,
+                        help='folder for predictions; or, for a detector, a .pkl file')
     parser.add_argument('--show', action='store_true', help='show predictions in a window')
     parser.add_argument('--show-dir', type=folder_to_write, help='save pictures of predictions in this folder')
-    parser.add_argument('--wait-time', type=float, default=2, help='seconds that --show waits')
+    parser.add_argument('--wait-time', type=float, default=2, help='how many seconds --show waits for each picture')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
-    parser.add_argument('--verbose', action='store_true', help='print environment and config, which the log file has')
+    parser.add_argument('--verbose', action='store_true',
+                        help='also print environment and config, which the log file always has')
     add_trust_checkpoint(parser)
     add_cfg_options(parser)
     add_launcher(parser)

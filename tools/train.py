@@ -16,13 +16,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', type=folder_to_write, help='folder for logs and checkpoints')
     parser.add_argument(
-        '--resume', nargs='?', const='auto', help='go on from this checkpoint, or from the last one of the work dir')
+        '--resume', nargs='?', const='auto', help='continue from this checkpoint, or from the last one of the work dir')
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help="scale the learning rate to auto_scale_lr's base batch size")
-    parser.add_argument('--no-rehearsal', action='store_true', help='do not train, validate and save on two samples '
-                        'first, which finds in seconds what would fail at the first validation')
-    parser.add_argument('--verbose', action='store_true', help='print environment and config, which the log file has')
+    parser.add_argument('--no-rehearsal', action='store_true', help='skip the rehearsal on two samples before '
+                        'training, which finds in seconds what would fail at the first validation')
+    parser.add_argument('--verbose', action='store_true',
+                        help='also print environment and config, which the log file always has')
     add_trust_checkpoint(parser)
     add_cfg_options(parser)
     add_launcher(parser)

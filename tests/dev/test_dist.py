@@ -72,7 +72,7 @@ def test_what_is_wrong_is_not_released(repository, file, old, new, words):
 
 def test_without_git_nothing_is_released(repository):
     shutil.rmtree(repository / '.git')
-    with pytest.raises(SystemExit, match='error: git says which files are released, and in .* not a git repository'):
+    with pytest.raises(SystemExit, match='error: git must list the files to release, and in .* not a git repository'):
         build_dist.main(build_dist.parse_args())
 
 

@@ -90,7 +90,7 @@ def test_converting_on_the_command_line(trained, tmp_path):
     assert re.search(rf'^written +{out}$', result.stdout, re.M)
     assert list(read_checkpoint(out)['state_dict']) == list(backbone_of(trained / 'iter_4.pth'))
     before = source.read_bytes()
-    for target, words in ((source, 'is the checkpoint that is to be read'), (out, 'exists; --force replaces it')):
+    for target, words in ((source, 'is the checkpoint to read'), (out, 'exists; --force replaces it')):
         result = tool('model_converters/convert_checkpoint.py', source, target,
                       *(['--force'] if target == source else []))
         assert result.returncode == 2 and words in result.stderr and 'Traceback' not in result.stderr, result.stderr

@@ -1,6 +1,6 @@
 """Times models of timm and backbones of MM configs as they are and accelerated, in inference and in training.
 
-With ``--json``, the same command goes on where it was interrupted.
+With ``--json``, an interrupted run continues when the same command is called again.
 """
 
 import argparse
@@ -20,17 +20,17 @@ from mmreplk.cli import file_to_write, run
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('models', nargs='+', help='names that timm knows, or config files of MM, whose backbone it is')
+    parser.add_argument('models', nargs='+', help='names of timm models, or config files, whose backbone is timed')
     parser.add_argument('--size', type=int, nargs=2, default=(224, 224), metavar=('H', 'W'), help='pixels of an image')
-    parser.add_argument('--batch', type=int, default=2, help='images at a time')
+    parser.add_argument('--batch', type=int, default=2, help='batch size')
     parser.add_argument('--dtype', nargs='+', choices=['float32', 'bfloat16'], default=['float32'])
-    parser.add_argument('--rounds', type=int, default=5, help='how often each is timed')
+    parser.add_argument('--rounds', type=int, default=5, help='how many times each is timed')
     parser.add_argument('--json', type=file_to_write, help='file for the raw figures')
     return parser.parse_args()
 
 
 def described(name: str) -> tuple[str, Callable[[], nn.Module]]:
-    """Returns what a table calls a model, and what builds it with fresh weights."""
+    """Returns the name of a model in tables, and a function that builds it with random weights."""
     if not name.endswith('.py'):
         try:
             import timm

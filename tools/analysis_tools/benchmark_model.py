@@ -1,7 +1,7 @@
 """Times a network in training form, merged, folded, and with all kernels 3x3, in one run; training steps too.
 
-``plain`` is the training form on torch.nn.Conv2d, against which ``ratio`` is taken. ``share`` is the part of the time
-that passes in the large-kernel layers. With ``--json``, the same command goes on where it was interrupted.
+``ratio`` compares with ``plain``, the training form on torch.nn.Conv2d. ``share`` is the part of the time that is spent
+in the large-kernel layers. With ``--json``, an interrupted run continues when the same command is called again.
 """
 
 import argparse
@@ -22,16 +22,17 @@ from mmreplk.weights import read_checkpoint
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', nargs='?', help='checkpoint of the training form; else fresh weights')
+    parser.add_argument('checkpoint', nargs='?', help='checkpoint in training form; default: random weights')
     parser.add_argument('--size', type=int, nargs=2, default=(512, 512), metavar=('H', 'W'), help='pixels of an image')
-    parser.add_argument('--batch', type=int, nargs='+', default=[1], help='images at a time')
+    parser.add_argument('--batch', type=int, nargs='+', default=[1], help='batch sizes')
     parser.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], default='float32')
     parser.add_argument('--device', type=device, default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--channels-last', action='store_true', help='channels-last beside NCHW')
-    parser.add_argument('--compile', action='store_true', help='torch.compile of the backbone beside eager')
-    parser.add_argument('--train', action='store_true', help='training steps too, of batches of 2 images and more')
-    parser.add_argument('--no-inference', action='store_true', help='training steps alone, with --train')
-    parser.add_argument('--rounds', type=int, default=5, help='how often each is timed')
+    parser.add_argument('--channels-last', action='store_true', help='measure channels-last too, beside NCHW')
+    parser.add_argument('--compile', action='store_true', help='measure the compiled backbone too, beside eager')
+    parser.add_argument('--train', action='store_true',
+                        help='measure training steps too, for batches of 2 images or more')
+    parser.add_argument('--no-inference', action='store_true', help='with --train, measure training steps only')
+    parser.add_argument('--rounds', type=int, default=5, help='how many times each is timed')
     parser.add_argument('--json', type=file_to_write, help='file for the raw figures')
     add_cfg_options(parser)
     return parser.parse_args()

@@ -1,15 +1,15 @@
-"""Times the large-kernel depthwise convolution against its rivals, after checking that each is right.
+"""Times the large-kernel depthwise convolution against other implementations ("rivals"), after checking each result.
 
-Without options it measures all that there is to say about the device: the stages of RepLKNet-31B, on a GPU for sixteen
-images and for one, in every precision, and the shapes that others publish figures for. ``MMREPLK_AUTOTUNE=1`` lets the
-Triton kernels choose their tiles first.
+Without options it measures everything for the device: the stages of RepLKNet-31B, on a GPU for sixteen images and for
+one, in every precision, and the shapes that others publish figures for. ``MMREPLK_AUTOTUNE=1`` lets the Triton kernels
+choose their tiles first.
 
-``useful`` counts the taps that fall inside the map, ``GB/s`` what must be read and written at least; the shares are of
-the matrix multiplication rate and the copy bandwidth measured in the same run. ``--grid`` compares over a grid of
-shapes with PyTorch and with every way of computing on a CPU, and prints where the choice is slow. ``--runtimes``
-compares with ONNX Runtime and OpenVINO on a CPU. ``--rival`` adds any function of input ``(N, C, H, W)`` and filter
-``(C, 1, K, K)`` that can be imported, such as another library's kernel. What is written into a file is so case by case,
-and the same command goes on where it was interrupted.
+``useful`` counts the taps that fall inside the map, ``GB/s`` the bytes that must at least be read and written; the
+shares are of the matrix multiplication rate and the copy bandwidth measured in the same run. ``--grid`` compares over a
+grid of shapes with PyTorch and with every way of computing on a CPU, and prints where the choice is slow.
+``--runtimes`` compares with ONNX Runtime and OpenVINO on a CPU. ``--rival`` adds any function of input ``(N, C, H, W)``
+and filter ``(C, 1, K, K)`` that can be imported, such as another library's kernel. Files are written case by case, and
+an interrupted run continues when the same command is called again.
 """
 
 import argparse
@@ -29,8 +29,8 @@ from mmreplk.io import markdown_table
 
 # RepLKNet-31B's four stages on 512x512 images, without the batch.
 STAGES = [(128, 128, 31), (256, 64, 29), (512, 32, 27), (1024, 16, 13)]
-# What the official implicit-GEMM extension and NVIDIA's FFT convolution publish figures for; the latter's time does not
-# depend on the kernel, so the largest that fits the map.
+# Shapes that the official implicit-GEMM extension and NVIDIA's FFT convolution publish figures for. The latter's time
+# does not depend on the kernel, so the largest kernel that fits the map is taken.
 PUBLISHED = [Case(64, 384, 32, 31), Case(8, 768, 16, 15), Case(8, 768, 32, 31), Case(8, 768, 64, 63)]
 FIGURES = ('.png', '.jpg', '.jpeg', '.svg', '.pdf')
 ROOFS = ('gemm_tflops', 'copy_gb_per_s')
@@ -43,16 +43,18 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--device', type=device, choices=['cuda', 'cpu'],
                         default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--precision', nargs='+', choices=PRECISIONS, help='all on a GPU, float32 on a CPU')
-    parser.add_argument('--batch', type=int, nargs='*', help='batch sizes of the stages: 16 and 1 on a GPU, 1 on a CPU')
-    parser.add_argument('--case', nargs='*', help='more cases, as N,C,H,K; on a GPU those with published figures')
-    parser.add_argument('--rival', nargs='+', default=[], metavar='NAME=MODULE:FUNCTION', help='more rivals')
+    parser.add_argument('--precision', nargs='+', choices=PRECISIONS, help='default: all on a GPU, float32 on a CPU')
+    parser.add_argument('--batch', type=int, nargs='*',
+                        help='batch sizes of the stages; default: 16 and 1 on a GPU, 1 on a CPU')
+    parser.add_argument('--case', nargs='*',
+                        help='more cases, as N,C,H,K; default: on a GPU, those with published figures')
+    parser.add_argument('--rival', nargs='+', default=[], metavar='NAME=MODULE:FUNCTION', help='more implementations')
     parser.add_argument('--grid', type=file_to_write, metavar='FILE',
-                        help='a grid of shapes against all ways; a line of JSON for each')
-    parser.add_argument('--sample', type=int, help='so many shapes of the grid, drawn at random, instead of all')
+                        help='time a grid of shapes in all ways; FILE gets a line of JSON for each')
+    parser.add_argument('--sample', type=int, help='number of shapes of the grid, drawn at random; default: all')
     parser.add_argument('--runtimes', type=file_to_write, metavar='FILE',
-                        help='the forward pass beside ONNX Runtime and OpenVINO')
-    parser.add_argument('--rounds', type=int, default=10, help='how often each is timed')
+                        help='time the forward pass beside ONNX Runtime and OpenVINO')
+    parser.add_argument('--rounds', type=int, default=10, help='how many times each is timed')
     parser.add_argument('--json', type=file_to_write, help='file for the raw figures')
     parser.add_argument('--plot', type=file_to_write,
                         help='picture of forward time against kernel size, in the first precision')
@@ -107,7 +109,7 @@ def limits_of(kept: Kept, precision: str, device: str) -> dict[str, float]:
 
 def kernel_sizes(kept: Kept, case: Case, precision: str, args: argparse.Namespace,
                  rivals: dict[str, Rival]) -> list[dict]:
-    """Returns rows of the forward pass over all kernel sizes, those measured before among them."""
+    """Returns rows of the forward pass over all kernel sizes, including those measured before."""
     found = []
     for k in KERNEL_SIZES:
         key = dict(case._replace(k=k)._asdict(), precision=precision, series='kernel sizes')
@@ -129,14 +131,14 @@ def compare_with_runtimes(args: argparse.Namespace) -> None:
 
 
 def parsed(case: str) -> Case:
-    """Returns the case that ``N,C,H,K`` says."""
+    """Returns the case that ``N,C,H,K`` stands for."""
     if not re.fullmatch(r'[1-9]\d*(,[1-9]\d*){3}', case) or int(case.split(',')[-1]) % 2 == 0:
         raise InputError(f'--case must be N,C,H,K, positive integers with an odd K, got {case!r}')
     return Case(*map(int, case.split(',')))
 
 
 def imported(rival: str) -> tuple[str, Rival]:
-    """Returns the name and the function that ``NAME=MODULE:FUNCTION`` says."""
+    """Returns the name and the function that ``NAME=MODULE:FUNCTION`` stands for."""
     match = re.fullmatch(r'(.+?)=([\w.]+):(\w+)', rival)
     try:
         return match[1], getattr(importlib.import_module(match[2]), match[3])

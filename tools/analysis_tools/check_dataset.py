@@ -14,7 +14,7 @@ from mmreplk.mm.trust import decide_trust
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument('--sample', type=int, default=200, help='how many images of a split are opened')
+    parser.add_argument('--sample', type=int, default=200, help='how many images of each split are opened')
     add_cfg_options(parser)
     return parser.parse_args()
 

@@ -23,11 +23,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='training checkpoint')
     parser.add_argument('--images', required=True, help='folder of pictures to compare on')
-    parser.add_argument('--count', type=int, default=8, help='number of pictures at most, evenly chosen')
-    parser.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'), help='resize pictures; else their own size')
+    parser.add_argument('--count', type=int, default=8, help='largest number of pictures, evenly chosen')
+    parser.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'),
+                        help='resize pictures to this; default: their own size')
     parser.add_argument('--device', type=device, default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--out', type=folder_to_write, default='work_dirs/merge',
-                        help='folder for the figures and their picture')
+                        help='folder for the figures and the plot')
     add_trust_checkpoint(parser)
     add_cfg_options(parser)
     return parser.parse_args()
@@ -40,7 +41,7 @@ def main(args: argparse.Namespace) -> None:
     images = ImageFolder(args.images, args.count, preprocessor.to(args.device), args.shape and tuple(args.shape),
                          image_channels(module))
     differences = merge_differences(module.to(args.device), track_iter_progress(images))
-    print('| | largest difference | in parts of the largest value |\n| --- | --- | --- |')
+    print('| | largest difference | relative to the largest value |\n| --- | --- | --- |')
     for row in differences['layers']:
         print_row(f'{row["name"]}, {row["kernel_size"]}x{row["kernel_size"]}', row)
     for row in differences['features']:

@@ -6,8 +6,8 @@
     python tools/analysis_tools/compare.py A.py B.py --costs-only --out work_dirs/compare
 
 Every model gets the iterations, batch size and schedule of the first config, and is evaluated on the test data of its
-own config. What a config says under `published` stands beside its result. Interrupted, the same command goes on: runs
-that are finished are not made again.
+own config. The table shows what a config says under `published` beside its result. After an interruption, the same
+command continues: finished runs are not repeated.
 """
 
 import argparse
@@ -28,20 +28,20 @@ from mmreplk.mm.benchmarks.comparison import comparison_table, measure_models, p
 from mmreplk.mm.config import add_cfg_options, load_config
 
 ROOT = Path(__file__).resolve().parents[2]
-PERCENT = {'mIoU': 1, 'coco/bbox_mAP': 100, 'coco/segm_mAP': 100}  # what is compared, and what makes it percent
+PERCENT = {'mIoU': 1, 'coco/bbox_mAP': 100, 'coco/segm_mAP': 100}  # metrics, and what makes them percent
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('configs', nargs='+', help='config files of one framework, with schedules in iterations')
     parser.add_argument('--checkpoints', nargs='+', help='one for each config: evaluate these instead of training')
-    parser.add_argument('--costs-only', action='store_true', help='train and evaluate nothing, only count and time')
-    parser.add_argument('--iters', type=int, help='training iterations of each; default: of the first config')
-    parser.add_argument('--seeds', type=int, default=1, help='how often each is trained, from seed 0 on')
+    parser.add_argument('--costs-only', action='store_true', help='do not train or evaluate, only count and time')
+    parser.add_argument('--iters', type=int, help='training iterations of each; default: those of the first config')
+    parser.add_argument('--seeds', type=int, default=1, help='how many times each is trained, with seeds from 0 on')
     parser.add_argument('--shape', type=int, nargs=2, default=(512, 512), metavar=('H', 'W'),
-                        help='image for FLOPs and latency')
+                        help='size of the image for FLOPs and latency')
     parser.add_argument('--device', type=device, default='cuda' if torch.cuda.is_available() else 'cpu',
-                        help='for latency')
+                        help='device for the latency')
     parser.add_argument('--out', type=folder_to_write, default='work_dirs/compare',
                         help='folder for runs, table and plot')
     add_cfg_options(parser)
@@ -82,7 +82,7 @@ def run_all(args: argparse.Namespace, cfgs: dict[str, Config]) -> dict[str, list
         try:
             result, is_new = finish(Path(args.out, name, f'seed{seed}'), cfg, checkpoints.get(name))
         except KeyboardInterrupt:
-            print('interrupted: the same command goes on with what is left', file=sys.stderr)
+            print('interrupted: the same command continues with what is left', file=sys.stderr)
             sys.exit(130)
         results[name].append(dict(seed=seed, **result))
         made += is_new
@@ -93,7 +93,7 @@ def run_all(args: argparse.Namespace, cfgs: dict[str, Config]) -> dict[str, list
 
 
 def finish(work_dir: Path, cfg: Config, checkpoint: str | None) -> tuple[dict, bool]:
-    """Trains, unless there is a checkpoint, and evaluates what has not been; returns percents and whether it was."""
+    """Trains, unless there is a checkpoint, and evaluates; returns percents, and False if an earlier run had them."""
     config, done, cfg.work_dir = work_dir.with_suffix('.py'), work_dir.with_suffix('.json'), str(work_dir)
     if config.exists() and config.read_text() != cfg.pretty_text:
         raise InputError(f'{config} is a run of another config or budget: give another --out, or delete {work_dir}.*')
@@ -116,7 +116,7 @@ def finish(work_dir: Path, cfg: Config, checkpoint: str | None) -> tuple[dict, b
 
 
 def tool(name: str, *arguments: str | Path, log: Path) -> None:
-    """Runs one of the tools, whose output goes to ``log``."""
+    """Runs one of the tools with its output in ``log``."""
     command = [sys.executable, str(ROOT / 'tools' / name), *map(str, arguments)]
     print(f'  tools/{name}, with its output in {log}', flush=True)
     with open(log, 'a') as file:

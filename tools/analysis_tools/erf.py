@@ -5,7 +5,7 @@
 
 Writes a matrix NAME.npy of each model, erf.json with the high-contribution area ratios, and the figure erf.png. Without
 a checkpoint, weights are random as before training from scratch, and BatchNorm's statistics are those of the images.
-The same command goes on where it was interrupted, model by model: what was measured of the same files is not anew.
+After an interruption, the same command continues with the next model; models measured on the same files are kept.
 """
 
 import argparse
@@ -37,19 +37,20 @@ FIGURES = ('.png', '.jpg', '.jpeg', '.svg', '.pdf')
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', nargs='?', help='config file of a segmentor or detector, or of its model alone')
-    parser.add_argument('checkpoint', nargs='?', help='checkpoint file; else random weights')
+    parser.add_argument('config', nargs='?', help='config file of a segmentor or detector; its model alone is enough')
+    parser.add_argument('checkpoint', nargs='?', help='checkpoint file; default: random weights')
     parser.add_argument('--model', nargs='+', action='append', default=[], metavar=('NAME CONFIG', 'CHECKPOINT'),
                         help='another model and its name in the figure, or NAME MATRIX.npy measured before')
     parser.add_argument('--images', help='folder of pictures to measure on')
-    parser.add_argument('--count', type=int, default=50, help='number of pictures at most, evenly chosen')
+    parser.add_argument('--count', type=int, default=50, help='largest number of pictures, evenly chosen')
     parser.add_argument('--shape', type=int, nargs=2, default=(1024, 1024), metavar=('H', 'W'),
                         help='height and width that pictures are resized to')
     parser.add_argument('--device', type=device, default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--seed', type=int, default=0, help='of random weights')
+    parser.add_argument('--seed', type=int, default=0, help='seed of random weights')
     parser.add_argument('--out', type=folder_to_write, default='work_dirs/erf',
                         help='folder for matrices, ratios and figure')
-    parser.add_argument('--figure', type=file_to_write, help='the figure, .png, .jpg or .svg; else erf.png in --out')
+    parser.add_argument('--figure', type=file_to_write,
+                        help='file of the figure, .png, .jpg or .svg; default: erf.png in --out')
     add_trust_checkpoint(parser)
     add_cfg_options(parser)
     return parser.parse_args()
@@ -92,7 +93,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def measured_before(path: Path) -> dict[str, dict]:
-    """Returns the rows that an earlier run has written, by the names of the models."""
+    """Returns the rows that an earlier run wrote, by the names of the models."""
     try:
         return {row['name']: row for row in json.loads(path.read_bytes())['models']}
     except (OSError, ValueError, KeyError, TypeError):
@@ -100,7 +101,7 @@ def measured_before(path: Path) -> dict[str, dict]:
 
 
 def made_of(args: argparse.Namespace, source: str, checkpoint: str | None) -> dict:
-    """Returns what a matrix is made of: the options, and a checksum of config, weights and pictures."""
+    """Returns what a matrix depends on: the options, and a checksum of config, weights and pictures."""
     if source.endswith('.npy'):
         return dict(source=source, checkpoint=checkpoint)
     if not args.images:

@@ -1,4 +1,4 @@
-"""Counts the parameters and multiply-adds of segmentors and detectors (mmreplk.benchmarks.count_flops says which)."""
+"""Counts the parameters and multiply-adds of segmentors and detectors, as mmreplk.benchmarks.count_flops does."""
 
 import argparse
 
@@ -16,7 +16,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'), help='image in pixels; default 512 2048 for '
                         'a segmentor, 800 1280 for a detector')
-    parser.add_argument('--merged', action='store_true', help='the backbone as it is evaluated, not as it is '
+    parser.add_argument('--merged', action='store_true', help='count the backbone as it is evaluated, not as it is '
                         'trained')
     parser.add_argument('--json', type=file_to_write, help='file for the figures')
     add_cfg_options(parser)

@@ -1,10 +1,11 @@
-"""Measures all that there is to know of this package on a GPU, in the minutes that it is given.
+"""Measures everything in this package that needs a GPU, in a given number of minutes.
 
-In turn: the GPU itself, compilation of every tile of every kernel in parallel, the tests that wait for a GPU, the
-operator against its rivals in bfloat16, RepLKNet-31B's backbone and training step beside the same network with 3x3
-kernels, 1x1 convolutions and norms, then single images and other precisions. Each part runs in a process of its own for
-its share of the time and writes what it finds at once; whatever one does, the others run, and the program ends in time.
-Called again with the same folder, it goes on with what is missing. ``summary.md`` in it has the page that is printed.
+It measures in this order: the GPU itself, compilation of every tile of every kernel in parallel, the tests that need a
+GPU, the operator against other implementations in bfloat16, RepLKNet-31B's backbone and training step beside the same
+network with 3x3 kernels, 1x1 convolutions and norms, then single images and other precisions. Each part runs in a
+process of its own for its share of the time and writes its results at once; if one fails, the others still run, and the
+program ends in time. Called again with the same folder, it continues with what is missing. The page that it prints is
+also written to ``summary.md`` in that folder.
 """
 
 import argparse
@@ -27,11 +28,11 @@ MODEL, TINY_MODEL = 'configs/upernet_replknet31b_ade20k.py', 'configs/upernet_re
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--out', type=folder_to_write, required=True, help='folder for results and logs')
-    parser.add_argument('--minutes', type=float, default=6, help='for everything')
+    parser.add_argument('--minutes', type=float, default=6, help='time for all parts together')
     parser.add_argument('--device', type=device, choices=['cuda', 'cpu'],
                         default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--tiny', action='store_true', help='tiny sizes, to try this program itself')
-    parser.add_argument('--only', nargs='+', metavar='PART', help='some of the parts')
+    parser.add_argument('--tiny', action='store_true', help='use tiny sizes, to try this program itself')
+    parser.add_argument('--only', nargs='+', metavar='PART', help='run these parts only')
     return parser.parse_args()
 
 
@@ -53,7 +54,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def planned(out: Path, device: str, tiny: bool) -> list[Part]:
-    """Returns the parts in the order of their worth."""
+    """Returns the parts, the most useful first."""
     setting = ['--device', device, '--plan', 'tiny' if tiny else 'whole']
     tuned = ['env', 'MMREPLK_AUTOTUNE=1', f'MMREPLK_CACHE={out}', f'PYTHONPATH={ROOT}', sys.executable]
 

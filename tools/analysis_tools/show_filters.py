@@ -1,4 +1,4 @@
-"""Draws the merged large kernels of a network, a page a stage, and says how far from their centre they reach."""
+"""Draws the merged large kernels of a network, a page for each stage, and prints how far they reach."""
 
 import argparse
 from collections import defaultdict
@@ -16,10 +16,10 @@ from mmreplk.pictures.filters import filters_of
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', nargs='?', help='checkpoint file; else random weights')
+    parser.add_argument('checkpoint', nargs='?', help='checkpoint file; default: random weights')
     parser.add_argument('--out', type=folder_to_write, default='work_dirs/filters',
                         help='folder for the pages and their figures')
-    parser.add_argument('--format', choices=['png', 'jpg', 'svg'], default='png', help='of the pages')
+    parser.add_argument('--format', choices=['png', 'jpg', 'svg'], default='png', help='format of the pages')
     add_trust_checkpoint(parser)
     add_cfg_options(parser)
     return parser.parse_args()

@@ -1,4 +1,4 @@
-"""Draws a small dataset in ADE20K's layout or in COCO's format, to try the product on without downloading anything."""
+"""Draws a small dataset in ADE20K's layout or in COCO's format, for trying things out without a download."""
 
 import argparse
 
@@ -15,7 +15,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--num-train', type=int, help='training pictures; 400 (ade20k) or 300 by default')
     parser.add_argument('--num-val', type=int, help='validation pictures; 40 (coco) or 60 by default')
     parser.add_argument('--size', type=int, help='height and width in pixels; 256 (surroundings) or 128 by default')
-    parser.add_argument('--seed', type=int, help='0 by default')
+    parser.add_argument('--seed', type=int, help='seed of the random generator; 0 by default')
     return parser.parse_args()
 
 

@@ -1,7 +1,7 @@
 """Exports a trained segmentor, or the backbone and neck of a detector, merged and folded, for images of any size.
 
-What comes out is compared with the training form in PyTorch, and is not written if it differs. Pixels go in as OpenCV
-decodes them, blue first, from 0 to 255: normalization is inside. The heads of detectors are not exported.
+The result is compared with the training form in PyTorch, and is not written if it differs. The file takes pixels as
+OpenCV decodes them, blue first, from 0 to 255: normalization is inside. The heads of detectors are not exported.
 """
 
 import argparse
@@ -22,15 +22,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint of the whole model, from training or merged')
     parser.add_argument('--out', type=file_to_write, required=True, help='file to write')
-    parser.add_argument('--format', choices=FORMATS, help='else what the name of OUT ends in')
-    parser.add_argument('--labels', action='store_true', help='of a segmentor, labels instead of logits')
-    parser.add_argument('--images', help='folder of pictures to compare on; else noise')
+    parser.add_argument('--format', choices=FORMATS, help='format of the file; default: the suffix of OUT')
+    parser.add_argument('--labels', action='store_true', help='for a segmentor: output labels instead of logits')
+    parser.add_argument('--images', help='folder of pictures to compare on; default: noise')
     parser.add_argument('--shape', type=int, nargs=2, default=(256, 256), metavar=('H', 'W'),
-                        help='pixels of the image that the exporter looks at, and of noise; any others will do too')
-    parser.add_argument('--opset', type=int, default=20, help='of ONNX, the operator set')
+                        help='size of the image to export with, and of noise; the file takes other sizes too')
+    parser.add_argument('--opset', type=int, default=20, help='operator set of ONNX')
     parser.add_argument('--tolerance', type=float, default=TOLERANCE,
-                        help='how far it may be from the model, in parts of the largest value')
-    parser.add_argument('--force', action='store_true', help='replace OUT if it is there')
+                        help='largest difference from the model that is allowed, relative to the largest value')
+    parser.add_argument('--force', action='store_true', help='replace OUT if it exists')
     add_trust_checkpoint(parser)
     add_cfg_options(parser)
     return parser.parse_args()
@@ -49,8 +49,9 @@ def main(args: argparse.Namespace) -> None:
     exported = export(cfg, saved, args.checkpoint, form, args.labels, args.opset, tuple(args.shape), batches,
                       args.tolerance)
     write_whole(exported.data, args.out)
-    print(f'{args.out}: {", ".join(exported.metadata["outputs"])}; {len(exported.data) / 2**20:.1f} MiB. It differs '
-          f'from the training form, in parts of the largest value, on {"pictures" if args.images else "noise"} by')
+    print(f'{args.out}: {", ".join(exported.metadata["outputs"])}; {len(exported.data) / 2**20:.1f} MiB. Largest '
+          f'difference from the training form, relative to the largest value, on '
+          f'{"pictures" if args.images else "noise"}:')
     for shape, difference in exported.checks:
         print(f'  {difference:.1e} on {"x".join(map(str, shape))}')
 

@@ -16,11 +16,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file of the model')
     parser.add_argument('onnx', help='file that tools/deployment/export.py wrote')
     parser.add_argument('out', type=file_to_write, help='file to write')
-    parser.add_argument('--images', type=int, default=32, help='number of pictures')
-    parser.add_argument('--method', choices=METHODS, default='minmax', help='how ranges are found on them')
+    parser.add_argument('--images', type=int, default=32,
+                        help='number of training pictures that ranges are measured on')
+    parser.add_argument('--method', choices=METHODS, default='minmax', help='how ranges are found')
     parser.add_argument('--float', nargs='+', default=[], metavar='PATTERN',
-                        help='nodes that are not quantized, by name, such as "*large_kernel*"')
-    parser.add_argument('--force', action='store_true', help='replace OUT if it is there')
+                        help='names of nodes that stay in float32, such as "*large_kernel*"')
+    parser.add_argument('--force', action='store_true', help='replace OUT if it exists')
     add_cfg_options(parser)
     return parser.parse_args()
 
@@ -34,8 +35,8 @@ def main(args: argparse.Namespace) -> None:
     decide_trust(cfg)
     data = quantize(args.onnx, training_images(cfg, args.images), args.method, args.float)
     write_whole(data, args.out)
-    print(f'{args.out}: {len(data) / 2**20:.1f} MiB, from {os.path.getsize(args.onnx) / 2**20:.1f}. What it loses, '
-          f'tools/deployment/test_onnx.py {args.config} {args.onnx} {args.out} says')
+    print(f'{args.out}: {len(data) / 2**20:.1f} MiB, from {os.path.getsize(args.onnx) / 2**20:.1f}. To see what '
+          f'it loses: tools/deployment/test_onnx.py {args.config} {args.onnx} {args.out}')
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
 """Evaluates exported segmentors in onnxruntime on the test data of their config, and times them in turns.
 
-With ``--json``, the same command goes on where it was interrupted.
+With ``--json``, an interrupted run continues when the same command is called again.
 """
 
 import argparse
@@ -21,10 +21,11 @@ from mmreplk.mm.trust import decide_trust
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file of the model')
-    parser.add_argument('onnx', nargs='+', help='files with logits, the first the one that others are compared with')
+    parser.add_argument('onnx', nargs='+', help='files with logits; the others are compared with the first')
     parser.add_argument('--work-dir', type=folder_to_write, help='folder for logs')
-    parser.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'), help='time them on one image of this size')
-    parser.add_argument('--rounds', type=int, default=10, help='how often each is timed')
+    parser.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'),
+                        help='also time them, on one image of this size')
+    parser.add_argument('--rounds', type=int, default=10, help='how many times each is timed')
     parser.add_argument('--json', type=file_to_write, help='file for the raw figures')
     add_cfg_options(parser)
     return parser.parse_args()

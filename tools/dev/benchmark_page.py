@@ -1,4 +1,4 @@
-"""Makes the tables of pages in docs of the raw figures in the folders of the same names."""
+"""Makes the tables in pages of docs/ from the raw figures in the folders of the same names."""
 
 import argparse
 from pathlib import Path

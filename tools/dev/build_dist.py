@@ -1,6 +1,6 @@
-"""Builds the source distribution and, out of it, the wheel, and checks their metadata and which files they hold.
+"""Builds the source distribution and, from it, the wheel, and checks their metadata and which files they hold.
 
-Both are made from the files that git knows or would add, and from nothing else that lies in the checkout.
+Both are made from the files that git tracks or would add, and from nothing else in the checkout.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from packaging.metadata import ExceptionGroup, Metadata  # Python 3.10 has no such group of its own
+from packaging.metadata import ExceptionGroup, Metadata  # Python 3.10 has no ExceptionGroup of its own
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD_SDIST = 'import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])'
@@ -21,7 +21,7 @@ BUILD_SDIST = 'import sys; from setuptools import build_meta; build_meta.build_s
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('out', type=Path, help='folder; what it held is removed')
+    parser.add_argument('out', type=Path, help='folder to write to; older distributions in it are removed')
     return parser.parse_args()
 
 
@@ -32,7 +32,7 @@ def main(args: argparse.Namespace) -> None:
               *differences(wheel.name, files_of_wheel(wheel), expected_in_wheel(files)),
               *metadata_faults(metadata_of(wheel), (ROOT / 'README.md').read_text())]
     if faults:
-        sys.exit('\n  '.join(['error: these distributions are not to be released:', *faults]))
+        sys.exit('\n  '.join(['error: these distributions must not be released:', *faults]))
     print(f'{sdist}\n{wheel}')
 
 
@@ -41,7 +41,7 @@ def repository_files() -> list[str]:
     asked = subprocess.run(['git', 'ls-files', '--cached', '--others', '--exclude-standard'], cwd=ROOT,
                            capture_output=True, text=True)
     if asked.returncode:
-        sys.exit(f'error: git says which files are released, and in {ROOT} it says: {asked.stderr.strip()}')
+        sys.exit(f'error: git must list the files to release, and in {ROOT} it fails: {asked.stderr.strip()}')
     return [file for file in asked.stdout.splitlines() if (ROOT / file).is_file()]
 
 
@@ -49,7 +49,7 @@ def build(files: Iterable[str], out: Path) -> tuple[Path, Path]:
     """Builds both distributions of ``files`` into ``out``, which is emptied; returns their paths."""
     others = [path.name for path in out.glob('*') if not path.name.endswith(('.whl', '.tar.gz'))]
     if others:
-        sys.exit(f'error: {out} is to be emptied, and holds {others[0]!r}, which is not a distribution: name another '
+        sys.exit(f'error: {out} would be emptied, and holds {others[0]!r}, which is not a distribution: name another '
                  'folder')
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
@@ -73,14 +73,14 @@ def _run(*arguments: str, cwd: str | Path) -> None:
 
 
 def files_of_sdist(path: Path) -> list[str]:
-    """Returns what a source distribution holds of the repository, without what setuptools adds."""
+    """Returns the files of the repository in a source distribution, without those that setuptools adds."""
     with tarfile.open(path) as archive:
         names = [member.name.partition('/')[2] for member in archive.getmembers() if member.isfile()]
     return [name for name in names if name not in ('PKG-INFO', 'setup.cfg') and '.egg-info/' not in name]
 
 
 def files_of_wheel(path: Path) -> list[str]:
-    """Returns what a wheel installs, without its metadata."""
+    """Returns the files that a wheel installs, without its metadata."""
     with zipfile.ZipFile(path) as archive:
         return [name for name in archive.namelist() if '.dist-info/' not in name and not name.endswith('/')]
 
@@ -92,7 +92,7 @@ def metadata_of(wheel: Path) -> bytes:
 
 
 def expected_in_wheel(files: Iterable[str]) -> list[str]:
-    """Returns what a wheel of the repository's ``files`` installs: the package, and in ``.mim`` what MIM looks for."""
+    """Returns the files that a wheel of ``files`` should install: the package, and in ``.mim`` what MIM looks for."""
     package = [file for file in files if file.startswith('mmreplk/')]
     shipped = [file for file in files
                if file.startswith(('configs/', 'tools/')) and not file.startswith(('tools/dev/', 'tools/demo.py'))]
@@ -100,13 +100,13 @@ def expected_in_wheel(files: Iterable[str]) -> list[str]:
 
 
 def differences(name: str, found: Collection[str], expected: Collection[str]) -> list[str]:
-    """Returns in sentences what a distribution lacks, and what it should not hold."""
+    """Returns sentences that say which files a distribution lacks, and which it should not hold."""
     return [*(f'{name} lacks {file}' for file in sorted({*expected} - {*found})),
             *(f'{name} holds {file}' for file in sorted({*found} - {*expected}))]
 
 
 def metadata_faults(metadata: bytes, readme: str) -> list[str]:
-    """Returns in sentences what is wrong with metadata, and where it does not show the README."""
+    """Returns sentences that say what is wrong with metadata, or that its description is not the README."""
     try:
         read = Metadata.from_email(metadata, validate=True)
     except ExceptionGroup as group:

@@ -1,7 +1,7 @@
 """Installs the built wheel as users do and uses it: beside PyTorch alone, and beside the MM stack of this environment.
 
-Each time in a fresh environment that sees some packages of this one, by links. The source distribution needs no turn of
-its own, since the wheel is built out of it.
+Each time a fresh environment gets links to some packages of this one. The source distribution is not tested by itself,
+since the wheel is built from it.
 """
 
 import argparse
@@ -34,8 +34,8 @@ SHORT = ['--cfg-options', 'train_cfg.max_iters=2', 'train_cfg.val_interval=2', '
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('dist', type=Path, help='folder with one wheel, as build_dist.py makes it')
-    parser.add_argument('--stack', choices=['onedl', 'openmmlab'], default='onedl', help='that of this environment')
+    parser.add_argument('dist', type=Path, help='folder with one wheel, made by build_dist.py')
+    parser.add_argument('--stack', choices=['onedl', 'openmmlab'], default='onedl', help='stack of this environment')
     return parser.parse_args()
 
 
@@ -52,9 +52,9 @@ class Installed:
     """A fresh environment with a wheel in it, which pip installs without a package index.
 
     Args:
-        folder: Where it is made.
-        wheel: What is installed.
-        others: Names of distributions of this environment that it sees, with what these require.
+        folder: Where the environment is made.
+        wheel: The wheel to install.
+        others: Names of distributions of this environment to link, with what these require.
     """
 
     def __init__(self, folder: Path, wheel: Path, others: Iterable[str]):
@@ -67,8 +67,8 @@ class Installed:
         self('-m', 'pip', 'install', '-q', '--disable-pip-version-check', '--no-index', str(wheel))
 
     def __call__(self, *arguments: str, status: int = 0) -> str:
-        """Runs Python in an empty folder, and ends this program unless its exit status is ``status``; returns all that
-        it wrote."""
+        """Runs Python in an empty folder and returns all that it wrote; ends this program if its exit status is not
+        ``status``."""
         start, env = time.time(), {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
         done = subprocess.run([self._python, '-W', 'ignore', *arguments], cwd=self.work, env=env, text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -107,7 +107,7 @@ def use_with_stack(python: Installed) -> None:
 
 
 def link(names: Iterable[str], site: Path) -> None:
-    """Lets an environment see distributions of this one, and what these require, by links in ``site``."""
+    """Links distributions of this environment, and what these require, into ``site`` of another one."""
     for distribution in with_requirements(names):
         for top in {file.parts[0] for file in distribution.files or ()} - {'..', '__pycache__'}:
             if not (site / top).exists():
@@ -115,7 +115,7 @@ def link(names: Iterable[str], site: Path) -> None:
 
 
 def with_requirements(names: Iterable[str]) -> Iterator[importlib.metadata.Distribution]:
-    """Yields distributions and, without what is optional, all that they require and that is installed."""
+    """Yields distributions and all their requirements that are installed and not optional."""
     seen, waiting = set(), [*names]
     while waiting:
         name = canonicalize_name(waiting.pop())
@@ -124,7 +124,7 @@ def with_requirements(names: Iterable[str]) -> Iterator[importlib.metadata.Distr
         seen.add(name)
         try:
             distribution = importlib.metadata.distribution(name)
-        except importlib.metadata.PackageNotFoundError:  # pip says of what the wheel lacks
+        except importlib.metadata.PackageNotFoundError:  # pip reports what the wheel lacks
             continue
         yield distribution
         waiting += _required(distribution.requires or ())

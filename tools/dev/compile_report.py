@@ -1,9 +1,9 @@
-"""Compiles the Triton kernels for GPUs that need not be there and writes down what came out: no time, only code.
+"""Compiles the Triton kernels without a GPU and writes down what the machine code looks like; nothing is timed.
 
 Each is compiled at the tile that is taken unmeasured; the forward pass also at the best tile with tensor descriptors.
 A step's cycles of tensor cores, schedulers, shared memory and L2 follow from the instructions counted in the machine
-code and from the bytes that a step moves; the largest is the bound. Writes the
-figures to ``docs/benchmarks/compiled.json`` and the table made of them into ``docs/triton_kernels.md``.
+code and from the bytes that a step moves; the largest is the bound. Writes the figures to
+``docs/benchmarks/compiled.json`` and a table of them into ``docs/triton_kernels.md``.
 """
 
 import json
@@ -54,7 +54,7 @@ def compiled(case: tuple[int, int, int, int], precision: str) -> list[dict]:
 
 
 def described(kernel: str, problem: tuple, x: torch.Tensor, candidates: list, launch: object) -> tuple:
-    """Stands in for ``tuning.best``: the first tile with tensor descriptors, if there is one."""
+    """Replaces ``tuning.best``: returns the first tile with tensor descriptors, if there is one."""
     return next((tile for tile in candidates if tile.descriptors), candidates[0])
 
 
@@ -68,7 +68,7 @@ def row(case: tuple, precision: str, sm: int, launch: offline.Launch) -> dict:
 
 
 def table(rows: list[dict]) -> str:
-    """Returns the Markdown table of the first case, the rest being much the same."""
+    """Returns the Markdown table of the first case; the others look much the same."""
     lines = []
     for row in rows:
         if row['case'] == CASES[0] and row['mma']:

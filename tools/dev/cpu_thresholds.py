@@ -1,4 +1,4 @@
-"""Measuring what each way of convolving costs on this CPU: the data of :mod:`mmreplk.ops.cpu.prices`."""
+"""Measures what each way of convolving costs on this CPU: the data of :mod:`mmreplk.ops.cpu.prices`."""
 
 import contextlib
 import functools
@@ -26,7 +26,7 @@ Row = dict[str, Any]
 
 
 def problems(seed: int) -> Iterator[Problem]:
-    """Yields random problems of float32, for ever: squares and, one in three, strips; one in four is dilated."""
+    """Yields random problems in float32 without end: one in three is a strip, one in four is dilated."""
     rng = random.Random(seed)
     while True:
         n, c, h = rng.choice((1, 1, 2, 8)), rng.choice(CHANNELS), rng.choice(EXTENTS)
@@ -74,10 +74,10 @@ def measure(problem: Problem) -> Row:
 
 
 def fitted(rows: Sequence[Row]) -> dict[str, tuple[float, ...]]:
-    """Returns the prices that fit measurements best: least mean ratio of what they predict to what was measured."""
+    """Returns the prices that fit measurements best: the mean of ``|log(predicted / measured)|`` is least."""
     names = sorted({name for row in rows for name in row['milliseconds']}, key=lambda name: ('dilated' in name, name))
     prices: dict[str, tuple[float, ...]] = {}
-    with _at(prices):  # the work of dilated kernels is told in what others cost
+    with _at(prices):  # the work of dilated kernels is counted in costs of others
         for name in names:
             samples = [(_parts(name, row), row['milliseconds'][name]) for row in rows if name in row['milliseconds']]
             prices[name] = _fit(samples)
@@ -87,7 +87,7 @@ def fitted(rows: Sequence[Row]) -> dict[str, tuple[float, ...]]:
 
 @contextlib.contextmanager
 def _at(prices: dict[str, tuple[float, ...]]) -> Iterator[None]:
-    """Lets this processor have ``prices`` for a while."""
+    """Gives this processor other ``prices`` for a while."""
     before, costs.PRICES[costs.PROCESSOR] = costs.PRICES.get(costs.PROCESSOR, {}), prices
     costs.cheapest.cache_clear()
     try:
@@ -161,7 +161,7 @@ def _total(what: str, row: Row, problem: Problem, way: Way) -> float:
 
 
 def _milliseconds(run: Callable[[], object]) -> float:
-    """Returns the least time that the thread computes for, which other programs on the machine do not stretch."""
+    """Returns the shortest processor time of this thread, which other programs on the machine do not stretch."""
     run()
     begin = time.thread_time()
     run()

@@ -1,8 +1,8 @@
-"""Feeds the tools mutilated datasets, configs with wrong values and mutilated checkpoints, and judges what they do.
+"""Gives the tools damaged datasets, configs with wrong values and damaged checkpoints, and judges what they do.
 
 A case passes if the tool refuses it in one sentence that names the fault, warns about it by name, or gives the same
 result as for the sound input, or if nothing can tell the two apart. It fails if the tool hangs, crashes, executes code
-from a file, ends in a traceback, or goes on as if nothing were the matter. The cases follow from the seed.
+from a file, ends in a traceback, or continues as if nothing were wrong. The same seed gives the same cases.
 """
 
 import argparse
@@ -27,13 +27,13 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     for name, count in (('checkpoints', 300), ('segmentation', 60), ('coco', 40), ('configs', 200)):
         parser.add_argument(f'--{name}', type=int, default=count, help='how many cases; default %(default)s')
-    parser.add_argument('--seed', type=int, default=0, help='default %(default)s')
-    parser.add_argument('--only', type=int, nargs='+', help='the cases of these numbers')
-    parser.add_argument('--work-dir', default='work_dirs/fuzz', help='is emptied; default %(default)s')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the cases; default %(default)s')
+    parser.add_argument('--only', type=int, nargs='+', help='run the cases with these numbers only')
+    parser.add_argument('--work-dir', default='work_dirs/fuzz', help='folder, which is emptied; default %(default)s')
     parser.add_argument('--cases', type=file_to_write,
-                        help='JSON file for what each case said; an interrupted run goes on where the file ends')
+                        help='JSON file for the output of each case; an interrupted run goes on where it ends')
     parser.add_argument('--json', type=file_to_write,
-                        help='write the figures into this file, beside those of other kinds')
+                        help='write the figures into this file; figures of other kinds in it are kept')
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""Whether what should stay the same over a long time does."""
+"""Measures whether a quantity that should stay the same over a long time grows."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from mmreplk.errors import InputError
 
 
 class Growth(NamedTuple):
-    """How one quantity went over a run."""
+    """The growth of one quantity over a run."""
     median: float
     growth: float
     limit: float
@@ -23,14 +23,14 @@ class Growth(NamedTuple):
 def growth(times: Sequence[float], values: Sequence[float], limit: float, warm_up: float = 0.1) -> Growth:
     """Returns by how much ``values`` grew from the end of the warm-up to the end of a run.
 
-    The growth is that of a line whose slope is the median of the slopes between all pairs of values, which neither
-    outliers nor a single step bend.
+    The growth is that of a line whose slope is the median of the slopes between all pairs of values. Neither outliers
+    nor a single step change it much.
 
     Args:
-        times: When each value was taken, in any unit, rising.
+        times: When each value was taken, in any unit, in rising order.
         values: What was measured.
         limit: By how much they may grow over the run.
-        warm_up: Part of the time that is left out, in which caches fill.
+        warm_up: Share of the time at the beginning that is left out, because caches fill.
 
     Raises:
         InputError: If fewer than two values remain.

@@ -1,4 +1,4 @@
-"""Kills a training again and again, resumes it each time, and compares it bit by bit with one that was left alone."""
+"""Kills a training many times, resumes it each time, and compares it bit by bit with an undisturbed one."""
 
 import argparse
 import os
@@ -32,10 +32,12 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file of an iteration-based training')
     parser.add_argument('--work-dir', type=folder_to_write,
-                        default='work_dirs/kill_and_resume', help='is emptied; default %(default)s')
-    parser.add_argument('--kills', type=int, default=20, help='default %(default)s')
-    parser.add_argument('--processes', type=int, default=1, help='more than 1 go through dist_train.sh')
-    parser.add_argument('--seed', type=int, default=0, help='of the moments and of the training; default %(default)s')
+                        default='work_dirs/kill_and_resume', help='folder, which is emptied; default %(default)s')
+    parser.add_argument('--kills', type=int, default=20, help='how many times to kill; default %(default)s')
+    parser.add_argument('--processes', type=int, default=1,
+                        help='number of processes; more than 1 are started by dist_train.sh')
+    parser.add_argument('--seed', type=int, default=0,
+                        help='seed of the moments and of the training; default %(default)s')
     add_cfg_options(parser)
     return parser.parse_args()
 
@@ -60,7 +62,7 @@ def main(args: argparse.Namespace) -> None:
     alone = Training(config, work_dir / 'alone', args.processes)
     alone.wait()
     duration = time.time() - start
-    print(f'left alone: {cfg.train_cfg.max_iters} iterations in {duration:.0f} s', flush=True)
+    print(f'undisturbed: {cfg.train_cfg.max_iters} iterations in {duration:.0f} s', flush=True)
 
     parts = args.kills + 1
     moments = Moments(random.Random(args.seed), duration / parts, cfg.train_cfg.max_iters // parts)
@@ -69,7 +71,7 @@ def main(args: argparse.Namespace) -> None:
         training = Training(config, work_dir / 'killed', args.processes)
         kind = moments.kinds[kills % len(moments.kinds)]
         if not training.kill_at(getattr(moments, kind)(training)):
-            print(f'the training ended after {kills} kills: give it more iterations for {args.kills}')
+            print(f'the training ended after {kills} kills: {args.kills} need more iterations')
             break
         kills += 1
         print(f'kill {kills:2}: {kind:10} after iteration {training.iteration():4}, '
@@ -95,12 +97,12 @@ class Training:
                                             stderr=subprocess.STDOUT, cwd=ROOT, env=environment)
 
     def wait(self) -> None:
-        """Waits for the end; RuntimeError if it is not a good one."""
+        """Waits for the end; raises RuntimeError if the training failed."""
         if self.process.wait():
             raise RuntimeError(f'training failed:\n{self.output()[-3000:]}')
 
     def kill_at(self, has_come: Callable[[], bool]) -> bool:
-        """Kills all of its processes by SIGKILL once ``has_come``; False if it ended before."""
+        """Kills all of its processes by SIGKILL once ``has_come()``; returns False if it ended before."""
         while not has_come():
             if self.process.poll() is not None:
                 self.wait()
@@ -112,20 +114,20 @@ class Training:
         return True
 
     def output(self) -> str:
-        """Returns what it has printed."""
+        """Returns what the run has printed."""
         return self.log.read_text(errors='replace')
 
     def iteration(self) -> int:
-        """Returns the last iteration that it logged."""
+        """Returns the last iteration that the run logged."""
         return int([0, *PROGRESS.findall(self.output())][-1])
 
     def half_written(self) -> list[Path]:
-        """Returns the checkpoints that it is writing, or left half-written."""
+        """Returns the checkpoints that the run is writing, or left half-written."""
         return list(self.work_dir.glob('*.part'))
 
 
 class Moments:
-    """When to kill: conditions on a running training, of every kind in turn."""
+    """When to kill: conditions on a running training; the kinds take turns."""
     kinds = ('saving', 'validating', 'training', 'any')
 
     def __init__(self, rng: random.Random, seconds: float, iterations: int):
@@ -141,7 +143,7 @@ class Moments:
         return after(self.rng.uniform(0, .2), lambda: 'Iter(val)' in training.output())
 
     def training(self, training: Training) -> Callable[[], bool]:
-        """A little after any iteration, counted and not timed: machines differ, and the first seconds are imports."""
+        """A little after a random iteration; counted, not timed: machines differ, and the first seconds are imports."""
         more = self.rng.randint(0, self.iterations)
 
         def has_begun() -> bool:
@@ -156,7 +158,7 @@ class Moments:
 
 
 def after(seconds: float, has_begun: Callable[[], object]) -> Callable[[], bool]:
-    """Returns what says whether ``seconds`` have passed since ``has_begun`` first held."""
+    """Returns a function that says whether ``seconds`` have passed since ``has_begun()`` was first true."""
     since = []
 
     def has_come() -> bool:
@@ -168,14 +170,14 @@ def after(seconds: float, has_begun: Callable[[], object]) -> Callable[[], bool]
 
 
 def free_port() -> int:
-    """Returns a port for the processes to meet at; that of killed ones may stay taken for a while."""
+    """Returns a port for the processes to meet at; the port of killed ones may stay in use for a while."""
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         return free.getsockname()[1]
 
 
 def descendants(pid: int) -> list[int]:
-    """Returns the processes that ``pid`` started, and those that they started, as Linux tells."""
+    """Returns the processes that ``pid`` started, and those that they started, as Linux lists them."""
     children = []
     for task in Path(f'/proc/{pid}/task').glob('*/children'):
         children += [int(child) for child in task.read_text().split()]

@@ -1,9 +1,9 @@
 """Measures the prices of mmreplk/ops/cpu/prices.py on this machine.
 
-``measure ROWS.jsonl --minutes 10`` adds measurements of random problems to a file, a line for each, on one thread and
-in its own time, so that a busy machine does little harm; a run that is cut off goes on where it was. ``fit ROWS.jsonl``
-prints the prices, and by how much the ways that they choose are slower than the best ones measured. With AVX-512,
-ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 measures what a CPU without it would take.
+``measure ROWS.jsonl --minutes 10`` adds measurements of random problems to a file, a line for each. It uses one thread
+and counts processor time, so that a busy machine does little harm; called again, it adds more. ``fit ROWS.jsonl``
+prints the prices, and how much slower the ways that they choose are than the best ones measured. On a CPU with AVX-512,
+ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 measures as if it had none.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Measures the peak memory of training and evaluating segmentors on the CPU, each in a process of its own.
 
-``slide`` evaluates by windows of 512x512 at steps of 341 pixels, and exits with 1 if that takes more than it may.
+``slide`` evaluates with windows of 512x512 at steps of 341 pixels, and exits with 1 if that takes more than the bound.
 ``--cycles N`` merges, evaluates and restores N times instead, and exits with 1 if memory grows.
 """
 
@@ -41,7 +41,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--size', type=int, nargs=2, action='append', metavar=('H', 'W'), help='pixels of an image; default 512 512')
     parser.add_argument('--train-batch', type=int, default=2, help='images in a training step; default %(default)s')
-    parser.add_argument('--cycles', type=int, help='count memory over this many evaluations instead')
+    parser.add_argument('--cycles', type=int, help='measure growth of memory over this many evaluations instead')
     parser.add_argument('--json', type=file_to_write, help='file for the figures')
     add_cfg_options(parser)
     return parser.parse_args()
@@ -60,7 +60,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def peaks(config: str, args: argparse.Namespace, sizes: list[tuple[int, int]], kept: Kept) -> None:
-    """Measures every kind of work with one config."""
+    """Measures all kinds of work with one config."""
     cfg = load_config(config, args.cfg_options)
     cfg.model.test_cfg = dict(mode='whole')
     window = in_a_process(measure_memory, cfg, 'evaluate', WINDOW)['extra'] if 'slide' in args.work else None
@@ -81,7 +81,7 @@ def peaks(config: str, args: argparse.Namespace, sizes: list[tuple[int, int]], k
 
 
 def cycles(config: str, args: argparse.Namespace, sizes: list[tuple[int, int]], kept: Kept) -> None:
-    """Counts what evaluating again and again with one config adds."""
+    """Measures how much memory grows when one config is evaluated many times."""
     for size in sizes:
         if kept.measured(config=config, size=size, cycles=args.cycles):
             continue
@@ -96,7 +96,7 @@ def cycles(config: str, args: argparse.Namespace, sizes: list[tuple[int, int]], 
 
 
 def evaluation_cycles(cfg: Config, size: tuple[int, int], cycles: int, every: int = 10) -> list[dict[str, float]]:
-    """Merges, evaluates and restores one model again and again; returns what the process held after ``every`` cycles.
+    """Merges, evaluates and restores one model many times; returns what the process held after each ``every`` cycles.
 
     Returns:
         Rows of ``cycle``, ``memory_mib`` and ``objects``, the number of Python objects with references.

@@ -1,8 +1,8 @@
-"""Builds MMCV's wheel for CPUs in a fraction of the time, or finds one that was built before; its last line is where.
+"""Builds MMCV's wheel for CPUs in a fraction of the usual time, or finds an earlier one; the last line is its path.
 
-Nearly all of the time in which a source of MMCV compiles goes into PyTorch's headers. Here the sources compile
-together, in two translation units that each read the headers once. Run by ``setup_env.py`` with the Python of the
-environment, which has PyTorch. Ends with one sentence and status 1 where it cannot be done.
+Compiling a source file of MMCV spends nearly all of its time on PyTorch's headers. Here the sources compile together,
+in two translation units that each read the headers once. ``setup_env.py`` runs this with the Python of the environment,
+which has PyTorch. If it cannot build, it ends with one sentence and status 1.
 """
 
 import argparse
@@ -18,12 +18,12 @@ import torch
 
 SOURCES = Path('mmcv/ops/csrc/pytorch')
 KNOWN = 'onedl-mmcv==2.3.6', 'mmcv==2.1.0'
-# What more than one source of SOURCES/cpu defines, and which of them get other names for it.
+# Names that more than one source of SOURCES/cpu defines, and the sources in which they are renamed.
 CLASHES = ('PreCalc', 'add', 'bilinear_interpolate', 'bilinear_interpolate_gradient',
            'pre_calc_for_bilinear_interpolate')
 RENAMED = 'roi_align.cpp', 'roi_align_rotated.cpp', 'rotated_feature_align.cpp'
 LAST = 'psamask.cpp'  # defines macros named min and max
-# With these set, MMCV builds for something else than CPUs.
+# If one of these is set, MMCV builds for something other than CPUs.
 SWITCHES = ('FORCE_CUDA', 'FORCE_MLU', 'FORCE_MPS', 'FORCE_MUSA', 'FORCE_NPU', 'MMCV_WITH_DIOPI')
 
 
@@ -37,7 +37,7 @@ def main(args: argparse.Namespace) -> None:
     if torch.cuda.is_available() or any(os.environ.get(name, '0') == '1' for name in SWITCHES):
         sys.exit('only builds for CPUs are fast, and this one is for a GPU')
     if args.requirement not in KNOWN:
-        sys.exit(f'how to compile {args.requirement} so is not known, only {" and ".join(KNOWN)}')
+        sys.exit(f'only {" and ".join(KNOWN)} can be compiled this way, not {args.requirement}')
     name, version = args.requirement.split('==')
     kept = cache_folder()
     found = sorted(kept.glob(f'{name.replace("-", "_")}-{version}-*.whl'))
@@ -51,7 +51,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def cache_folder() -> Path:
-    """Returns where wheels for this PyTorch and Python are kept: in pip's cache, or in the environment without one."""
+    """Returns the folder of wheels for this PyTorch and Python: in pip's cache or, without one, in the environment."""
     asked = subprocess.run([sys.executable, '-m', 'pip', 'cache', 'dir'], capture_output=True, text=True)
     root = Path(asked.stdout.strip() if asked.returncode == 0 else sys.prefix)
     return root / 'mmcv_wheels' / f'torch-{torch.__version__}-{sysconfig.get_config_var("SOABI")}'
@@ -66,7 +66,7 @@ def unpack_source(requirement: str, folder: Path) -> Path:
 
 
 def unite(source: Path) -> None:
-    """Lets ``setup.py`` compile two files that include the sources instead of the sources, which stay as they are."""
+    """Makes ``setup.py`` compile two files that include the sources, instead of the sources, which are not changed."""
     setup = (source / 'setup.py').read_text()
     for sources, united in ((SOURCES, Path('united')), (SOURCES / 'cpu', Path('united/cpu'))):
         if f"'./{sources}/*.cpp'" not in setup:
@@ -80,7 +80,7 @@ def unite(source: Path) -> None:
             lines += [f'#undef {name}' for name in clashes]
         (source / united).mkdir()
         (source / united / 'all.cpp').write_text('\n'.join(lines) + '\n')
-    # Without the debug information that Python's own flags ask for, which takes a third of the time and memory.
+    # Leaves out the debug information that Python's own flags ask for: a third of the time and memory.
     setup = setup.replace("['cxx'] = ['-std=c++17']", "['cxx'] = ['-std=c++17', '-g0']")
     (source / 'setup.py').write_text(setup)
 

@@ -1,5 +1,5 @@
-"""Counts every model of configs/metafile.yml and writes the figures to docs/model_zoo.json and, as a table beside the
-published ones, into docs/model_zoo.md."""
+"""Counts parameters and multiply-adds of every model of configs/metafile.yml. Writes the figures to docs/model_zoo.json
+and, as a table beside the published ones, into docs/model_zoo.md."""
 
 import argparse
 from pathlib import Path
@@ -49,7 +49,7 @@ def row(model: dict, own: dict) -> list[str]:
 
 
 def _flops(meta: dict, own: dict) -> str:
-    """Returns what is published and both counts, the one of the published form with the difference from it."""
+    """Returns the published figure and both counts; the count of the published form shows the difference."""
     published, form = meta.get('Published FLOPs (G)', '-'), meta.get('Published Form')
     cells = [str(published)]
     for name, counted in (('merged', own['merged']['flops'] / 1e9), ('training', own['flops'] / 1e9)):

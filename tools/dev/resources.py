@@ -1,4 +1,4 @@
-"""What a process holds, which should stay the same over a long time."""
+"""The resources that a process holds, which should not grow over a long time."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
-"""Sets up a virtual environment with one MM stack and this package. Run by the Makefile; needs only Python and a C++
-compiler. A finished environment is left alone, an unfinished or outdated one is made anew."""
+"""Sets up a virtual environment with one MM stack and this package. The Makefile runs it; it needs only Python and a
+C++ compiler. A finished environment is left alone, an unfinished or outdated one is made again."""
 
-from __future__ import annotations  # an older Python reads this file too, and is told so below
+from __future__ import annotations  # an older Python must get as far as the message below
 
 import argparse
 import contextlib
@@ -22,15 +22,16 @@ DEFAULT_TORCH = 'torch==2.13.0'
 WHEEL_BUILDER = ROOT / 'tools' / 'dev' / 'mmcv_wheel.py'
 LOG = 'setup.log'  # in the environment
 PIP = '-m', 'pip', '--disable-pip-version-check'
-# The oldest MMCV imports pkg_resources, which later setuptools lack.
+# MMCV 2.1.0 imports pkg_resources, which later setuptools do not have.
 BUILD_TOOLS = ['setuptools<81', 'wheel', 'ninja', 'psutil']
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('folder', type=Path, help='the environment')
+    parser.add_argument('folder', type=Path, help='folder of the environment')
     parser.add_argument('--stack', choices=['onedl', 'openmmlab'], default='onedl')
-    parser.add_argument('--torch', default=DEFAULT_TORCH, help="requirement, for example 'torch==2.11.0+cu130'")
+    parser.add_argument('--torch', default=DEFAULT_TORCH,
+                        help="requirement for PyTorch, for example 'torch==2.11.0+cu130'")
     return parser.parse_args()
 
 
@@ -70,7 +71,7 @@ def main(args: argparse.Namespace) -> None:
          '--target', str(args.folder / 'torchvision'), '-r', str(beside))
     step('[5/5] mmreplk itself', python, 'install', '--no-build-isolation', '--no-deps', '-e', str(ROOT))
     if not imports(python, 'mmcv.ops, mmseg, mmdet, mmreplk'):
-        sys.exit(f'error: the packages in {args.folder} do not import; the lines above say why')
+        sys.exit(f'error: the packages in {args.folder} cannot be imported; the lines above say why')
     stamp.write_text(key)
     say(f'Ready after {(time.time() - start) / 60:.1f} minutes.')
 
@@ -79,9 +80,9 @@ def install_mmcv(python: Path, mmcv: str, uses_cache: bool) -> None:
     """Installs the wheel that ``mmcv_wheel.py`` builds, or lets pip build one, which takes many times longer.
 
     Args:
-        python: Of the environment.
-        mmcv: What to install.
-        uses_cache: Whether pip may take a wheel that it built before: it does not know for which PyTorch.
+        python: Python of the environment.
+        mmcv: The requirement to install.
+        uses_cache: Whether pip may take a wheel that it built before; it does not know for which PyTorch that was.
     """
     title = f'[2/5] {mmcv} with its ops, built from source unless that was done before'
     status, last_line = run(title, python, WHEEL_BUILDER, mmcv)
@@ -91,9 +92,9 @@ def install_mmcv(python: Path, mmcv: str, uses_cache: bool) -> None:
         if status == 0:
             if imports(python, 'mmcv.ops'):
                 return
-            last_line = 'what it built does not import'
+            last_line = 'the wheel that it built cannot be imported'
         wheel.unlink(missing_ok=True)
-    say(f'[2/5] not the fast way: {last_line}')
+    say(f'[2/5] the fast way failed: {last_line}')
     minutes, ordinary = max(5, 24 // (os.cpu_count() or 1)), ['install', '--no-build-isolation']
     step(f'[2/5] {mmcv} the ordinary way, about {minutes} minutes unless pip has it', python, *ordinary,
          *([] if uses_cache else ['--no-cache-dir']), mmcv)
@@ -107,17 +108,17 @@ def step(title: str, python: Path, *pip: str) -> None:
     if status:
         log = python.parents[1] / LOG
         say('\n'.join(log.read_text(errors='replace').splitlines()[-30:]))
-        sys.exit(f'error: this step failed, {log} says all; run the same command again to start over')
+        sys.exit(f'error: this step failed, see {log}; run the same command again to start over')
 
 
 def run(title: str, python: Path, *arguments: object) -> tuple[int, str]:
-    """Runs Python with its output in the environment's log; on a terminal, a line shows that it goes on.
+    """Runs Python with its output in the environment's log; on a terminal, a line shows the progress.
 
     Returns:
         The exit status, and the last line of the output.
     """
     say(f'{title} ...')
-    # Where PyTorch finds ninja, without which it compiles one file after the other.
+    # PyTorch finds ninja on this path; without it, it compiles one file after the other.
     path = f'{python.parent}{os.pathsep}{os.environ.get("PATH", "")}'
     env = dict(os.environ, PATH=path, MMCV_WITH_OPS='1', PYTHONUNBUFFERED='1',
                MAX_JOBS=os.environ.get('MAX_JOBS', str(os.cpu_count() or 1)))
@@ -130,7 +131,7 @@ def run(title: str, python: Path, *arguments: object) -> tuple[int, str]:
                 show_progress(time.time() - start, last_lines(log, begin))
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(1)
-        except KeyboardInterrupt:  # the process had it too, and clears up
+        except KeyboardInterrupt:  # the process got it too, and cleans up
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(5)
             raise
@@ -144,16 +145,16 @@ def run(title: str, python: Path, *arguments: object) -> tuple[int, str]:
 
 
 def last_lines(log: BinaryIO, begin: int) -> list[str]:
-    """Returns the last lines that were written to ``log`` behind the position ``begin``, or one that is empty."""
+    """Returns the last lines that were written to ``log`` after the position ``begin``, or an empty one."""
     log.seek(max(begin, log.seek(0, os.SEEK_END) - 10_000))
     return log.read().decode(errors='replace').strip().splitlines() or ['']
 
 
 def show_progress(seconds: float | None = None, lines: Sequence[str] = ()) -> None:
-    """Writes the line that moves over itself, on a terminal; without arguments, removes it."""
+    """On a terminal, writes a line over the last one; without arguments, removes it."""
     if not sys.stdout.isatty():
         return
-    # Sentences of pip and steps of ninja, not what compilers say.
+    # Shows sentences of pip and steps of ninja, not the output of compilers.
     news = next((line.strip() for line in reversed(lines) if re.match(r'\s*([A-Z][a-z]|\[\d)', line)), '')
     line = '' if seconds is None else f'  {int(seconds) // 60}:{int(seconds) % 60:02d}  {news}'
     print('\r\033[K' + line[:shutil.get_terminal_size().columns - 1], end='', flush=True)

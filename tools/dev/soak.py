@@ -1,6 +1,6 @@
-"""Trains, evaluates merged, saves and resumes again and again in one process, and says whether what it holds grows.
+"""Trains, evaluates merged, saves and resumes many times in one process, and reports whether its resources grow.
 
-Every cycle builds a new runner that goes on from the checkpoint of the one before. Exits with 1 unless memory, open
+Every cycle builds a new runner that continues from the checkpoint of the one before. Exits with 1 unless memory, open
 files, threads, child processes and the time of an iteration all stay flat.
 """
 
@@ -28,23 +28,24 @@ from mmreplk.mm.checks.values import check_values
 from mmreplk.mm.config import add_cfg_options, load_config
 from mmreplk.mm.runner import build_runner, close_runner
 
-# By how much each may grow over the run; the time as a part of its median. It is the processor's: others on the machine
-# stretch what passes on the clock.
+# By how much each may grow over the run; the time as a share of its median. Processor time is judged, since other
+# programs on the machine stretch wall time.
 LIMITS = dict(memory_mib=20, files=0.5, threads=0.5, children=0.5, processor_s=0.2)
 LABELS = dict(memory_mib='resident memory, MiB', files='open files', threads='threads', children='child processes',
-              processor_s='an iteration, s of the processor', clock_s='an iteration, s on the clock')
-LEAST_CYCLES = 3  # from which growth can be told
+              processor_s='processor time of an iteration, s', clock_s='wall time of an iteration, s')
+LEAST_CYCLES = 3  # that growth can be computed from
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file of an iteration-based training')
-    parser.add_argument('--minutes', type=float, default=60, help='how long; default %(default)s')
-    parser.add_argument('--iterations', type=int, default=20, help='of training in a cycle; default %(default)s')
+    parser.add_argument('--minutes', type=float, default=60, help='how long to run; default %(default)s')
+    parser.add_argument('--iterations', type=int, default=20,
+                        help='training iterations in a cycle; default %(default)s')
     parser.add_argument('--work-dir', type=folder_to_write,
-                        default='work_dirs/soak', help='is emptied; default %(default)s')
+                        default='work_dirs/soak', help='folder, which is emptied; default %(default)s')
     parser.add_argument('--json', type=file_to_write, help='file for the raw figures, whole after each cycle')
-    parser.add_argument('--plot', type=file_to_write, help='file for a plot of them')
+    parser.add_argument('--plot', type=file_to_write, help='file for a plot of the figures')
     add_cfg_options(parser)
     return parser.parse_args()
 
@@ -71,8 +72,8 @@ def main(args: argparse.Namespace) -> None:
         sample = dict(minutes=(time.monotonic() - begin) / 60, **cycle, **held_resources())
         samples.append({name: round(value, 4) for name, value in sample.items()})
         print('{minutes:5.1f} min, iteration {iteration}: loss {loss:.4f}, {memory_mib:.0f} MiB, {files} files, '
-              '{threads} threads, {children} children, an iteration {processor_s:.3f} s of the processor, '
-              '{clock_s:.3f} s on the clock'.format(**samples[-1]),
+              '{threads} threads, {children} children; an iteration takes {processor_s:.3f} s of processor '
+              'time, {clock_s:.3f} s of wall time'.format(**samples[-1]),
               flush=True)
         if args.json:
             write_json(dict(**head, samples=samples), args.json)
@@ -87,7 +88,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 class Iterations(Hook):
-    """Keeps the losses of a training and how long its iterations took, without loading and hooks in between."""
+    """Keeps the losses of a training and how long its iterations took, without data loading and other hooks."""
 
     def __init__(self) -> None:
         self.loss, self.processor_s, self.clock_s = [], [], []
@@ -102,7 +103,7 @@ class Iterations(Hook):
 
 
 def one_cycle(cfg: Config, iterations: int) -> dict[str, float]:
-    """Goes on from the last checkpoint for ``iterations``, evaluates and saves; returns medians over them."""
+    """Continues from the last checkpoint for ``iterations``, evaluates and saves; returns medians over them."""
     cfg, seen = copy.deepcopy(cfg), Iterations()
     cfg.load_from = find_resumable(cfg.work_dir) if Path(cfg.work_dir, 'last_checkpoint').exists() else None
     cfg.resume = cfg.load_from is not None
@@ -118,7 +119,7 @@ def one_cycle(cfg: Config, iterations: int) -> dict[str, float]:
 
 
 def judge(samples: list[dict]) -> dict[str, Growth]:
-    """Returns how each quantity that has a limit went."""
+    """Returns the growth of each quantity that has a limit."""
     minutes, verdict = [sample['minutes'] for sample in samples], {}
     for name, limit in LIMITS.items():
         values = [sample[name] for sample in samples]

@@ -1,8 +1,8 @@
 """Runs the official RepLKNet, SLaK and UniRepLKNet code on the stand-in for their CUDA extension, and times it.
 
 It needs timm, which that code imports, and checkouts of github.com/DingXiaoH/RepLKNet-pytorch, VITA-Group/SLaK and
-AILab-CVC/UniRepLKNet. Each network is built twice from its file as it is: on the stand-in, and on a module of the same
-name with torch.nn.Conv2d. With ``--json``, the same command goes on where it was interrupted.
+AILab-CVC/UniRepLKNet. Each network is built twice from its unchanged file: on the stand-in, and on a module of the same
+name with torch.nn.Conv2d. With ``--json``, an interrupted run continues when the same command is called again.
 """
 
 import argparse
@@ -43,14 +43,14 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('folders', nargs=3, type=Path, help='checkouts of RepLKNet-pytorch, SLaK and UniRepLKNet')
     parser.add_argument('--size', type=int, default=224, help='height and width of the images, in pixels')
-    parser.add_argument('--batch', type=int, default=2, help='images at a time')
-    parser.add_argument('--rounds', type=int, default=5, help='how often each is timed')
+    parser.add_argument('--batch', type=int, default=2, help='batch size')
+    parser.add_argument('--rounds', type=int, default=5, help='how many times each is timed')
     parser.add_argument('--json', type=file_to_write, help='file for the raw figures')
     return parser.parse_args()
 
 
 def build(file: Path, function: str, arguments: dict, module: types.ModuleType | None) -> nn.Module:
-    """Builds a network from an official ``file``, on ``module`` in the place of the extension, None for what is found.
+    """Builds a network from an official ``file`` with ``module`` as the extension; None means the stand-in on the path.
     """
     sys.modules.pop(MODULE, None)
     if module is not None:
@@ -66,11 +66,11 @@ def main(args: argparse.Namespace) -> None:
         raise InputError(f'size, batch and rounds must be positive, got {args.size}, {args.batch} and {args.rounds}')
     for folder, (file, *_) in zip(args.folders, NETWORKS.values(), strict=True):
         if not (folder / file).is_file():
-            raise InputError(f'{str(folder)!r} is no checkout of the official repository: it has no {file}')
+            raise InputError(f'{str(folder)!r} is not a checkout of the official repository: it has no {file}')
     kept = Kept(args.json, dict(environment=environment('cpu'), rounds=args.rounds))
     plain_module = types.ModuleType(MODULE)
     setattr(plain_module, CLASS, PlainConv2d)
-    os.environ['LARGE_KERNEL_CONV_IMPL'] = stand_in_path()  # what RepLKNet asks for, and the path for the others
+    os.environ['LARGE_KERNEL_CONV_IMPL'] = stand_in_path()  # where RepLKNet looks; the others look on Python's path
     sys.path.append(stand_in_path())
     for folder, (name, (file, function, arguments)) in zip(args.folders, NETWORKS.items(), strict=True):
         setting = dict(model=name, batch=args.batch, size=[args.size, args.size])

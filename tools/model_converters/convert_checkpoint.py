@@ -1,4 +1,4 @@
-"""Shows what a checkpoint of a RepLKNet holds, whoever saved it, and writes it as one that loads everywhere."""
+"""Shows what a checkpoint holds, from any of four sources, and writes it in the form that all tools here load."""
 
 import argparse
 import os
@@ -11,10 +11,10 @@ from mmreplk.weights.conversion import convert, describe
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('checkpoint', help='official, mmpretrain or our checkpoint')
+    parser.add_argument('checkpoint', help='checkpoint of the official code, of mmpretrain, or of this package')
     parser.add_argument('out', type=file_to_write, nargs='?',
-                        help='file to write; without it, the checkpoint is only shown')
-    parser.add_argument('--force', action='store_true', help='replace OUT if it is there')
+                        help='file to write; default: only show the checkpoint')
+    parser.add_argument('--force', action='store_true', help='replace OUT if it exists')
     add_trust_checkpoint(parser)
     return parser.parse_args()
 
@@ -22,7 +22,7 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     saved = read_checkpoint(args.checkpoint, args.trust_checkpoint, mmap=True)
     if args.out and os.path.exists(args.out) and os.path.samefile(local_file(args.checkpoint), args.out):
-        raise InputError(f'{args.out!r} is the checkpoint that is to be read, and is never overwritten')
+        raise InputError(f'{args.out!r} is the checkpoint to read, and is never overwritten')
     try:
         for title, text in describe(saved).items():
             print(f'{title:<14} {text}')

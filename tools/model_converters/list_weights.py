@@ -8,7 +8,8 @@ from mmreplk.weights import PUBLISHED, find
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('beginning', nargs='?', default='', help="only names that begin so, such as 'slak-'")
+    parser.add_argument('beginning', nargs='?', default='',
+                        help="list only names that begin with this, such as 'slak-'")
     parser.add_argument('--addresses', action='store_true', help='print name, address, size and checksum instead')
     return parser.parse_args()
 

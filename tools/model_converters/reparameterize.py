@@ -1,4 +1,4 @@
-"""Writes the deploy checkpoint of a training checkpoint: large kernels merged and, if asked, BatchNorms folded."""
+"""Turns a training checkpoint into one for deployment: merges large kernels and, if asked, folds BatchNorms."""
 
 import argparse
 import os
@@ -12,12 +12,12 @@ from mmreplk.weights.conversion import reparameterize_checkpoint
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('checkpoint', help='training checkpoint of a backbone, segmentor or detector')
-    parser.add_argument('out', type=file_to_write, help='file to write, for RepLKNet(deploy=True)')
+    parser.add_argument('out', type=file_to_write, help='file to write; load it with model.backbone.deploy=True')
     parser.add_argument('--fuse-bn', action='store_true',
-                        help='fold all BatchNorms of the backbone, for RepLKNet(deploy=True, fuse_bn=True)')
+                        help='also fold all BatchNorms of the backbone; load with model.backbone.fuse_bn=True too')
     parser.add_argument('--ema', action='store_true', help='take the averaged weights')
-    parser.add_argument('--eps', type=float, default=1e-5, help='of the BatchNorms that were trained')
-    parser.add_argument('--force', action='store_true', help='replace OUT if it is there')
+    parser.add_argument('--eps', type=float, default=1e-5, help='epsilon of the BatchNorms that were trained')
+    parser.add_argument('--force', action='store_true', help='replace OUT if it exists')
     add_trust_checkpoint(parser)
     return parser.parse_args()
 
@@ -27,7 +27,7 @@ def main(args: argparse.Namespace) -> None:
         raise InputError(f'--eps must be from 0 to 1, got {args.eps}')
     saved = read_checkpoint(args.checkpoint, args.trust_checkpoint)
     if os.path.exists(args.out) and os.path.samefile(local_file(args.checkpoint), args.out):
-        raise InputError(f'{args.out!r} is the checkpoint that is to be read, and is never overwritten')
+        raise InputError(f'{args.out!r} is the checkpoint to read, and is never overwritten')
     try:
         merged = reparameterize_checkpoint(saved, args.fuse_bn, args.ema, args.eps)
     except InputError as error:

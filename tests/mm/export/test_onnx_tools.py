@@ -48,7 +48,7 @@ def test_nothing_wrong_is_written(files, tmp_path):
     result = tool(*arguments, '--tolerance', 1e-12)
     assert result.returncode == 2 and 'it is not written' in result.stderr and not list(tmp_path.iterdir())
     result = command(*arguments)
-    assert result.returncode == 0 and f'{out}: logits; 0.' in result.stdout and 'on noise by' in result.stdout
+    assert result.returncode == 0 and f'{out}: logits; 0.' in result.stdout and 'on noise:' in result.stdout
     result = tool(*arguments)
     assert result.returncode == 2 and '--force replaces it' in result.stderr
 

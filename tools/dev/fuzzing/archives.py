@@ -1,4 +1,4 @@
-"""Checkpoint files whose bytes are not what was saved, whatever is in them."""
+"""Damages the bytes of checkpoint files, whatever they hold."""
 
 import zipfile
 from collections.abc import Callable
@@ -21,7 +21,7 @@ def without_member(path: Path, rng: Random) -> None:
 
 
 def twice(path: Path, rng: Random) -> None:
-    """Appends a second member of a name that is there."""
+    """Appends a second member under a name that the archive already has."""
     with zipfile.ZipFile(path, 'a') as archive:
         name = rng.choice(archive.namelist())
         archive.writestr(name, bytes(len(archive.read(name))))
@@ -32,7 +32,7 @@ def compressed(path: Path, rng: Random) -> None:
 
 
 def bomb(path: Path, rng: Random) -> None:
-    """Adds a billion zeros in a megabyte."""
+    """Adds a billion zeros, compressed to a megabyte."""
     members = read_members(path)
     write_members(path, dict(members, **{f'{next(iter(members)).partition("/")[0]}/data/bomb': bytes(10**9)}),
                   zipfile.ZIP_DEFLATED)
@@ -61,7 +61,7 @@ def loop(path: Path, rng: Random) -> None:
 
 
 def old_format(change: Callable[[Path, Random], None] = lambda path, rng: None) -> Callable[[Path, Random], None]:
-    """Returns what saves as PyTorch did before 1.6, without checksums, and then changes the bytes."""
+    """Returns a function that saves as PyTorch did before 1.6, without checksums, and then changes the bytes."""
 
     def damage(path: Path, rng: Random) -> None:
         torch.save(load(path), path, _use_new_zipfile_serialization=False)

@@ -1,4 +1,4 @@
-"""Checkpoints that are not what training saved, given to every tool that reads one."""
+"""Damaged checkpoints for every tool that reads one."""
 
 import shutil
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Change = Callable[[dict, Random], object]
 
 
 def contents(change: Change) -> Callable[[Path, Random], None]:
-    """Returns what saves again what ``change(saved, rng)`` has changed, or what it returns instead."""
+    """Returns a function that loads, calls ``change(saved, rng)`` and saves the result, or what that returned."""
 
     def damage(path: Path, rng: Random) -> None:
         saved = load(path)
@@ -30,7 +30,7 @@ def contents(change: Change) -> Callable[[Path, Random], None]:
 
 
 def one_weight(change: Callable[[torch.Tensor, Random], object]) -> Callable[[Path, Random], None]:
-    """Returns what replaces one convolution's weight by ``change(weight, rng)``."""
+    """Returns a function that replaces one convolution's weight by ``change(weight, rng)``."""
 
     def apply(saved: dict, rng: Random) -> None:
         weights = saved['state_dict']
@@ -45,7 +45,7 @@ def key_missing(saved: dict, rng: Random) -> None:
 
 
 def swapped(same_shape: bool) -> Change:
-    """Returns what swaps two tensors, of one shape or of two."""
+    """Returns a function that swaps two tensors, of one shape or of two."""
 
     def apply(saved: dict, rng: Random) -> None:
         weights = saved['state_dict']
@@ -59,7 +59,7 @@ def swapped(same_shape: bool) -> Change:
 
 
 def with_number(number: float) -> Callable[[torch.Tensor, Random], torch.Tensor]:
-    """Returns what puts ``number`` somewhere into a tensor."""
+    """Returns a function that puts ``number`` somewhere into a tensor."""
 
     def apply(tensor: torch.Tensor, rng: Random) -> torch.Tensor:
         tensor = tensor.clone()
@@ -70,7 +70,7 @@ def with_number(number: float) -> Callable[[torch.Tensor, Random], torch.Tensor]
 
 
 def other_value(*keys: str, values: tuple) -> Callable[[Path, Random], None]:
-    """Returns what sets ``saved[keys[0]][keys[1]]...`` to one of ``values``, or drops it where that is ``...``."""
+    """Returns a function that sets ``saved[keys[0]][keys[1]]...`` to one of ``values``; ``...`` deletes it."""
 
     def apply(saved: dict, rng: Random) -> None:
         node, value = saved, rng.choice(values)
@@ -89,11 +89,11 @@ def nan_in_optimizer(optimizer: dict, rng: Random) -> None:
     rng.choice(list(optimizer['state'].values()))['exp_avg'].fill_(float('nan'))
 
 
-# Whether values that are used are the same.
+# Are the values that a tool uses the same?
 
 
 def used(path: Path, tool: str) -> dict | None:
-    """Returns what ``tool`` takes of a checkpoint; None if it cannot be read."""
+    """Returns what ``tool`` uses of a checkpoint; None if it cannot be read."""
     try:
         saved = torch.load(path, weights_only=True)
     except Exception:
@@ -106,7 +106,7 @@ def used(path: Path, tool: str) -> dict | None:
 
 
 def same(one: object, other: object) -> bool:
-    """Says whether all that is in ``other`` is in ``one``.
+    """Says whether everything in ``other`` is in ``one``.
 
     Tensors of another floating-point type count as the same if they are no further away than its rounding. Words, and
     the counters of batches, change nothing.
@@ -124,7 +124,7 @@ def same(one: object, other: object) -> bool:
     return one == other or isinstance(other, str)
 
 
-# What happens to a checkpoint, by name, and how it counts if it is used though its values are others.
+# Damage to a checkpoint by name, and how it is judged if the checkpoint is used with other values.
 def damages(box: Sandbox) -> dict[str, tuple[Callable[[Path, Random], None], str]]:
     silent = {
         'nothing': lambda path, rng: None,
@@ -196,7 +196,7 @@ def damages(box: Sandbox) -> dict[str, tuple[Callable[[Path, Random], None], str
 
 
 def prepare(box: Sandbox) -> Callable[[int, Random], Case]:
-    """Returns what makes a case of its number."""
+    """Returns a function that makes a case from its number."""
     data = make_mini_ade20k(box.work_dir / 'segmentation', num_train=4, num_val=2, size=64)
     options = [*SMALL, *workers(0), *roots(data)]
     code, said = box.run(box.train(CONFIG, *options))
@@ -243,7 +243,7 @@ def prepare(box: Sandbox) -> Callable[[int, Random], Case]:
             if tool == 'load' and any(words in said for words in ('missing keys in source', 'size mismatch for')):
                 return WARNED  # fine-tuning may leave heads out
             if tool in ('convert', 'deploy') and same(taken['state_dict'], backbone):
-                return UNKNOWABLE  # what heads must be, only their config knows
+                return UNKNOWABLE  # only the config knows what the heads must be
             return accepted
 
         return Case(name, tools[tool], (path.name, ), judge)

@@ -1,4 +1,4 @@
-"""Datasets in COCO's format of which one picture, or the annotation file, is not what it should be."""
+"""Datasets in COCO's format with one damaged picture, or a damaged annotation file."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ PICTURES, FILE = 'pictures', 'annotation file'
 
 
 def changed(change: Callable[[dict, dict, Random], None]) -> Callable[[Path, Random], None]:
-    """Returns what applies ``change(labels, annotation, rng)`` to an annotation file and one of its annotations."""
+    """Returns a function that applies ``change(labels, annotation, rng)`` to an annotation file and one annotation."""
 
     def apply(path: Path, rng: Random) -> None:
         labels = json.loads(path.read_text())
@@ -39,7 +39,7 @@ def set_value(key: str, *values: object) -> Damage:
 
 
 def set_mask(make: Callable[[dict, Random], object], accepted: str = SILENT) -> Damage:
-    """Returns what replaces the mask of an annotation by ``make(mask, rng)``."""
+    """Returns damage that replaces the mask of an annotation by ``make(mask, rng)``."""
     return Damage(FILE, changed(lambda labels, annotation, rng: annotation.update(
         segmentation=make(annotation['segmentation'], rng))), accepted)
 
@@ -117,7 +117,7 @@ def roots(data: Path) -> list[str]:
 
 
 def prepare(box: Sandbox) -> Callable[[int, Random], Case]:
-    """Returns what makes a case of its number."""
+    """Returns a function that makes a case from its number."""
     whole = make_mini_coco(box.work_dir / 'coco', num_train=3, num_val=2, size=64)
     damaged = box.work_dir / 'damaged'
 

@@ -1,4 +1,4 @@
-"""Configs in which one value is not what it should be."""
+"""Configs with one wrong value."""
 
 from collections.abc import Callable
 from random import Random
@@ -43,7 +43,7 @@ DETECTOR = [
     'train_dataloader.dataset.metainfo.classes', 'train_dataloader.dataset.ann_file', 'val_evaluator.ann_file',
     'val_evaluator.metric'
 ]
-# Values of WRONG that are right for a key, or mean what a reader would expect.
+# Values of WRONG that are right for a key, or that do what a reader would expect.
 MEANT = {
     'model.backbone.out_indices': [None], 'model.backbone.drop_path_rate': [0], 'model.backbone.frozen_stages': [-1, 0],
     'model.backbone.arch.small_kernel': [None],
@@ -60,12 +60,12 @@ MEANT = {
 
 
 def is_meant(key: str, value: object) -> bool:
-    """Says whether a value is right for a key, True and 1 being two values."""
+    """Says whether a value is right for a key; True and 1 are different values."""
     return any(type(value) is type(right) and value == right for right in MEANT.get(key, []))
 
 
 def written(value: object) -> str:
-    """Returns a value as a command line has it."""
+    """Returns a value as one writes it on a command line."""
     return '(' + ','.join(map(str, value)) + ')' if isinstance(value, tuple) else str(value)
 
 
@@ -86,7 +86,7 @@ BROKEN_FILES = dict(truncated=files.truncate, empty=files.empty, noise=files.noi
 
 
 def prepare(box: Sandbox) -> Callable[[int, Random], Case]:
-    """Returns what makes a case of its number."""
+    """Returns a function that makes a case from its number."""
     pictures = make_mini_ade20k(box.work_dir / 'segmentation', num_train=4, num_val=2, size=segmentation.SIZE)
     boxes = make_mini_coco(box.work_dir / 'coco', num_train=3, num_val=2, size=64)
     sound = {
@@ -103,7 +103,7 @@ def prepare(box: Sandbox) -> Callable[[int, Random], Case]:
             BROKEN_FILES[how](file, rng)
             return Case(f'config file: {how}', box.train(str(file), *sound[segmentation.CONFIG]), (file.name, ))
         config, key = keys[number % len(keys)]
-        # Each key takes its values in an order of its own.
+        # Each key takes its values in a random order of its own.
         value = Random(key).sample(WRONG, len(WRONG))[number // len(keys) % len(WRONG)]
         named = (key, key.rpartition('.')[2], f'got {value!r}', "'wrong'", *part_types(config, key))
         return Case(key, box.train(config, *sound[config], f'{key}={written(value)}'), named,

@@ -1,4 +1,4 @@
-"""What can befall any file, and pictures."""
+"""Damage to any file, and to pictures."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-Image.MAX_IMAGE_PIXELS = None  # the harness itself writes too large ones
+Image.MAX_IMAGE_PIXELS = None  # this program itself writes too large ones
 
 
 def truncate(path: Path, rng: Random) -> None:
@@ -23,7 +23,7 @@ def flip_bytes(path: Path, rng: Random) -> None:
 
 
 def zero_block(path: Path, rng: Random) -> None:
-    """Zeroes a block of the disk."""
+    """Fills a block of the file with zeros, as a faulty disk would."""
     content = bytearray(path.read_bytes())
     begin = rng.randrange(len(content)) // 4096 * 4096
     content[begin:begin + 4096] = bytes(len(content[begin:begin + 4096]))
@@ -94,7 +94,7 @@ def transparent(path: Path, rng: Random) -> None:
 
 
 def seen(path: Path) -> np.ndarray | None:
-    """Returns a picture as MMCV's loaders see it; None if they see none."""
+    """Returns a picture as MMCV's loaders read it; None if they cannot."""
     return cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
 
 

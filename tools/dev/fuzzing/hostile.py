@@ -1,4 +1,4 @@
-"""Checkpoints that PyTorch itself would not write: code in the place of data, and claims that are not true."""
+"""Checkpoints that PyTorch itself would not write: with code instead of data, or with false claims."""
 
 import copy
 import functools
@@ -34,14 +34,14 @@ class Called:
         self.call = function, arguments, state
 
     def __call__(self) -> None:
-        """Is never called: pickle wants what it writes as a function to be callable."""
+        """Is never called: pickle needs an object that it writes as a function to be callable."""
 
     def __reduce__(self) -> tuple:
         return self.call if self.call[2] is not None else self.call[:2]
 
 
 def hostile(marker: Path) -> list[object]:
-    """Returns what makes a folder, ``marker``, when it is unpickled, or tries to."""
+    """Returns objects that make a folder, ``marker``, when they are unpickled, or try to."""
     code, name = f'__import__("os").mkdir({str(marker)!r})', str(marker)
     inner = io.BytesIO()
     torch.save(Called(os.mkdir, name), inner)
@@ -57,7 +57,7 @@ def hostile(marker: Path) -> list[object]:
 
 
 def hide(marker: Path, place: str | None) -> Callable[[Path, Random], None]:
-    """Returns what puts something hostile into a checkpoint, or in its place."""
+    """Returns a function that puts something hostile into a checkpoint, or replaces it."""
 
     def damage(path: Path, rng: Random) -> None:
         thing = rng.choice(hostile(marker))
@@ -74,9 +74,9 @@ def hide(marker: Path, place: str | None) -> Callable[[Path, Random], None]:
 
 
 def hostile_text(marker: Path, is_program: bool) -> Callable[[dict, Random], None]:
-    """Returns what puts one text into the place of every text, and where MMEngine has looked for configs.
+    """Returns a function that replaces every text by one, also where MMEngine has looked for configs.
 
-    As a program it makes a folder, ``marker``; else it can be no program.
+    If it is a program, it makes a folder, ``marker``; otherwise it cannot be parsed as one.
     """
     text = f'__import__("os").mkdir({str(marker)!r})' if is_program else f'{str(marker)!r} is no program ('
 
@@ -108,7 +108,7 @@ class ArchivePickler(pickle.Pickler):
 
 
 def forged_tensor(path: Path, rng: Random) -> None:
-    """Replaces the contents by a tensor that claims numbers which are not there."""
+    """Replaces the contents by a tensor that claims numbers that the file does not have."""
     key, count, offset, size, stride = rng.choice([
         ('0', 10**12, 0, (10**6, 10**6), (10**6, 1)),  # more than the record holds
         ('0', 4, 0, (10**6, 10**6), (0, 0)),

@@ -1,4 +1,4 @@
-"""One case after the other, each in a process of its own, and what became of it."""
+"""Runs one case after the other, each in a process of its own, and judges the outcome."""
 
 import contextlib
 import importlib
@@ -21,23 +21,23 @@ from yapf.yapflib import yapf_api
 ROOT = Path(__file__).resolve().parents[3]
 TIMEOUT_SECONDS = 60
 MEMORY_BYTES = 8 << 30
-# What may become of a case: refused by one sentence that names what is wrong; accepted with a warning that names it;
-# accepted and none the worse, which the case proves; accepted since nothing can tell.
+# The right outcomes of a case: refused by one sentence that names the fault; accepted with a warning that names it;
+# accepted without harm, which the case proves; accepted since nothing shows the damage.
 REFUSED, WARNED, HARMLESS, UNKNOWABLE = RIGHT = 'refused', 'warned', 'harmless', 'unknowable'
-# And what may not.
+# And the wrong ones.
 HUNG, CRASHED, EXECUTED, TRACEBACK, UNNAMED, SILENT = (
     'HUNG', 'CRASHED', 'EXECUTED CODE', 'TRACEBACK', 'REFUSED WITHOUT NAMING IT', 'ACCEPTED SILENTLY')
 
 
 @dataclass(frozen=True)
 class Case:
-    """An input that is not what it should be, and a tool that is given it.
+    """A damaged input, and a tool that gets it.
 
     Attributes:
         name: The kind of damage.
         command: The command line, from the tool's path on.
         named: A refusal or a warning must hold one of these.
-        judge: Says of an accepted input, given what the tool printed, whether it is harmless, unknowable or silent.
+        judge: Says, from what the tool printed, whether an accepted input is harmless, unknowable or silent.
     """
     name: str
     command: list[str]
@@ -49,7 +49,7 @@ class Sandbox:
     """Where cases run.
 
     Args:
-        work_dir: Is emptied. Inputs and outputs of the cases lie there.
+        work_dir: Folder for inputs and outputs of the cases. It is emptied.
     """
 
     def __init__(self, work_dir: Path):
@@ -58,7 +58,7 @@ class Sandbox:
         self.work_dir, self.run_dir, self.marker = work_dir, work_dir / 'run', work_dir / 'executed'
 
     def train(self, config: str, *options: str, tail: tuple[str, ...] = ()) -> list[str]:
-        """Returns a command line that trains with ``options`` in the place of values of ``config``."""
+        """Returns a command line that trains with ``options`` instead of values of ``config``."""
         return ['tools/train.py', config, '--work-dir', str(self.run_dir), *tail, '--cfg-options', *options]
 
     def test(self, config: str, checkpoint: Path, *options: str) -> list[str]:
@@ -66,7 +66,7 @@ class Sandbox:
         return ['tools/test.py', config, str(checkpoint), '--work-dir', str(self.run_dir), '--cfg-options', *options]
 
     def attempt(self, case: Case) -> tuple[str, str]:
-        """Runs a case; returns what became of it and what it printed."""
+        """Runs a case; returns the outcome and what the tool printed."""
         code, said = self.run(case.command)
         if self.marker.exists():
             self.marker.rmdir()
@@ -100,7 +100,7 @@ class Sandbox:
 
 
 def warm_up() -> None:
-    """Imports what every case would, and takes out what costs a second each and is tried elsewhere."""
+    """Imports what every case would import, and turns off steps that take a second each and are tested elsewhere."""
     warnings.simplefilter('ignore')
     for name in ('mmdet.datasets', 'mmdet.models', 'mmseg.datasets', 'mmseg.models', 'torch._dynamo'):
         importlib.import_module(name)
@@ -109,7 +109,7 @@ def warm_up() -> None:
     def as_it_is(text: str, **_) -> tuple[str, bool]:
         return text, False
 
-    yapf_api.FormatCode = config.FormatCode = as_it_is  # how configs are set in logs
+    yapf_api.FormatCode = config.FormatCode = as_it_is  # formats configs in logs
 
 
 def _become(command: list[str], output: Path) -> None:

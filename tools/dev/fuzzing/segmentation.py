@@ -1,4 +1,4 @@
-"""Datasets of MMSegmentation of which one file is not what it should be."""
+"""Datasets of MMSegmentation with one damaged file."""
 
 import shutil
 from collections.abc import Callable
@@ -30,12 +30,12 @@ IMAGES, LABELS = 'images', 'annotations'
 
 @dataclass(frozen=True)
 class Damage:
-    """What happens to a file.
+    """Damage to a file.
 
     Attributes:
-        part: To one of the images, or to one of the label maps.
+        part: Whether an image or a label map is damaged.
         apply: Damages a file.
-        accepted: How it counts if it is used as it is, and the pixels are others: unknowable or silent.
+        accepted: The outcome if the file is used with other pixels: unknowable or silent.
     """
     part: str
     apply: Callable[[Path, Random], None]
@@ -106,13 +106,13 @@ def roots(data: Path) -> list[str]:
 
 
 def workers(count: int) -> list[str]:
-    """Returns the options for as many processes that load data."""
+    """Returns the options for this number of processes that load data."""
     return [f'{name}_dataloader.{option}' for name in ('train', 'val', 'test')
             for option in (f'num_workers={count}', f'persistent_workers={count > 0}')]
 
 
 def prepare(box: Sandbox) -> Callable[[int, Random], Case]:
-    """Returns what makes a case of its number."""
+    """Returns a function that makes a case from its number."""
     whole = make_mini_ade20k(box.work_dir / 'segmentation', num_train=4, num_val=2, size=SIZE)
     damaged = box.work_dir / 'damaged'
 
