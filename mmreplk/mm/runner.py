@@ -19,7 +19,7 @@ SHARDING = ('FSDPStrategy', 'DeepSpeedStrategy', 'ColossalAIStrategy', 'MMFullyS
 
 
 class QuietRunner(Runner):
-    """A runner whose log file alone has what is many screens long: the environment, the config, the order of hooks."""
+    """A runner that writes what is many screens long to the log file only: environment, config, order of hooks."""
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
         """Builds MMEngine's logger, and says where its file is."""
@@ -33,18 +33,18 @@ class QuietRunner(Runner):
 
 
 def _is_for_the_screen(record: logging.LogRecord) -> bool:
-    """Says whether a record is none of those that MMEngine writes while it builds a runner, each many lines long."""
+    """Says whether a record is not one of the long ones that MMEngine writes while it builds a runner."""
     return record.levelno > logging.INFO or not str(record.msg).lstrip('-\n').startswith(_FOR_THE_FILE)
 
 
 def build_runner(cfg: Config, verbose: bool = False) -> Runner:
     """Builds the runner that ``cfg`` describes, a :class:`QuietRunner` unless ``runner_type`` says otherwise.
 
-    It executes nothing that a checkpoint holds, as far as :func:`mmreplk.mm.trust.allow_pickles` does not allow it.
+    It executes nothing that a checkpoint holds unless :func:`mmreplk.mm.trust.allow_pickles` has allowed it.
 
     Args:
         cfg: The config.
-        verbose: Whether environment and config are for the screen, too.
+        verbose: Whether environment and config are shown on the screen, too.
 
     Raises:
         InputError: If it would shard the parameters over the processes.
@@ -52,7 +52,7 @@ def build_runner(cfg: Config, verbose: bool = False) -> Runner:
     for key in ('strategy', 'model_wrapper_cfg'):
         kind = kind_of(cfg.get(key))
         if kind in SHARDING:
-            raise InputError(f'{key} {kind!r} shards the parameters over the processes, where merging kernels and '
+            raise InputError(f'{key} {kind!r} shards the parameters over the processes, but merging kernels and '
                              f'checking gradients need whole ones; train without {key}, by DistributedDataParallel')
     join_processes(cfg)
     if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
@@ -71,13 +71,12 @@ def build_runner(cfg: Config, verbose: bool = False) -> Runner:
 
 
 def close_runner(runner: Runner) -> None:
-    """Lets go of what stays of a runner: processes that load data, log files, message hub, visualizer.
+    """Releases what a runner leaves behind: processes that load data, log files, message hub, visualizer.
 
-    A process that builds one runner after the other would otherwise hold ever more. The runner is not to be used any
-    more.
+    A process that builds one runner after another would otherwise hold ever more. The runner cannot be used afterwards.
     """
     for loop in built_loops(runner):
-        # Left to the garbage collector, which ends their queues first, the processes hang for 5 s each.
+        # The garbage collector would close their queues first, and each process would hang for 5 s.
         vars(loop).pop('dataloader_iterator', None)
         vars(loop.dataloader)['_iterator'] = None
     runner.visualizer.close()
