@@ -2,13 +2,19 @@
 
 import json
 import math
+import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from ...errors import InputError
+from ...spread import evenly_spread
+from ..data.reading import read_whole
 
 LISTED = 3  # how many things of a kind a problem names
+UNREADABLE = 'files cannot be read as pictures'
 _LARGEST = 1e9  # of any number; also refuses infinities and NaN, which Python's JSON has
 
 
@@ -53,6 +59,42 @@ def read_coco(path: str | Path, labelled: bool = True) -> dict:
     for reason in dict.fromkeys(filter(None, reasons.values())):
         _refuse(path, 'annotations', [i for i, trouble in reasons.items() if trouble == reason], reason)
     return labels
+
+
+def check_coco(labels: dict, images: str | Path, classes: Sequence[str], sample: int = 200,
+               read: Callable[[str], np.ndarray | None] | None = None) -> Iterator[str]:
+    """Compares annotations in COCO's format with the images beside them, and looks into ``sample``, evenly spread.
+
+    Args:
+        labels: What :func:`mmreplk.mm.checks.coco_file.read_coco` returned.
+        images: The folder of the images.
+        classes: The names that the config trains.
+        sample: How many images are opened.
+        read: As of :func:`check_segmentation`.
+
+    Yields:
+        Sentences on what is wrong: missing or unreadable files, images of another size, classes without a category,
+        annotations without a mask where others have one, and what MMDetection leaves out.
+    """
+    sizes = {image['id']: (image['width'], image['height']) for image in labels['images']}
+    paths = {os.path.join(images, image['file_name']): sizes[image['id']] for image in labels['images']}
+    missing = [path for path in paths if not os.path.isfile(path)]
+    yield from listed('files are missing', missing)
+    unreadable, misfits = [], []
+    for path in evenly_spread(sorted(paths.keys() - missing), sample):
+        width, height = paths[path]
+        image = (read or read_whole)(path)
+        if image is None:
+            unreadable.append(path)
+        elif image.shape[:2] != (height, width):
+            misfits.append(f'{path} {image.shape[:2]} for {(height, width)}')
+    yield from listed(UNREADABLE, unreadable)
+    yield from listed('images are not of the size that the file says (height, width)', misfits)
+    yield from missing_classes(labels, classes)
+    without = [annotation['id'] for annotation in labels['annotations'] if not annotation.get('segmentation')]
+    if len(without) < len(labels['annotations']):
+        yield from listed('annotations have no mask', without)
+    yield from left_out(labels, classes)
 
 
 def missing_classes(labels: dict, classes: Sequence[str]) -> Iterator[str]:

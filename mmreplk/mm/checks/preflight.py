@@ -278,8 +278,6 @@ def _below(prefix: str, saved: dict, path: Path) -> dict:
     return inside
 
 
-
-
 def _dicts(node: object) -> Iterator[dict]:
     if isinstance(node, dict):
         yield node

@@ -1,11 +1,14 @@
 """Pictures as a pipeline reads them, which need not be three bytes a pixel, and as they are shown."""
 
 import importlib.util
+import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from mmengine.registry import TRANSFORMS
+from PIL import Image, ImageOps
 
 from ...errors import InputError
 from ...io import read_image, require_file
@@ -86,6 +89,19 @@ class PipelineReader:
         except Exception as error:  # of whichever library decodes
             raise InputError(f'{str(path)!r} cannot be read by {kind_of(self._step)}, as the pipeline says: '
                              f'{type(error).__name__}: {error}') from error
+
+
+def read_whole(path: str) -> np.ndarray | None:
+    """Returns a picture as it is to be seen, or None if it is not a file or cannot be read to its end."""
+    if not os.path.isfile(path):  # a named pipe would be waited for
+        return None
+    try:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter('ignore', Image.DecompressionBombWarning)
+            return np.asarray(ImageOps.exif_transpose(image))
+    # What Pillow raises for damaged files, and for those of more pixels than it takes, as loading them would.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
 
 
 def shown(image: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import IterableDataset
 
-from ..checks.dataset import classes_seen, without_images
+from ..checks.label_maps import classes_seen, without_images
 from ..checks.samples import CheckedDataset
 from ..data.loaders import with_data
 from ..internals import replace_data

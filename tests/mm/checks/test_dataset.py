@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mmreplk.mm.checks import check_coco, check_segmentation, check_split
-from mmreplk.mm.checks.dataset import classes_seen, without_images
+from mmreplk.mm.checks.label_maps import classes_seen, without_images
 from mmreplk.mm.data import make_mini_ade20k, make_mini_coco
 from tests.tools.conftest import TINY
 from tests.tools.processes import command, tool
