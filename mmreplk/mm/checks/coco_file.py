@@ -15,22 +15,22 @@ from ..data.reading import read_whole
 
 LISTED = 3  # how many things of a kind a problem names
 UNREADABLE = 'files cannot be read as pictures'
-_LARGEST = 1e9  # of any number; also refuses infinities and NaN, which Python's JSON has
+_LARGEST = 1e9  # of any number; also refuses infinities and NaN, which Python's JSON reader takes
 
 
 def read_coco(path: str | Path, labelled: bool = True) -> dict:
-    """Reads an annotation file, and refuses what MMDetection or pycocotools would stumble over or take for another.
+    """Reads an annotation file, and refuses what MMDetection or pycocotools would fail on or misread.
 
     Args:
         path: The ``.json`` file.
-        labelled: Whether it must have annotations, as a test split's has not.
+        labelled: Whether it must have annotations; a test split has none.
 
     Returns:
         Its contents, with an empty list of annotations if it has none.
 
     Raises:
-        InputError: If it is not of COCO's format, numbers are none, identifiers are not unique, or masks are not of the
-            size of their image or reach far out of it. It names the file and the first entries.
+        InputError: If it is not in COCO's format, what should be a number is not, identifiers are not unique, or masks
+            are not of the size of their image or reach far out of it. It names the file and the first entries.
     """
     try:
         labels = json.loads(Path(path).read_bytes())
@@ -38,7 +38,7 @@ def read_coco(path: str | Path, labelled: bool = True) -> dict:
         raise InputError(f'{path} cannot be read: {error.strerror}') from error
     except (ValueError, RecursionError) as error:
         raise InputError(f'{path} is not JSON: {error}') from error
-    _require(path, isinstance(labels, dict), 'is not of COCO\'s format: it holds no object')
+    _require(path, isinstance(labels, dict), 'is not of COCO\'s format: its JSON is not an object')
     if not labelled:
         labels.setdefault('annotations', [])
     for kind in ('images', 'annotations', 'categories'):
@@ -63,14 +63,14 @@ def read_coco(path: str | Path, labelled: bool = True) -> dict:
 
 def check_coco(labels: dict, images: str | Path, classes: Sequence[str], sample: int = 200,
                read: Callable[[str], np.ndarray | None] | None = None) -> Iterator[str]:
-    """Compares annotations in COCO's format with the images beside them, and looks into ``sample``, evenly spread.
+    """Compares annotations in COCO's format with their image files, of which it opens ``sample``, evenly spread.
 
     Args:
         labels: What :func:`mmreplk.mm.checks.coco_file.read_coco` returned.
         images: The folder of the images.
         classes: The names that the config trains.
         sample: How many images are opened.
-        read: As of :func:`check_segmentation`.
+        read: As in :func:`mmreplk.mm.checks.label_maps.check_segmentation`.
 
     Yields:
         Sentences on what is wrong: missing or unreadable files, images of another size, classes without a category,
@@ -109,7 +109,7 @@ def missing_classes(labels: dict, classes: Sequence[str]) -> Iterator[str]:
 
 
 def left_out(labels: dict, classes: Sequence[str]) -> Iterator[str]:
-    """Yields sentences on what MMDetection takes no notice of, or not as it is meant.
+    """Yields sentences on what MMDetection ignores, or understands in another way than it is meant.
 
     Args:
         labels: What :func:`read_coco` returned.
@@ -216,8 +216,10 @@ def _is_far(coordinates: list, extent: int) -> bool:
 
 
 def _runs(counts: str) -> list[int] | None:
-    """Returns the run lengths that COCO's ``rleToString`` wrote, five bits a character, differences to the run before
-    the last from the third on; None if it did not."""
+    """Returns the run lengths that COCO's ``rleToString`` wrote; None if ``counts`` is not from it.
+
+    It writes five bits a character and, from the fourth run on, the difference to the run two before.
+    """
     runs, value, shift = [], 0, 0
     for code in counts.encode():
         code -= 48

@@ -1,4 +1,4 @@
-"""Whether a dataset on disk is what a config takes it for."""
+"""Whether a dataset on disk is what its config says."""
 
 import inspect
 import os
@@ -15,7 +15,7 @@ from .label_maps import ONE_CLASS, check_segmentation, classes_seen
 
 
 def check_split(dataset: dict, sample: int = 200) -> tuple[int, list[str], list[str]]:
-    """Looks at a dataset that a config describes, and at those in its wrappers.
+    """Checks the files of a dataset that a config describes, or of those in its wrappers.
 
     Args:
         dataset: The ``dataset`` of a dataloader; the default scope must be set.
@@ -32,7 +32,7 @@ def check_split(dataset: dict, sample: int = 200) -> tuple[int, list[str], list[
         built = DATASETS.build(dict(part, lazy_init=True))
         read = _reader(pipeline_of(part))
         if not hasattr(built, 'get_data_info'):
-            raise InputError(f'{type(built).__name__} has no get_data_info, by which a dataset says what its files are')
+            raise InputError(f'{type(built).__name__} has no get_data_info, which would tell the files of each sample')
         if str(getattr(built, 'ann_file', None) or '').endswith('.json') and 'img' in (built.data_prefix or {}):
             try:
                 labels = read_coco(built.ann_file, labelled=False)
@@ -56,7 +56,7 @@ def check_split(dataset: dict, sample: int = 200) -> tuple[int, list[str], list[
 
 
 def leaf_datasets(dataset: dict) -> Iterator[dict]:
-    """Yields what describes the datasets inside wrappers such as ``RepeatDataset`` and ``ConcatDataset``."""
+    """Yields the descriptions of the datasets inside wrappers such as ``RepeatDataset`` and ``ConcatDataset``."""
     inner = dataset.get('datasets') or ([dataset['dataset']] if 'dataset' in dataset else [])
     if not inner and dataset:
         yield dataset
@@ -65,7 +65,7 @@ def leaf_datasets(dataset: dict) -> Iterator[dict]:
 
 
 def dataset_class(dataset: dict) -> type | None:
-    """Returns the class of a dataset that a config describes, in the default scope; None if nobody knows it."""
+    """Returns the class of a dataset that a config describes, in the default scope; None if it is not registered."""
     kind = dataset.get('type')
     if isinstance(kind, str):
         with DATASETS.switch_scope_and_registry(None) as registry:
@@ -74,10 +74,10 @@ def dataset_class(dataset: dict) -> type | None:
 
 
 def no_suffix(dataset: dict) -> Iterator[str]:
-    """Yields a sentence if a folder has no file that ends as its dataset of MMSegmentation says.
+    """Yields a sentence if a folder has no file with the suffix that its dataset of MMSegmentation looks for.
 
     Args:
-        dataset: What describes the dataset, without wrappers; the default scope must be set.
+        dataset: The description of the dataset, without wrappers; the default scope must be set.
     """
     kind = dataset_class(dataset)
     root, prefixes = dataset.get('data_root') or '', dataset.get('data_prefix') or {}
@@ -100,7 +100,7 @@ def no_suffix(dataset: dict) -> Iterator[str]:
 
 
 def _default(kind: type, name: str) -> object:
-    """Returns the default of an argument of a class, or of the classes that it passes it on to."""
+    """Returns the default of an argument of a class or, if it has none there, of its base classes."""
     for one in kind.__mro__:
         parameters = inspect.signature(one.__init__).parameters
         if name in parameters and parameters[name].default is not inspect.Parameter.empty:
@@ -109,7 +109,7 @@ def _default(kind: type, name: str) -> object:
 
 
 def _reader(pipeline: list[dict]) -> Callable[[str], np.ndarray | None]:
-    """Returns what reads images: Pillow, which notices what is cut short, or the pipeline if that reads otherwise."""
+    """Returns the function that reads images: Pillow's, which notices cut files, or the pipeline's if that differs."""
     reader = PipelineReader(pipeline)
     if reader.is_usual:
         return read_whole

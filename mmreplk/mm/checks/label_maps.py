@@ -18,12 +18,12 @@ ONE_CLASS = 'the only class is'
 
 def check_segmentation(dataset: Sequence, sample: int = 200,
                        read: Callable[[str], np.ndarray | None] | None = None) -> Iterator[str]:
-    """Looks for every file of a dataset of MMSegmentation, and into ``sample`` of them, evenly spread.
+    """Checks that all files of a dataset of MMSegmentation exist, and opens ``sample`` of them, evenly spread.
 
     Args:
-        dataset: The dataset, as the config builds it; of one without label maps, the images are looked at.
+        dataset: The dataset, as the config builds it; if it has no label maps, its images alone are checked.
         sample: How many images are opened with their label maps.
-        read: Returns the image of a file, None of one that is none; None for what Pillow makes of it.
+        read: Returns the image in a file, or None if it cannot be read as one; None to read with Pillow.
 
     Yields:
         Sentences on what is wrong: missing or unreadable files, label maps of another size, labels that no class has.
@@ -59,15 +59,15 @@ def check_segmentation(dataset: Sequence, sample: int = 200,
 
 
 def classes_seen(dataset: Sequence, sample: int = 20) -> Iterator[str]:
-    """Yields sentences on label maps that mean something else than their classes, with the shares of those seen.
+    """Yields a sentence if label maps seem to mean something else than the classes, with the shares of the pixels.
 
     Masks of 0 and 255, where 255 is ignored, or labels counted from 1 train a network on one class, or on the wrong
     ones, and nothing else notices.
 
     Args:
         dataset: A dataset, or datasets in wrappers; only those with label maps are looked at.
-        sample: How many label maps are read, evenly spread. That a class is in none of them is said if these are all,
-            or if it is class 0.
+        sample: How many label maps are read, evenly spread. Classes that are in none of them are reported only if these
+            are all label maps, or if class 0 is among those classes.
     """
     for child in _inside(dataset):
         yield from classes_seen(child, sample)
@@ -94,11 +94,11 @@ def classes_seen(dataset: Sequence, sample: int = 20) -> Iterator[str]:
         what = f'{names[seen[0]]!r} ({seen[0]})' if seen else 'none'
         yield (f'in {read} label maps {ONE_CLASS} {what}; the files hold {_shares(stored, total)}. {IGNORED} is ignored'
                + (', and so is 0, by reduce_zero_label' if getattr(dataset, 'reduce_zero_label', False) else '')
-               + (': masks of 0 and 255 must be made masks of 0 and 1' if set(stored) == {0, IGNORED} else ''))
+               + (': masks of 0 and 255 must become masks of 0 and 1' if set(stored) == {0, IGNORED} else ''))
     elif unseen and (read == len(dataset) or 0 not in seen):
         more = ', ...' if len(unseen) > LISTED else ''
         is_from_1 = 0 not in seen and min(stored) == 1
-        hint = '; are labels counted from 1? They are to be counted from 0' if is_from_1 else ''
+        hint = '; are labels counted from 1? They must be counted from 0' if is_from_1 else ''
         shares = _shares(Counter({names[label]: trained[label] for label in seen}), total)
         yield (f'{len(unseen)} of {len(names)} classes are in none of {read} label maps: '
                f'{", ".join(unseen[:LISTED])}{more}{hint}. The pixels are {shares}')
@@ -124,7 +124,7 @@ def _labels_of_files(info: dict, classes: int) -> tuple[int, int]:
 
 
 def without_images(dataset: Sequence) -> Iterator[str]:
-    """Yields a sentence if there are label maps whose images are missing, which MMSegmentation passes over.
+    """Yields a sentence if there are label maps whose images are missing, which MMSegmentation ignores.
 
     Args:
         dataset: A dataset, or datasets in wrappers; only those of MMSegmentation without a list of images are compared.

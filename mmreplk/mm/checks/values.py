@@ -1,4 +1,4 @@
-"""Values of a config that MMEngine would take silently, or stumble over after the first hours."""
+"""Values of a config that MMEngine would accept silently, or fail on after hours."""
 
 import logging
 import math
@@ -10,7 +10,7 @@ from ...errors import InputError
 
 
 def is_count(value: object, least: int, most: int = 10**9) -> bool:
-    """Says whether ``value`` is an integer of at least ``least``; True and False are none."""
+    """Says whether ``value`` is an integer from ``least`` to ``most``; True and False do not count."""
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 

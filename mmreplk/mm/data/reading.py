@@ -92,7 +92,10 @@ class PipelineReader:
 
 
 def read_whole(path: str) -> np.ndarray | None:
-    """Returns a picture as it is to be seen, or None if it is not a file or cannot be read to its end."""
+    """Returns a picture, turned as its EXIF data say, or None if there is no file or it cannot be read to its end.
+
+    ``(H, W)`` or ``(H, W, C)``, with the channels and the type that Pillow reads.
+    """
     if not os.path.isfile(path):  # a named pipe would be waited for
         return None
     try:

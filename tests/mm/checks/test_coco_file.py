@@ -31,7 +31,7 @@ def test_a_sound_file(tmp_path, labels):
 
 @pytest.mark.parametrize(('content', 'words'), [
     ('', 'is not JSON: Expecting value'), ('{"images": [', 'is not JSON: '), ('[' * 10**5, 'is not JSON: '),
-    ('[1]', "is not of COCO's format: it holds no object"),
+    ('[1]', "is not of COCO's format: its JSON is not an object"),
     ('{"images": 1}', "is not of COCO's format: it has no list of images"),
 ])
 def test_what_is_not_of_the_format(tmp_path, content, words):
