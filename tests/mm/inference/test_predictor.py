@@ -239,7 +239,7 @@ def test_a_config_by_its_path(checkpoints, tmp_path):
 
 
 @pytest.mark.parametrize(('images', 'words'), [
-    (np.zeros((64, 96, 3), np.uint8), r'must be a list of pictures, also of a single one: \[image\]; got ndarray of '
+    (np.zeros((64, 96, 3), np.uint8), r'must be a list of pictures, even for a single one: \[image\]; got ndarray of '
      r'shape \(64, 96, 3\)'),
     (None, 'must be a list of pictures, .* got NoneType'),
     ('street.jpg', 'must be a list of pictures, .* got str'),
