@@ -47,7 +47,7 @@ def config_errors(cfg: Config) -> Iterator[None]:
     Raises:
         InputError: With the part of the config, such as ``model.backbone``, the reason and the part's arguments. The
             error that was raised is its ``__cause__``.
-        KeyboardInterrupt: If Ctrl-C came where a framework replaces whatever is raised by an error of its own.
+        KeyboardInterrupt: If Ctrl-C came where a framework turns any exception into an error of its own.
     """
     try:
         yield
