@@ -19,7 +19,7 @@ SHARDING = ('FSDPStrategy', 'DeepSpeedStrategy', 'ColossalAIStrategy', 'MMFullyS
 
 
 class QuietRunner(Runner):
-    """A runner that writes what is many screens long to the log file only: environment, config, order of hooks."""
+    """A runner whose log file alone has what is many screens long: the environment, the config, the order of hooks."""
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
         """Builds MMEngine's logger, and says where its file is."""
@@ -33,7 +33,7 @@ class QuietRunner(Runner):
 
 
 def _is_for_the_screen(record: logging.LogRecord) -> bool:
-    """Says whether a record is not one of the long ones that MMEngine writes while it builds a runner."""
+    """Says whether a record is none of those that MMEngine writes while it builds a runner, each many lines long."""
     return record.levelno > logging.INFO or not str(record.msg).lstrip('-\n').startswith(_FOR_THE_FILE)
 
 

@@ -82,5 +82,5 @@ def misfits(cfg: Config) -> Iterator[str]:
         return
     crop = crops[-1] if isinstance(crops[-1], (list, tuple)) else (crops[-1], crops[-1])
     if tuple(crop) != tuple(size):
-        yield (f'train_dataloader crops to {tuple(crop)}, and model.data_preprocessor.size is {tuple(size)}: every '
+        yield (f'train_dataloader crops to {tuple(crop)}, but model.data_preprocessor.size is {tuple(size)}: every '
                'batch is padded to the larger of the two')

@@ -138,7 +138,7 @@ def left_out(labels: dict, classes: Sequence[str]) -> Iterator[str]:
     yield from listed('classes of the config have no annotation',
                       [name for i, name in named.items() if name in classes and i not in used] if used else [])
     yield from listed('annotations have boxes that are empty or reach out of their image', outside)
-    yield from listed('annotations have polygons of less than three points, or half a point', short)
+    yield from listed('annotations have polygons of less than three points, or of an odd number of coordinates', short)
 
 
 def listed(what: str, items: list) -> Iterator[str]:

@@ -34,7 +34,7 @@ def check_schedule(cfg: Config) -> None:
             sampler = (cfg.get(name) or {}).get(key)
             if _is_endless(sampler):
                 what = 'the first epoch' if name == 'train_dataloader' else 'an evaluation'
-                raise InputError(f"{name}.{key} {kind_of(sampler)!r} never ends, and so {what} would not: set "
+                raise InputError(f"{name}.{key} {kind_of(sampler)!r} never ends, so {what} would not end either: set "
                                  f"{name}.sampler=dict(type='DefaultSampler', shuffle={name == 'train_dataloader'})"
                                  + (", or train by iterations, train_cfg=dict(type='IterBasedTrainLoop', "
                                     'max_iters=...)' if name == 'train_dataloader' else ''))

@@ -125,7 +125,7 @@ class Predictor:
         layer = prediction.layer(self.classes)
         if layer.shape[:2] != image.shape[:2]:
             raise InputError(f'the prediction is of a picture of {layer.shape[0]}x{layer.shape[1]} pixels, height x '
-                             f'width, and the picture has {image.shape[0]}x{image.shape[1]}')
+                             f'width, but the picture has {image.shape[0]}x{image.shape[1]}')
         return blend(shown(image), layer, opacity)
 
     def _segment_whole(self, images: Sequence[np.ndarray]) -> Iterator[Segmentation]:
