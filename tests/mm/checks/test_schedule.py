@@ -50,7 +50,7 @@ def test_subclasses_classes_and_the_other_loaders():
     check_schedule(cfg)
     cfg.val_dataloader.sampler = dict(type='InfiniteSampler')
     with pytest.raises(InputError, match="val_dataloader.sampler 'InfiniteSampler' never ends, so an evaluation "
-                                          'would not'):
+                                         'would not'):
         check_schedule(cfg)
 
 
