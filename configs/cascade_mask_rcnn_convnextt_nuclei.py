@@ -1,4 +1,4 @@
-# ConvNeXt-T (from MMPretrain) by the very recipe of cascade_mask_rcnn_replknet_tiny_nuclei.py, to compare with.
+# ConvNeXt-T (from MMPretrain) with the recipe of cascade_mask_rcnn_replknet_tiny_nuclei.py, for comparison.
 _base_ = 'cascade_mask_rcnn_replknet_tiny_nuclei.py'
 custom_imports = dict(imports=['mmreplk', 'mmpretrain.models'])
 model = dict(

@@ -5,7 +5,7 @@ _base_ = [
     '_base_/schedules/adamw_small_detector.py'
 ]
 max_iters = 240
-model = dict(  # 8 shapes at most are in a picture
+model = dict(  # a picture has at most 8 shapes
     test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=200), rcnn=dict(max_per_img=100)))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=50),

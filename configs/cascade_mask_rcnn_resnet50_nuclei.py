@@ -1,4 +1,4 @@
-# ResNet-50 by the very recipe of cascade_mask_rcnn_replknet_tiny_nuclei.py, to compare with.
+# ResNet-50 with the recipe of cascade_mask_rcnn_replknet_tiny_nuclei.py, for comparison.
 _base_ = 'cascade_mask_rcnn_replknet_tiny_nuclei.py'
 model = dict(
     backbone=dict(

@@ -1,4 +1,4 @@
-# Swin-T by the very recipe of cascade_mask_rcnn_replknet_tiny_nuclei.py, to compare with.
+# Swin-T with the recipe of cascade_mask_rcnn_replknet_tiny_nuclei.py, for comparison.
 _base_ = 'cascade_mask_rcnn_replknet_tiny_nuclei.py'
 model = dict(
     backbone=dict(

@@ -1,6 +1,6 @@
 # Cascade Mask R-CNN, UniRepLKNet-S pre-trained on ImageNet-22K, COCO. The paper: 54.3 box AP, 47.1 mask AP.
 #
-# Official: 8 GPUs x 2 images x 36 epochs; which weights it begins with, its file does not say. Here, the same:
+# Official: 8 GPUs x 2 images x 36 epochs; its file does not say which weights it starts from. Here, the same:
 # 8 GPUs x 2 images x 36 epochs:
 #   tools/dist_train.sh configs/cascade_mask_rcnn_unireplknet_s_coco_in22k.py 8
 # 1 GPU x 2 images x 36 epochs, 8 iterations to a step:

@@ -1,6 +1,6 @@
 # Cascade Mask R-CNN, UniRepLKNet-T pre-trained on ImageNet-1K, COCO. The paper: 51.7 box AP, 44.9 mask AP.
 #
-# Official: 8 GPUs x 2 images x 36 epochs; which weights it begins with, its file does not say. Here, the same:
+# Official: 8 GPUs x 2 images x 36 epochs; its file does not say which weights it starts from. Here, the same:
 # 8 GPUs x 2 images x 36 epochs:
 #   tools/dist_train.sh configs/cascade_mask_rcnn_unireplknet_t_coco.py 8
 # 1 GPU x 2 images x 36 epochs, 8 iterations to a step:
@@ -21,4 +21,4 @@ model = dict(
         init_cfg=dict(type='Pretrained', checkpoint='unireplknet-t_in1k')),
     neck=dict(in_channels=[80, 160, 320, 640]))
 train_dataloader = dict(batch_size=2)
-optim_wrapper = dict(paramwise_cfg=dict(num_layers=12))  # for T too, which has 9
+optim_wrapper = dict(paramwise_cfg=dict(num_layers=12))  # as in the larger networks, though T has 9

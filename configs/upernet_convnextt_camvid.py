@@ -1,4 +1,4 @@
-# ConvNeXt-T (from MMPretrain) by the very recipe of upernet_replknet_tiny_camvid.py, to compare with.
+# ConvNeXt-T (from MMPretrain) with the recipe of upernet_replknet_tiny_camvid.py, for comparison.
 _base_ = 'upernet_replknet_tiny_camvid.py'
 custom_imports = dict(imports=['mmreplk', 'mmpretrain.models'])
 model = dict(

@@ -1,4 +1,4 @@
-# ResNet-50 by the very recipe of upernet_replknet_tiny_camvid.py, to compare with.
+# ResNet-50 with the recipe of upernet_replknet_tiny_camvid.py, for comparison.
 _base_ = 'upernet_replknet_tiny_camvid.py'
 model = dict(
     backbone=dict(

@@ -1,4 +1,4 @@
-# A tiny SLaK by the very recipe of upernet_replknet_tiny_camvid.py and at its cost, to compare with.
+# A tiny SLaK with the recipe of upernet_replknet_tiny_camvid.py and at its cost, for comparison.
 _base_ = 'upernet_replknet_tiny_camvid.py'
 model = dict(
     backbone=dict(

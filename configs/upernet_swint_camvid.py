@@ -1,4 +1,4 @@
-# Swin-T by the very recipe of upernet_replknet_tiny_camvid.py, to compare with.
+# Swin-T with the recipe of upernet_replknet_tiny_camvid.py, for comparison.
 _base_ = 'upernet_replknet_tiny_camvid.py'
 model = dict(
     backbone=dict(

@@ -1,4 +1,4 @@
-# A tiny UniRepLKNet by the very recipe of upernet_replknet_tiny_camvid.py and at about its cost, to compare with.
+# A tiny UniRepLKNet with the recipe of upernet_replknet_tiny_camvid.py and at about its cost, for comparison.
 _base_ = 'upernet_replknet_tiny_camvid.py'
 model = dict(
     backbone=dict(

@@ -156,8 +156,8 @@ except ImportError as error:
     print(f'ImportError: {{error}}')
 """)
     assert result.returncode == 0, result.stderr
-    names = ' and no '.join(missing)
-    assert f'ImportError: mmreplk.mm needs MMEngine and MMCV, there is no {names}: see' in result.stdout
+    names = ' and '.join(missing)
+    assert f'ImportError: mmreplk.mm needs MMEngine and MMCV; not installed: {names}. See' in result.stdout
     warned = result.stderr.count(f'registers nothing in MMEngine: {missing[0]} is not installed, see requirements/')
     assert warned == (1 if len(missing) == 1 else 0)
 

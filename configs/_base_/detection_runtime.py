@@ -1,6 +1,6 @@
 _base_ = 'default_runtime.py'
 default_scope = 'mmdet'
-env_cfg = dict(cudnn_benchmark=False)  # which tries all algorithms out for every size of images
+env_cfg = dict(cudnn_benchmark=False)  # it would try out all algorithms for every size of images
 default_hooks = dict(
     checkpoint=dict(interval=1, save_best='coco/bbox_mAP'), visualization=dict(type='DetVisualizationHook'))
 visualizer = dict(type='DetLocalVisualizer', vis_backends={{_base_.vis_backends}}, name='visualizer')

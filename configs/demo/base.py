@@ -1,16 +1,16 @@
-# What kernel size is for, in minutes on a CPU: two networks that differ in it alone, on pictures whose pale objects
-# only the scene around tells from one another.
+# What large kernels are for, in minutes on a CPU: two networks that differ in kernel size alone, on pictures whose pale
+# objects only the scene around them tells apart.
 #
 # The networks stay at fine strides, 4 and 8, and the head has 1x1 convolutions only: all that a pixel knows of its
-# surroundings comes through the kernels. (Networks of four stages see these pictures whole at stride 32, whatever their
-# kernels.)
+# surroundings comes through the kernels. (Networks of four stages would see these pictures whole at stride 32, whatever
+# their kernels.)
 _base_ = ['../_base_/models/segmentor.py', '../_base_/datasets/mini_ade20k.py', '../_base_/schedules/adamw_160k.py']
 max_iters = 400
 data_root = 'data/mini_surroundings'
 data_hint = ('Make it with "python tools/dataset_converters/make_mini_dataset.py surroundings '
              'data/mini_surroundings".')
 data_counts = dict(train=300, val=60)
-# Those of ADE20K's 150 that are drawn, by ADE20K's names.
+# Those of ADE20K's 150 classes that are drawn, by ADE20K's names.
 classes = ('wall', 'building', 'sky', 'floor', 'tree', 'ceiling', 'road', 'bed ', 'grass', 'person', 'door', 'mountain',
            'plant', 'chair', 'car', 'painting', 'sofa', 'house', 'sea', 'rug', 'signboard', 'sand', 'boat', 'bus')
 drawn = dict(data_root=data_root, metainfo=dict(classes=classes))

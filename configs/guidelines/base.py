@@ -1,6 +1,7 @@
 # The paper's guidelines 2, 3 and 5 in minutes on a CPU: MobileNetV2 at half its width, CamVid at 192x144 pixels. The
-# head sees no neighbourhood, so that all context is the backbone's. Training crops have the size of the test images, so
-# that no tap of a kernel meets pixels in the test only. `published` is what the paper reports, at full width.
+# head looks at single pixels, so that all context comes from the backbone. Training crops have the size of the test
+# images, so that each tap of a kernel that meets pixels in the test has met some in training. `published` is what the
+# paper reports, at full width.
 _base_ = [
     '../_base_/models/segmentor.py', '../_base_/datasets/camvid.py', '../_base_/schedules/adamw_160k.py'
 ]

@@ -1,4 +1,4 @@
-"""What needs MMEngine and MMCV: importing it registers backbones, hooks and the like in MMEngine's root registries.
+"""All that needs MMEngine and MMCV. Importing it registers backbones, hooks and the rest in MMEngine's root registries.
 
 Configs of MMSegmentation and MMDetection find them there; mmseg and mmdet themselves are not imported.
 

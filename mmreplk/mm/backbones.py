@@ -15,10 +15,10 @@ from ..layers.branches import Norm, build_bn
 
 
 def norm_of(norm_cfg: dict | None) -> Norm:
-    """Returns what makes the BatchNorm that ``norm_cfg``, MMCV's description, describes; None for a plain one.
+    """Returns the function that builds the BatchNorm described by ``norm_cfg``, in MMCV's format; None is a plain one.
 
     Raises:
-        InputError: If it describes no BatchNorm with running statistics, and so could not be folded.
+        InputError: If it is not a BatchNorm with running statistics: nothing else can be folded.
     """
     norm_cfg = norm_cfg or dict(type='BN')
 
@@ -36,7 +36,7 @@ def norm_of(norm_cfg: dict | None) -> Norm:
 def network_of(described: object) -> type[networks.LargeKernelBackbone] | None:
     """Returns the class of the large-kernel network that a node of a config describes, None if it is something else.
 
-    The type may be a name, of a registry of the scope that is current, or the class itself.
+    The type may be the class itself, or its name in the registry of the current scope.
     """
     kind = described.get('type') if isinstance(described, dict) else None
     if isinstance(kind, str):
@@ -46,7 +46,7 @@ def network_of(described: object) -> type[networks.LargeKernelBackbone] | None:
 
 
 def build_empty(described: dict) -> networks.LargeKernelBackbone:
-    """Builds the large-kernel network that a node of a config describes on the meta device: shapes without weights.
+    """Builds the large-kernel network of a node of a config on the meta device: shapes without weights.
 
     Raises:
         InputError: If an argument is unknown or wrong.
@@ -75,13 +75,13 @@ def arguments_of(network: type[networks.LargeKernelBackbone]) -> list[str]:
 
 
 class FromConfig:
-    """What configs say of any network: mixed in before the network and ``BaseModule``, as below.
+    """The arguments that configs add to any network. Mixed in before the network and ``BaseModule``, as below.
 
     Args:
-        *args: What the network takes.
+        *args: The network's positional arguments.
         norm_cfg: MMCV's description of the BatchNorm used throughout, such as ``dict(type='SyncBN')``.
         init_cfg: MMEngine's initialization, for example ``dict(type='Pretrained', checkpoint=...)``.
-        **kwargs: What the network takes, but ``norm``.
+        **kwargs: The network's keyword arguments, except ``norm``.
 
     Raises:
         InputError: A ValueError that names the argument, what it must be, and what it was.

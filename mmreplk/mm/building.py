@@ -1,4 +1,4 @@
-"""Models that configs describe, built without a runner: backbones to be looked at, shapes without weights."""
+"""Models built from configs without a runner: backbones to look into, or shapes without weights."""
 
 import copy
 import importlib.util
@@ -21,7 +21,7 @@ from .kinds import is_pretrained, kind_of, listed_parts
 
 
 class Backbone(NamedTuple):
-    """A backbone in evaluation mode, without gradients of its weights, and what prepares images for it."""
+    """A backbone in evaluation mode, whose weights need no gradients, and the preprocessor of its images."""
     module: nn.Module
     preprocessor: nn.Module
 
@@ -31,13 +31,13 @@ def build_backbone(cfg: Config, checkpoint: str | None = None, trusted: bool = F
 
     Args:
         cfg: Config of a segmentor or detector, or of its model alone, without a ``default_scope``.
-        checkpoint: Of the whole model, or of the backbone or a classifier; for a large-kernel network, of any known
-            source. None for the random weights that training from scratch begins with: pre-trained ones are not
-            fetched.
+        checkpoint: Checkpoint of the whole model, of the backbone or of a classifier; for a large-kernel network, from
+            any known source. None for the random weights that training from scratch begins with: pre-trained ones are
+            not fetched.
         trusted: Whether the checkpoint may hold any pickle.
 
     Raises:
-        InputError: If the config describes no backbone or says nothing of normalization, or the weights do not fit.
+        InputError: If the config lacks a backbone or a ``data_preprocessor``, or the weights do not fit.
     """
     model = cfg.get('model') or {}
     described = model.get('backbone')
@@ -52,20 +52,20 @@ def build_backbone(cfg: Config, checkpoint: str | None = None, trusted: bool = F
     elif hasattr(module, 'init_weights'):
         with _quiet():
             module.init_weights()
-    module.eval()  # which of some backbones returns nothing
+    module.eval()  # some backbones return None from it
     return Backbone(module.requires_grad_(False), MODELS.build(preprocessor))
 
 
 def build_empty_model(cfg: Config) -> nn.Module:
     """Builds the model that ``cfg`` describes on the meta device: shapes without weights."""
     init_default_scope(cfg.get('default_scope') or 'mmengine')
-    # Swin, for one, computes with tensors while it is being built, which that device does not.
+    # Swin, for one, computes with tensors while it is being built, which the meta device cannot do.
     with torch.device('cpu' if network_of(cfg.model.backbone) is None else 'meta'):
-        return MODELS.build(copy.deepcopy(cfg.model)).to('meta')  # detectors write into what they are built of
+        return MODELS.build(copy.deepcopy(cfg.model)).to('meta')  # detectors change the config that they are built from
 
 
 def adapt_backbone(cfg: Config, saved: Mapping) -> None:
-    """Gives the network that ``cfg`` describes the form, of training, merged or folded, that ``saved`` is in."""
+    """Makes ``cfg`` describe its network in the form of the weights ``saved``: training, merged or folded."""
     backbone = cfg.model.get('backbone') or {}
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     network = network_of(backbone)
@@ -77,7 +77,7 @@ def adapt_backbone(cfg: Config, saved: Mapping) -> None:
 
 
 def _scope(cfg: Config) -> str:
-    """Returns the config's default scope or, of a file with a model alone, the framework that has such a model."""
+    """Returns the config's default scope or, if the file holds a model alone, the framework that has such a model."""
     if cfg.get('default_scope'):
         return cfg.default_scope
     for scope in filter(importlib.util.find_spec, FRAMEWORKS):
@@ -98,7 +98,7 @@ def _load(module: nn.Module, path: str, trusted: bool) -> None:
         missing, unexpected = module.load_state_dict(own, strict=False)
     except (InputError, RuntimeError) as error:
         raise InputError(f'checkpoint {path!r}: {" ".join(str(error).split())}') from error
-    # Of a classifier, what is not part of the backbone is left out.
+    # A classifier's tensors outside of the backbone are left out.
     parts = {name for name, _ in module.named_children()}
     unexpected = [name for name in unexpected if name.split('.')[0] in parts]
     if missing or unexpected:

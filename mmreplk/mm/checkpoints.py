@@ -1,4 +1,4 @@
-"""Checkpoints of MMEngine: written whole or not at all, read without trust, and which of them a run goes on from."""
+"""MMEngine's checkpoints: written whole or not at all, read without trust, and found again to resume from."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ from ..weights.files import allow_types, is_whole
 
 
 def _statistic(owner: object, name: str) -> object:
-    """Stands for ``getattr``, with which pickle names the methods of HistoryBuffer; a free one leads to ``eval``."""
+    """Replaces ``getattr``, by which pickles name HistoryBuffer's methods; the real one would lead to ``eval``."""
     if owner is not HistoryBuffer or name not in ('current', 'max', 'mean', 'min'):
         raise pickle.UnpicklingError(f'GLOBAL builtins.getattr is not allowed for {name!r} of {owner!r}')
     return getattr(owner, name)
@@ -48,16 +48,16 @@ class AtomicLocalBackend(LocalBackend):
 def find_resumable(work_dir: str, out_dir: str | None = None) -> str | None:
     """Returns the last whole checkpoint that training left in ``work_dir``; None if it left none.
 
-    The one that ``last_checkpoint`` names is taken if it is whole; else the newest whole one, with a warning. To be
-    asked by one process of several: a disk may answer each differently.
+    It is the one that ``last_checkpoint`` names if that is whole; else the newest whole one, with a warning. If there
+    are several processes, only one should call this: a shared disk may show each of them something else.
 
     Args:
         work_dir: The folder of the run.
-        out_dir: That of ``CheckpointHook``, if checkpoints are saved elsewhere.
+        out_dir: ``out_dir`` of ``CheckpointHook``, if checkpoints are saved elsewhere.
 
     Raises:
         InputError: If there are checkpoints, but none of them is whole.
-        OSError: If the disk does not let one be read, which says nothing of it.
+        OSError: If the disk fails to read one, which does not mean that the file is damaged.
     """
     pointer = Path(work_dir, 'last_checkpoint')
     named = pointer.read_text(errors='replace').strip() if pointer.is_file() else None
@@ -72,7 +72,7 @@ def find_resumable(work_dir: str, out_dir: str | None = None) -> str | None:
     if saved:
         raise InputError(f'no checkpoint in {folder} is whole: {", ".join(path.name for path in saved)} cannot be '
                          'read to the end. Remove them to begin anew, or name another with --resume FILE')
-    _say(f'there is no checkpoint in {folder} to resume from: training begins at its beginning.')
+    _say(f'there is no checkpoint in {folder} to resume from: training starts from the beginning.')
     return None
 
 
@@ -87,7 +87,9 @@ def last_checkpoint(work_dir: str | Path) -> str:
 def _trouble(named: str | None) -> str:
     if named is None:
         return 'last_checkpoint is missing'
-    return f'checkpoint {named} is damaged' if os.path.isfile(named) else f'last_checkpoint names {named!r}, no file'
+    if os.path.isfile(named):
+        return f'checkpoint {named} is damaged'
+    return f'last_checkpoint names {named!r}, which is not a file'
 
 
 def _say(message: str) -> None:

@@ -1,4 +1,4 @@
-"""How MMCV's ``ConvModule``, of which heads and necks consist, is folded, and its ``Conv2d`` accelerated."""
+"""Folding of MMCV's ``ConvModule``, which heads and necks are made of, and acceleration of its ``Conv2d``."""
 
 from mmcv.cnn import Conv2d, ConvModule
 from torch import nn
@@ -23,7 +23,7 @@ def _fold(module: ConvModule) -> None:
 
 
 class AcceleratedMMCVConv2d(Conv2d):
-    """What :func:`mmreplk.accelerate` makes of MMCV's ``Conv2d``, which is PyTorch's but for PyTorch 1.4."""
+    """What :func:`mmreplk.accelerate` makes of MMCV's ``Conv2d``, which from PyTorch 1.5 on acts like PyTorch's."""
 
     forward = LargeKernelConv2d.forward
 

@@ -1,6 +1,7 @@
 """Every private part of MMEngine that this package touches, one function each.
 
-Configs say most of it too, but not where a program hands :class:`mmengine.runner.Runner` its arguments one by one.
+Most of it could be read from the config, but a program may hand :class:`mmengine.runner.Runner` its arguments one by
+one.
 """
 
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ _STEPS = dict(
 
 
 def find_shipped_configs() -> None:
-    """Lets ``mmseg::`` in a config find MMSegmentation's own, also where its distribution has another name."""
+    """Lets ``mmseg::`` in a config find MMSegmentation's configs, even if it was installed under another name."""
     if not is_installed('mmsegmentation') and find_spec('mmseg') is not None:
         config_utils.MODULE2PACKAGE['mmseg'] = 'mmseg'
 
@@ -37,7 +38,7 @@ def is_training(runner: Runner) -> bool:
 
 
 def is_resuming(runner: Runner) -> bool:
-    """Says whether ``runner`` goes on from its checkpoint, with optimizer and schedules, or takes weights alone."""
+    """Says whether ``runner`` resumes from its checkpoint with optimizer and schedules, not from weights alone."""
     return bool(runner._resume)
 
 
@@ -47,22 +48,22 @@ def checkpoint_of(runner: Runner) -> str | None:
 
 
 def has_own_seeds(runner: Runner) -> bool:
-    """Says whether each process of ``runner`` has another seed."""
+    """Says whether each process of ``runner`` has a seed of its own."""
     return bool(runner._randomness_cfg.get('diff_rank_seed'))
 
 
 def accumulative_counts(wrapper: OptimWrapper) -> int:
-    """Returns over how many iterations gradients are added up before a step."""
+    """Returns the number of iterations whose gradients are added up before a step."""
     return getattr(wrapper, '_accumulative_counts', 1)
 
 
 def replace_data(loop: BaseLoop, loader: DataLoader, batches: object = None) -> None:
-    """Lets ``loop``, before its first iteration, draw from ``loader``.
+    """Makes ``loop`` draw from ``loader``; call it before the first iteration.
 
     Args:
         loop: Any loop of MMEngine.
-        loader: What it is to load from.
-        batches: What a loop by iterations draws from instead, an iterator with MMEngine's ``skip_iter``.
+        loader: The loader to draw from.
+        batches: An iterator with MMEngine's ``skip_iter``, for a loop by iterations to draw from instead.
     """
     loop.dataloader = loader
     if hasattr(loop, 'dataloader_iterator'):
@@ -76,7 +77,7 @@ def built_loops(runner: Runner) -> list[BaseLoop]:
 
 
 def instances_by_name() -> Iterator[dict[str, object]]:
-    """Yields where each of MMEngine's kinds of global instances, such as loggers, keeps them for good."""
+    """Yields the dicts in which MMEngine keeps its global instances for good, one for each class, such as loggers."""
     kinds = [ManagerMixin]
     while kinds:
         kind = kinds.pop()
@@ -85,9 +86,9 @@ def instances_by_name() -> Iterator[dict[str, object]]:
 
 
 def step_of_runner(frame: FrameType) -> str | None:
-    """Returns the key of the config that a function of ``Runner`` reads, if ``frame`` is a call of such a one.
+    """Returns the key of the config that a method of ``Runner`` reads, if ``frame`` is a call of such a method.
 
-    An empty string stands for all of the config, None for another function.
+    An empty string stands for all of the config, None for any other function.
     """
     if frame.f_code is Runner.__init__.__code__:
         return ''
@@ -96,9 +97,9 @@ def step_of_runner(frame: FrameType) -> str | None:
 
 
 def hook_called_in(frame: FrameType) -> Hook | None:
-    """Returns the hook that was at work, if ``frame`` is that of a ``Runner`` which calls its hooks, else None.
+    """Returns the hook that was at work if ``frame`` is a call of ``Runner.call_hook``, else None.
 
-    Of a hook's TypeError it raises another, from None; the hook's own is the context of that.
+    That method replaces a hook's TypeError by another, raised from None; the hook's own is the other's ``__context__``.
     """
     return frame.f_locals.get('hook') if frame.f_code is Runner.call_hook.__code__ else None
 

@@ -9,7 +9,7 @@ def kind_of(described: object) -> str:
     Text configs name the class, with or without a scope (``'mmdet.CocoDataset'``); pure-Python configs hold it.
 
     Args:
-        described: The node; of what is not a dict, or has no ``type``, the answer is ``''``.
+        described: The node. If it is not a dict or has no ``type``, the answer is ``''``.
     """
     kind = described.get('type') if isinstance(described, Mapping) else None
     name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
@@ -17,18 +17,18 @@ def kind_of(described: object) -> str:
 
 
 def listed_parts(described: object) -> list:
-    """Returns what a config may give once or as a list, such as an evaluator or an ``init_cfg``, as a list."""
+    """Returns as a list what a config may give alone or as a list, such as an evaluator or an ``init_cfg``."""
     if described is None:
         return []
     return list(described) if isinstance(described, (list, tuple)) else [described]
 
 
 def only_writes(evaluator: object) -> bool:
-    """Says whether all of an evaluator, or of several, write predictions to be submitted and look for no labels."""
+    """Says whether an evaluator, or each of several, only writes predictions to be submitted and needs no labels."""
     parts = listed_parts(evaluator)
     return bool(parts) and all(isinstance(part, dict) and part.get('format_only', False) for part in parts)
 
 
 def is_pretrained(init_cfg: object) -> bool:
-    """Says whether an ``init_cfg`` reads a checkpoint; the class has another name than it is registered by."""
+    """Says whether an ``init_cfg`` reads a checkpoint; the class ``PretrainedInit`` is registered as ``Pretrained``."""
     return kind_of(init_cfg) in ('Pretrained', 'PretrainedInit')

@@ -1,4 +1,4 @@
-"""What the package logs, in MMEngine's log."""
+"""Sends what the package logs to MMEngine's log."""
 
 import logging
 
@@ -6,11 +6,11 @@ from mmengine.logging import MMLogger
 
 
 class MMEngineHandler(logging.Handler):
-    """Hands records on to the MMEngine logger that is the current one when they come: its console, files and levels."""
+    """Hands each record to the MMEngine logger that is current at that moment, with its console, files and levels."""
 
     @property
     def target(self) -> MMLogger:
-        """The logger that has the records."""
+        """The logger that gets the records."""
         return MMLogger.get_current_instance()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -20,7 +20,7 @@ class MMEngineHandler(logging.Handler):
 
 
 def attach() -> None:
-    """Lets MMEngine's logger have what the package logs, from ``INFO`` on unless its level has been set."""
+    """Hands MMEngine's logger what the package logs, from ``INFO`` up unless another level has been set."""
     logger = logging.getLogger('mmreplk')
     if not any(isinstance(handler, MMEngineHandler) for handler in logger.handlers):
         logger.addHandler(MMEngineHandler())

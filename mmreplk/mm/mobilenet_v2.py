@@ -47,7 +47,7 @@ class InvertedResidual(nn.Module):
 class LargeKernelMobileNetV2(BaseModule):
     """MobileNetV2 whose depthwise kernels have any size, with or without small ones beside them and shortcuts.
 
-    With ``kernel_sizes=3`` it is the MobileNetV2 of MMSegmentation and MMDetection, under other names of its tensors.
+    With ``kernel_sizes=3`` it is the MobileNetV2 of MMSegmentation and MMDetection, with other names for its tensors.
 
     Args:
         kernel_sizes: Extent of the depthwise kernels, odd: one for all, or one for each of the seven stages.
@@ -97,7 +97,7 @@ class LargeKernelMobileNetV2(BaseModule):
                                                  size, small, shortcuts, norm_cfg) for i in range(blocks))))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Maps images ``(N, 3, H, W)`` to the features of the stages in ``out_indices``."""
+        """Maps images ``(N, 3, H, W)`` to the features ``(N, C, H / stride, W / stride)`` of the ``out_indices``."""
         x, outs = self.stem(x), []
         for i, stage in enumerate(self.stages):
             x = stage(x)

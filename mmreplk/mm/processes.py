@@ -1,4 +1,4 @@
-"""The processes of a run, before MMEngine's runner has started them."""
+"""The processes of a run, joined before MMEngine's runner would do it."""
 
 import os
 from collections.abc import Callable
@@ -12,14 +12,14 @@ from mmengine.utils.dl_utils import set_multi_processing
 from ..errors import InputError
 
 T = TypeVar('T')
-# What each launcher tells the processes that it starts, by a variable of the environment.
+# The environment variable that each launcher sets in the processes that it starts.
 _MARKS = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_LOCAL_RANK')
 
 
 def join_processes(cfg: Config) -> None:
     """Makes this process one of the group that ``cfg.launcher`` has started, as the runner would do later.
 
-    Without GPUs, where the runner would choose one for each process, they talk by gloo.
+    Without GPUs, the processes of PyTorch's launcher talk by gloo; the runner would look for a GPU for each.
 
     Raises:
         InputError: If the launcher has not started this process.
@@ -34,7 +34,7 @@ def join_processes(cfg: Config) -> None:
         torch.distributed.init_process_group('gloo')
         return
     env = cfg.get('env_cfg') or {}
-    set_multi_processing(**env.get('mp_cfg') or {}, distributed=True)  # before the group, which has a choice of its own
+    set_multi_processing(**env.get('mp_cfg') or {}, distributed=True)  # before init_dist, which sets a default
     init_dist(cfg.launcher, **env.get('dist_cfg') or {})
 
 

@@ -11,7 +11,7 @@ _PREFIXES = sorted({f'{published.network.lower()}-' for published in PUBLISHED.v
 def load_from_published(filename: str, map_location: object = None) -> dict:
     """Loads the published weights of that name, downloaded if they are not here yet, or the local file.
 
-    MMEngine calls it for everything that begins like a name.
+    MMEngine calls it for every path that begins like such a name.
 
     Raises:
         InputError: If it is neither; see :func:`mmreplk.weights.local_file`.

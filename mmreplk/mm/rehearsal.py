@@ -32,9 +32,9 @@ from .kinds import kind_of, listed_parts
 from .processes import join_processes
 from .runner import build_runner, close_runner
 
-SAMPLES = 2  # the smallest and the largest, so that a batch of several sizes is among what is rehearsed
+SAMPLES = 2  # the smallest and the largest, so that a batch of different sizes is rehearsed too
 ITERATIONS = 2  # what the first leaves undone, such as gradients that another process waits for, shows in the second
-LOOKED_AT = 50  # pictures, for the smallest and the largest among them
+LOOKED_AT = 50  # pictures among which the smallest and the largest are looked for
 FOLDER, TRACEBACK = '.rehearsal', 'rehearsal_error.txt'  # in the work dir
 _ONE_VALUE = 'more than 1 value per channel'  # PyTorch's words for a BatchNorm of one image and pixel
 _SINGLE_PROCESS = ('persistent_workers', 'prefetch_factor', 'multiprocessing_context', 'timeout', 'num_batch_per_epoch')
@@ -44,12 +44,12 @@ _WRITTEN = ('output_dir', 'outfile_prefix', 'out_file_path', 'out_dir')  # where
 def rehearse(cfg: Config) -> None:
     """Trains two iterations on two samples, validates on two and saves, all in a folder that is removed again.
 
-    Nothing of it is in the run that follows: neither weights nor random numbers, log or files. Wherever
-    ``train_cfg`` is of a loop that counts neither iterations nor epochs, or ``runner_type`` names another runner, there
-    is not a rehearsal; ``rehearsal = False`` in the config leaves it out too.
+    It leaves nothing behind in the run that follows: no weights, random numbers, log or files. There is no rehearsal if
+    ``train_cfg`` counts neither iterations nor epochs, if ``runner_type`` names another runner, or if the config says
+    ``rehearsal = False``.
 
     Args:
-        cfg: The config of the run, which stays as it is.
+        cfg: The config of the run, which is not changed.
 
     Raises:
         InputError: With what would have ended the run. Its traceback, if it has one, is in ``TRACEBACK`` in the work
@@ -63,7 +63,7 @@ def rehearse(cfg: Config) -> None:
     work_dir = Path(cfg.work_dir)
     is_new, folder = not work_dir.exists(), work_dir / f'{FOLDER}{rank}'
     (work_dir / TRACEBACK).unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)  # of one that was killed
+    shutil.rmtree(folder, ignore_errors=True)  # left by one that was killed
     try:
         with _without_a_trace(), config_errors(cfg):
             runner = build_runner(shortened(cfg, folder))
@@ -76,7 +76,7 @@ def rehearse(cfg: Config) -> None:
         if is_of_the_machine(error):
             raise
         raise InputError(f'{_told(error)} (found by the rehearsal before training{_kept(error, work_dir)}; '
-                         '--no-rehearsal leaves it out)') from error
+                         '--no-rehearsal skips it)') from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         if is_new:
@@ -101,7 +101,7 @@ def shortened(cfg: Config, work_dir: str | Path) -> Config:
         work_dir: Where everything goes.
     """
     short = copy.deepcopy(cfg)
-    # Whatever it has to warn of, the run itself will say.
+    # The run itself will give any warning again.
     short.update(work_dir=str(work_dir), load_from=None, resume=False, log_level='ERROR')
     short.pop('compile', None)  # which takes minutes
     loop, by_epoch = short.train_cfg, counts_epochs(short.train_cfg)
@@ -129,13 +129,13 @@ def shortened(cfg: Config, work_dir: str | Path) -> Config:
         checkpoint.pop('backend_args', None)
     if hooks.get('logger'):
         hooks['logger'].update(interval=1, out_dir=None)
-    # Batches of two may lack all that there is to learn from.
+    # A batch of two may hold nothing to learn from, and the loss of nothing may be NaN.
     short.custom_hooks = [hook for hook in short.get('custom_hooks') or [] if kind_of(hook) != 'NonFiniteHook']
     for part in (*listed_parts(short.get('val_evaluator')), *short.custom_hooks):
         for key in _WRITTEN:
             if isinstance(part, dict) and isinstance(part.get(key), str):
                 part[key] = str(Path(work_dir, Path(part[key]).name))
-    if isinstance(short.get('visualizer'), dict):  # what others than the local one show is elsewhere
+    if isinstance(short.get('visualizer'), dict):  # the other backends write elsewhere
         backends = listed_parts(short.visualizer.get('vis_backends'))
         short.visualizer['vis_backends'] = [one for one in backends if kind_of(one) == 'LocalVisBackend']
     return short
@@ -143,20 +143,21 @@ def shortened(cfg: Config, work_dir: str | Path) -> Config:
 
 @DATA_SAMPLERS.register_module()
 class ExtremeSampler(Sampler):
-    """Yields the smallest and the largest of the pictures that it looks at, again and again in every process.
+    """Yields the smallest and the largest of the pictures that it looks at, over and over, the same in every process.
 
     Args:
-        dataset: The dataset; without sizes or files of pictures, its first and its last sample are taken.
-        repeats: How often in an epoch.
-        batch_size: Of epochs of the run whose last batch is kept: where that is one sample, so is the last one here.
-        seed: As MMEngine gives it to every sampler.
+        dataset: The dataset; if the sizes of its pictures cannot be read, its first and its last sample are taken.
+        repeats: How often each is yielded in an epoch.
+        batch_size: Batch size of a run by epochs that keeps the last batch: if that has one sample, the last one here
+            has one, too. None for other runs.
+        seed: Not used; MMEngine gives it to every sampler.
     """
 
     def __init__(self, dataset: Dataset, repeats: int = 1, batch_size: int | None = None, seed: int | None = None):
         self.dataset = dataset
         count = len(dataset)
         if not count:
-            raise InputError('a dataset of the config has no sample: with its filters, none is left')
+            raise InputError('a dataset of the config has no sample: its filters leave none')
         by_size = sorted(evenly_spread(range(count), LOOKED_AT), key=lambda index: _pixels(dataset, index))
         self.indices = [by_size[0], by_size[-1]] * repeats
         if batch_size and batch_size > 1 and math.ceil(count / get_world_size()) % batch_size == 1:
@@ -173,7 +174,7 @@ class ExtremeSampler(Sampler):
 
 
 def _pixels(dataset: Dataset, index: int) -> int:
-    """Returns how many pixels a picture has, 0 if that is not to be seen at once."""
+    """Returns how many pixels a picture has, 0 if its size cannot be read quickly."""
     try:
         info = dataset.get_data_info(index)
         if 'width' in info and 'height' in info:
@@ -182,7 +183,7 @@ def _pixels(dataset: Dataset, index: int) -> int:
             return 0
         with Image.open(info['img_path']) as image:
             return image.width * image.height
-    except Exception:  # whoever loads the sample says what is wrong with it
+    except Exception:  # what is wrong with the sample shows when it is loaded
         return 0
 
 
@@ -198,7 +199,7 @@ def _iterations(cfg: Config, samples: int) -> int | None:
 
 @contextmanager
 def _without_a_trace() -> Iterator[None]:
-    """Prints nothing, and puts all random generators and switches of PyTorch back."""
+    """Keeps the block from printing, and restores all random generators and PyTorch's switches after it."""
     state = random.getstate(), np.random.get_state(), torch.get_rng_state()
     gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     switches = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
@@ -225,7 +226,7 @@ def _told(error: Exception) -> str:
 
 
 def _kept(error: Exception, work_dir: Path) -> str:
-    """Keeps the traceback of what ``error`` stands for; returns a clause on where it is, if it has one."""
+    """Saves the traceback of the error behind ``error``; returns a clause that says where, ``''`` if it has none."""
     cause = error.__cause__ if isinstance(error, InputError) else error
     if cause is None:
         return ''

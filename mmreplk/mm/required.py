@@ -4,5 +4,5 @@ import importlib.util
 
 MISSING = [name for name in ('mmengine', 'mmcv') if importlib.util.find_spec(name) is None]
 if MISSING:
-    names = ' and no '.join(MISSING)
-    raise ImportError(f'mmreplk.mm needs MMEngine and MMCV, there is no {names}: see requirements/', name=MISSING[0])
+    names = ' and '.join(MISSING)
+    raise ImportError(f'mmreplk.mm needs MMEngine and MMCV; not installed: {names}. See requirements/', name=MISSING[0])

@@ -44,11 +44,11 @@ def _is_for_the_screen(record: logging.LogRecord) -> bool:
 def build_runner(cfg: Config, verbose: bool = False) -> Runner:
     """Builds the runner that ``cfg`` describes, a :class:`QuietRunner` unless ``runner_type`` says otherwise.
 
-    It executes nothing that a checkpoint holds, as far as :func:`mmreplk.mm.trust.allow_pickles` does not allow it.
+    It executes nothing that a checkpoint holds unless :func:`mmreplk.mm.trust.allow_pickles` has allowed it.
 
     Args:
         cfg: The config.
-        verbose: Whether environment and config are for the screen, too.
+        verbose: Whether environment and config are shown on the screen, too.
 
     Raises:
         InputError: If it would shard the parameters over the processes.
@@ -56,7 +56,7 @@ def build_runner(cfg: Config, verbose: bool = False) -> Runner:
     for key in ('strategy', 'model_wrapper_cfg'):
         kind = kind_of(cfg.get(key))
         if kind in SHARDING:
-            raise InputError(f'{key} {kind!r} shards the parameters over the processes, where merging kernels and '
+            raise InputError(f'{key} {kind!r} shards the parameters over the processes, but merging kernels and '
                              f'checking gradients need whole ones; train without {key}, by DistributedDataParallel')
     join_processes(cfg)
     if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
@@ -75,13 +75,12 @@ def build_runner(cfg: Config, verbose: bool = False) -> Runner:
 
 
 def close_runner(runner: Runner) -> None:
-    """Lets go of what stays of a runner: processes that load data, log files, message hub, visualizer.
+    """Releases what a runner leaves behind: processes that load data, log files, message hub, visualizer.
 
-    A process that builds one runner after the other would otherwise hold ever more. The runner is not to be used any
-    more.
+    A process that builds one runner after another would otherwise hold ever more. The runner cannot be used afterwards.
     """
     for loop in built_loops(runner):
-        # Left to the garbage collector, which ends their queues first, the processes hang for 5 s each.
+        # The garbage collector would close their queues first, and each process would hang for 5 s.
         vars(loop).pop('dataloader_iterator', None)
         vars(loop.dataloader)['_iterator'] = None
     runner.visualizer.close()

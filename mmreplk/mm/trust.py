@@ -11,15 +11,15 @@ from mmengine.fileio import PickleHandler, YamlHandler, register_handler
 from ..errors import InputError
 
 _HINT = ('reading it can execute what its sender wrote into it. Have it written as JSON or, if you trust the sender, '
-         'say --trust-checkpoint to a tool that knows it')
+         'say --trust-checkpoint to a tool that has this option')
 
 
 def allow_pickles(allowed: bool) -> None:
-    """Decides what reading may do from now on in this process, and in those that it starts, whoever reads.
+    """Decides whether files may execute code when they are read, from now on in this process and in those it starts.
 
-    Meant for programs, which decide it once. Both frameworks read by ``torch.load`` and ``mmengine.load``. MMEngine
-    reads downloads, and its onedl fork whatever PyTorch finds unsafe, with ``weights_only=False``; annotations in
-    ``.pkl`` and ``.yaml`` files it reads with all that Python can do.
+    Meant for programs, which decide it once. Both frameworks read by ``torch.load`` and ``mmengine.load``. By itself,
+    MMEngine reads downloads with ``weights_only=False``, its onedl fork also what PyTorch finds unsafe; annotations in
+    ``.pkl`` and ``.yaml`` files may execute anything.
 
     Args:
         allowed: Whether to read any pickle, and any YAML.
@@ -31,10 +31,10 @@ def allow_pickles(allowed: bool) -> None:
 
 
 class _NoPickles(PickleHandler):
-    """Writes pickles, and reads none."""
+    """Writes pickles, but does not read them."""
 
     def load_from_fileobj(self, file: BinaryIO, **kwargs: object) -> object:
-        raise pickle.UnpicklingError(f'{getattr(file, "name", "a file that is named here")} is a pickle: {_HINT}')
+        raise pickle.UnpicklingError(f'{getattr(file, "name", "a file that is to be read")} is a pickle: {_HINT}')
 
 
 class _PlainYaml(YamlHandler):
@@ -63,7 +63,7 @@ def refuse_pickled_data(cfg: Config, trusted: bool) -> None:
         trusted: Whether such files may execute what they hold.
 
     Raises:
-        InputError: If there is one, by its place in the config.
+        InputError: If there is one. The message names its place in the config.
     """
     if trusted:
         return

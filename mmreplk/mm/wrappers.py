@@ -1,4 +1,4 @@
-"""Models inside what distribution and test-time augmentation wrap around them."""
+"""Models inside the wrappers of distributed training and test-time augmentation."""
 
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import nn

@@ -85,7 +85,7 @@ def test_from_the_data_to_the_report(config, tmp_path):
     view, panel = _answer(predictor, Limits(), page)
     assert 'Predicted in' in panel and '64 &times; 64 pixels' in panel and 'found: ' in view
     cv2.imwrite(str(page), np.zeros((64, 64, 3), np.uint8))
-    assert 'has 3 channels as it is loaded, and the model takes 4' in _answer(predictor, Limits(), page)[1]
+    assert 'has 3 channels as it is loaded, but the model takes 4' in _answer(predictor, Limits(), page)[1]
 
 
 def test_a_picture_that_is_cut_short_is_found_all_the_same(config, tmp_path):

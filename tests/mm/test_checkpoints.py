@@ -132,8 +132,8 @@ def test_the_last_whole_one(work_dir, how, said):
 
 
 @pytest.mark.parametrize(('pointer', 'words'), [
-    (None, 'last_checkpoint is missing'), ('', "last_checkpoint names '', no file"),
-    ('/nowhere/iter_3.pth', "last_checkpoint names '/nowhere/iter_3.pth', no file"),
+    (None, 'last_checkpoint is missing'), ('', "last_checkpoint names '', which is not a file"),
+    ('/nowhere/iter_3.pth', "last_checkpoint names '/nowhere/iter_3.pth', which is not a file"),
 ])
 def test_a_broken_pointer(work_dir, pointer, words, said):
     (work_dir / 'last_checkpoint').unlink()
@@ -146,7 +146,7 @@ def test_a_broken_pointer(work_dir, pointer, words, said):
 def test_nothing_to_resume_from(tmp_path, said):
     assert find_resumable(str(tmp_path)) is None
     assert find_resumable(str(tmp_path / 'none')) is None
-    assert len(said) == 2 and 'training begins at its beginning' in said[0]
+    assert len(said) == 2 and 'training starts from the beginning' in said[0]
 
 
 def test_nothing_whole_to_resume_from(work_dir):

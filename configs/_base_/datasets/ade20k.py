@@ -1,5 +1,5 @@
 _base_ = 'segmentation.py'
-dataset_type = 'ADE20KDataset'  # whose files number the classes from 1 on; transforms ask the dataset
+dataset_type = 'ADE20KDataset'  # its files number the classes from 1 on, which it tells the transforms
 data_root = 'data/ade/ADEChallengeData2016'
 data_hint = ('Download http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip and unpack it into '
              'data/ade, or make a small stand-in with "python tools/dataset_converters/make_mini_dataset.py ade20k '

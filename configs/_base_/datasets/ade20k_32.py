@@ -1,4 +1,4 @@
-# Whole images are tested with sides made multiples of 32, the stride of the last features.
+# Whole images are tested, resized so that their sides are multiples of 32, the stride of the last features.
 _base_ = 'ade20k.py'
 to_multiple = dict(type='ResizeToMultiple', size_divisor=32)
 test_pipeline = [*_base_.test_pipeline[:2], to_multiple, *_base_.test_pipeline[2:]]

@@ -1,4 +1,4 @@
-# Crops of 640x640 of images that are larger in the same proportion, tested at that size.
+# Crops of 640x640 from images that are enlarged in the same proportion; tests enlarge them in the same way.
 _base_ = 'ade20k_32.py'
 crop_size = (640, 640)
 train_pipeline = _base_.train_pipeline

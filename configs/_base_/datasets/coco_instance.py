@@ -1,4 +1,4 @@
-# With masks, and the multi-scale crops of DETR and Sparse R-CNN.
+# COCO with masks and the multi-scale crops of DETR and Sparse R-CNN.
 _base_ = 'coco_detection.py'
 scales = [(size, 1333) for size in range(480, 801, 32)]
 train_pipeline = [

@@ -1,4 +1,4 @@
-# Of one category and trained on by iterations: train/ and val/ beside annotations/instances_{train,val}.json.
+# A small dataset in COCO's format, trained on by iterations: train/ and val/ beside annotations/instances_*.json.
 _base_ = 'coco_instance.py'
 train_dataloader = dict(
     batch_size=8,

@@ -1,5 +1,5 @@
-# Data Science Bowl 2018, stage 1, in COCO's format (docs/nuclei.md). Nuclei are 5 to 50 pixels wide, half of them below
-# 20: everything is seen at twice its size.
+# Data Science Bowl 2018, stage 1, in COCO's format (docs/nuclei.md). Nuclei are 5 to 50 pixels wide, half of them less
+# than 20: the network sees images at twice their size.
 _base_ = 'coco_small.py'
 data_root = 'data/nuclei/'
 data_hint = ('Lay it out as data/nuclei/{train,val,test}/*.jpg and '
@@ -9,7 +9,7 @@ metainfo = dict(classes=('nucleus', ), palette=[(220, 20, 60)])
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-    # Before resizing, which would otherwise resize hundreds of masks of nuclei that the crop then leaves out.
+    # Before resizing: otherwise hundreds of masks would be resized that the crop then leaves out.
     dict(type='RandomCrop', crop_size=(160, 160), recompute_bbox=True),
     dict(type='RandomResize', scale=(320, 320), ratio_range=(0.8, 1.4), keep_ratio=True),
     dict(type='RandomCrop', crop_size=(256, 256), recompute_bbox=True),
@@ -38,6 +38,6 @@ test_dataloader = dict(
     val_dataloader,
     dataset=dict(
         val_dataloader['dataset'], ann_file='annotations/instances_test.json', data_prefix=dict(img='test/')))
-# Up to 375 nuclei are in an image, where COCO counts the first 100 detections: AP50 counts the first 500 here.
+# An image has up to 375 nuclei, but COCO counts the first 100 detections only: here AP50 counts the first 500.
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val.json', proposal_nums=(100, 300, 500))
 test_evaluator = dict(val_evaluator, ann_file=data_root + 'annotations/instances_test.json')

@@ -1,4 +1,4 @@
-# How images are drawn and what is measured, for segmentation of any dataset.
+# In which order images are loaded and what is measured, for segmentation of any dataset.
 train_dataloader = dict(
     num_workers=4, persistent_workers=True, sampler=dict(type='InfiniteSampler', shuffle=True))
 val_dataloader = dict(

@@ -1,4 +1,4 @@
-# Cascade Mask R-CNN, as the official codes have it: heads of 4 convolutions and 1 linear layer with SyncBN, and GIoU
+# Cascade Mask R-CNN as in the official code: heads of 4 convolutions and 1 linear layer with SyncBN, and GIoU
 # losses on decoded boxes. The backbone and the neck's in_channels are missing.
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 bbox_head = dict(

@@ -1,4 +1,4 @@
-# A network of 31B's kernel sizes with light heads, that trains on a CPU.
+# A network with the kernel sizes of RepLKNet-31B and light heads, small enough to train on a CPU.
 _base_ = 'cascade_mask_rcnn_replknet31b.py'
 light = dict(
     num_shared_convs=2,

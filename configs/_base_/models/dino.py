@@ -1,4 +1,4 @@
-# DINO with four scales as MMDetection has it. The backbone and the neck's in_channels are missing.
+# DINO with four scales as in MMDetection. The backbone and the neck's in_channels are missing.
 attention = dict(embed_dims=256, num_heads=8, dropout=0.0)
 deformable_attention = dict(embed_dims=256, num_levels=4, dropout=0.0)
 ffn = dict(embed_dims=256, feedforward_channels=2048, ffn_drop=0.0)

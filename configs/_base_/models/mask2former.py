@@ -1,4 +1,4 @@
-# Mask2Former as MMSegmentation has it, of parts of MMDetection. Backbone, in_channels and custom_imports are missing.
+# Mask2Former as in MMSegmentation, made of parts of MMDetection. Backbone, in_channels and custom_imports are missing.
 _base_ = 'segmentor.py'
 num_classes = 150
 attention = dict(embed_dims=256, num_heads=8, attn_drop=0.0, proj_drop=0.0, dropout_layer=None, batch_first=True)

@@ -1,4 +1,4 @@
-# How images are prepared and segmented, whatever the network.
+# How images are prepared and segmented, for any network.
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(

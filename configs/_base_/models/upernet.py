@@ -1,4 +1,4 @@
-# UperNet as the official codes have it: 512 head channels, an FCN auxiliary head. Backbone and in_channels are missing.
+# UperNet as in the official code: 512 head channels, an FCN auxiliary head. Backbone and in_channels are missing.
 _base_ = 'segmentor.py'
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 model = dict(

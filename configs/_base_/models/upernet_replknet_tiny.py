@@ -1,4 +1,4 @@
-# A network of 31B's kernel sizes that trains on a CPU.
+# A network with the kernel sizes of RepLKNet-31B, small enough to train on a CPU.
 _base_ = 'upernet_replknet31b.py'
 model = dict(
     backbone=dict(

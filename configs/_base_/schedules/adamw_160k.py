@@ -4,7 +4,7 @@ _base_ = '../segmentation_runtime.py'
 #
 # The official runs see as many images in fewer steps, with more GPUs and the same learning rate. A leaf's
 # accumulative_counts says how many iterations here make one such step: the updates are those of the official run, with
-# batch statistics over 32 images. On another number of images an iteration, --auto-scale-lr scales the learning rate.
+# batch statistics over 32 images. For another number of images an iteration, --auto-scale-lr scales the learning rate.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=2e-4, betas=(0.9, 0.999), weight_decay=0.05),

@@ -1,4 +1,4 @@
-# 160k iterations of 16 images, 8 GPUs x 2, with learning rates that fall towards the image: for ConvNeXt's kin.
+# 160k iterations of 16 images, 8 GPUs x 2, with learning rates that fall towards the image, as ConvNeXt's.
 _base_ = 'adamw_160k.py'
 optim_wrapper = dict(
     optimizer=dict(lr=1e-4),

@@ -1,7 +1,7 @@
 _base_ = '../detection_runtime.py'
 
 # 36 epochs in steps of 32 images: 8 GPUs x 4. The official files do not say how many GPUs their learning rate is for;
-# it is twice what ConvNeXt uses for 16 images. On another number of images a step, --auto-scale-lr scales it.
+# it is twice what ConvNeXt uses for 16 images. For another number of images a step, --auto-scale-lr scales it.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=4e-4, betas=(0.9, 0.999), weight_decay=0.05),

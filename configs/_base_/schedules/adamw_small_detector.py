@@ -1,5 +1,5 @@
 # Iterations instead of epochs, from scratch: a higher learning rate, clipped gradients, linear decay. A leaf sets
-# max_iters, and the ends of the schedule with it.
+# max_iters and a param_scheduler that ends with it.
 _base_ = '../detection_runtime.py'
 
 optim_wrapper = dict(

@@ -19,13 +19,13 @@ from ...merging import reparameterized
 
 
 def with_budget(cfg: Config, first: Config, iters: int | None = None, seed: int = 0) -> Config:
-    """Returns a copy of ``cfg`` that trains on the budget of ``first`` and validates not at all.
+    """Returns a copy of ``cfg`` that trains on the budget of ``first`` and does not validate.
 
     Args:
         cfg: Config of a segmentor or detector.
         first: The config whose batch size and schedule are taken.
         iters: Training iterations, to which the schedule is shortened or stretched; None for those of ``first``.
-        seed: What weights and data are drawn with.
+        seed: The seed by which weights and data are drawn.
 
     Raises:
         InputError: If either config has no schedule in iterations, or ``iters`` is not positive.
@@ -39,10 +39,10 @@ def with_budget(cfg: Config, first: Config, iters: int | None = None, seed: int 
     factor = iters / first.train_cfg.max_iters
     cfg = copy.deepcopy(cfg)
     cfg.train_dataloader.batch_size = first.train_dataloader.batch_size
-    cfg.train_cfg = copy.deepcopy(first.train_cfg)  # a plain dict of it, of pure Python, could not be written out
+    cfg.train_cfg = copy.deepcopy(first.train_cfg)  # dict() would put classes into a pure-Python config
     cfg.train_cfg.update(max_iters=iters, val_begin=iters + 1)
     schedulers = [_stretched(scheduler, factor) for scheduler in first.param_scheduler]
-    # MMEngine refuses one that has been shortened to nothing.
+    # MMEngine refuses schedules that have been shortened to nothing.
     cfg.param_scheduler = [own for own in schedulers if 'end' not in own or own['end'] > own.get('begin', 0)]
     cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
     return cfg
@@ -71,8 +71,8 @@ def measure_models(cfgs: Mapping[str, Config], shape: tuple[int, int],
 
     Returns:
         By name, ``params_m`` (millions) and ``gflops`` (multiply-adds) as :func:`count_flops` counts, in training
-        form, and ``latency_ms``: of all but a detector's heads, which take as long as there are objects, in the merged
-        form that is evaluated; the median of turns.
+        form, and ``latency_ms``, the median time in the merged form that is evaluated; without a detector's heads,
+        whose time depends on the objects.
     """
     figures, work = {}, {}
     with ExitStack() as stack, torch.no_grad():

@@ -15,7 +15,7 @@ from .samples import packed_sample
 
 WORKS = ('train', 'train with_cp', 'evaluate', 'slide')
 TRAINING_STEPS = 2  # the first allocates the optimizer's moments
-MALLOC_MIB = 64  # of freed blocks, glibc keeps up to twice its largest threshold for mmap, 32 MiB
+MALLOC_MIB = 64  # of freed blocks that glibc keeps, at most: twice its largest threshold for mmap, 32 MiB
 
 
 def measure_memory(cfg: Config, work: str, size: tuple[int, int], batch: int = 1) -> dict[str, float]:
@@ -30,9 +30,9 @@ def measure_memory(cfg: Config, work: str, size: tuple[int, int], batch: int = 1
         batch: Images at a time.
 
     Returns:
-        In MiB: ``base``, what the process held before the model was built, ``weights``, the model's parameters and
-        buffers, ``extra``, by how much the work went above the process with the model, and ``peak``, the process's
-        whole peak.
+        In MiB: ``base`` (held by the process before the model was built), ``weights`` (the model's parameters and
+        buffers), ``extra`` (how far the work went above the process with the model) and ``peak`` (the process's whole
+        peak).
     """
     base = resident_mib()
     cfg = copy.deepcopy(cfg)
@@ -45,17 +45,17 @@ def measure_memory(cfg: Config, work: str, size: tuple[int, int], batch: int = 1
 
 
 def slide_bound_mib(size: tuple[int, int], classes: int, window_mib: float) -> float:
-    """Returns how much more than the process with the model evaluating one image by sliding windows may take.
+    """Returns the most MiB that evaluating one image by sliding windows may take beyond the process with the model.
 
-    MMSegmentation holds float32 scores of all classes for all pixels twice: the sum over the windows beside the same
-    of one more window, then the mean, then that in the size of the original image. Per pixel come the image in 8 bits
-    and twice in float32, how many windows cover it, and its label in 64 bits: 3 + 2 * 12 + 4 + 8 bytes. glibc keeps
-    some memory that was freed.
+    MMSegmentation holds float32 scores of all classes for all pixels twice: the sum over the windows beside that sum
+    with one more window, later the mean beside the mean in the size of the original image. Each pixel also takes the
+    image in 8 bits and twice in float32, the number of windows that cover it, and its label in 64 bits:
+    3 + 2 * 12 + 4 + 8 bytes. glibc keeps some memory that was freed.
 
     Args:
         size: Height and width of the image, in pixels.
-        classes: Of the segmentor.
-        window_mib: What evaluating an image of a window's size takes.
+        classes: Number of classes of the segmentor.
+        window_mib: What evaluating an image of a window's size takes, in MiB.
     """
     return window_mib + size[0] * size[1] * (2 * 4 * classes + 39) / 2**20 + MALLOC_MIB
 
@@ -72,11 +72,11 @@ def _training(cfg: Config, model: nn.Module, data: dict[str, list]) -> Callable[
 
 
 def evaluation(model: nn.Module, data: dict[str, list]) -> Callable[[], object]:
-    """Returns what merges ``model``, evaluates ``data``, a batch, and restores the model."""
+    """Returns a function that merges ``model``, evaluates the batch ``data``, and restores the model."""
 
     def run() -> None:
         with torch.no_grad(), reparameterized(model.eval()):
-            # Samples of its own, since they keep the scores.
+            # New samples for each run, since samples keep the scores.
             samples = [type(sample)(metainfo=sample.metainfo) for sample in data['data_samples']]
             model.test_step(dict(inputs=data['inputs'], data_samples=samples))
 

@@ -52,7 +52,7 @@ class Setting(NamedTuple):
 
 def benchmark_model(cfg: Config, setting: Setting, weights: dict[str, torch.Tensor] | None = None,
                     parts: Sequence[str] = PARTS) -> list[dict]:
-    """Times inference of the forms of a network in turns, all in one run: its backbone alone, and whole.
+    """Times inference of the forms of a network in turns, all in one run: the backbone alone, then the whole model.
 
     The forms: ``plain``, the training form on ``nn.Conv2d``; ``training``, the same on our convolution; ``merged``;
     ``folded``, as ``ReparamHook`` evaluates; ``folded 3x3``, the same network with all large kernels 3x3.
@@ -60,7 +60,7 @@ def benchmark_model(cfg: Config, setting: Setting, weights: dict[str, torch.Tens
     Args:
         cfg: Config of a segmentor or detector with a large-kernel network.
         setting: How they are run.
-        weights: State dict of the model; None for fresh weights. The 3x3 network has fresh ones always.
+        weights: State dict of the model; None for fresh weights. The 3x3 network always has fresh ones.
         parts: What is timed: the backbone, the model, or each after the other.
 
     Returns:
@@ -69,7 +69,7 @@ def benchmark_model(cfg: Config, setting: Setting, weights: dict[str, torch.Tens
         the time spent in the large-kernel layers (None if compiled) and all raw times.
 
     Raises:
-        InputError: If its backbone is not a large-kernel network, or a number of the setting is too small.
+        InputError: If the backbone is not a large-kernel network, or a number of the setting is too small.
     """
     size, batch, dtype, device, channels_last, compiled, rounds = setting
     if min(*size, batch) < 1 or rounds < 2:
@@ -107,18 +107,18 @@ def benchmark_training(cfg: Config, setting: Setting) -> list[dict]:
 
     Args:
         cfg: Config of a segmentor with a large-kernel network.
-        setting: How they are run; losses are computed under autocast to another ``dtype`` than float32.
+        setting: How they are run; if ``dtype`` is not float32, losses are computed under autocast to it.
 
     Returns:
-        A row for each form, as of :func:`benchmark_model`, its ``part`` being ``'training step'``. The share of the
-        large-kernel layers is that in the forward pass alone and is left out.
+        A row for each form, as in :func:`benchmark_model`, its ``part`` being ``'training step'``. The share of the
+        large-kernel layers is None, as it could be measured in the forward pass alone.
 
     Raises:
         InputError: If the config is not one of MMSegmentation, its backbone is not a large-kernel network, or the batch
-            is one image, of which UperNet's BatchNorms cannot take statistics.
+            is one image, from which UperNet's BatchNorms cannot take statistics.
     """
     if cfg.default_scope != 'mmseg':
-        raise InputError(f"training steps are timed of segmentors, default_scope must be 'mmseg', got "
+        raise InputError(f"training steps are timed for segmentors only: default_scope must be 'mmseg', got "
                          f'{cfg.default_scope!r}')
     if setting.batch < 2:
         raise InputError(f'the BatchNorms of pooled features need a batch of at least 2 images, got {setting.batch}')
@@ -133,7 +133,7 @@ def benchmark_training(cfg: Config, setting: Setting) -> list[dict]:
 
 
 def _build(cfg: Config, form: str, weights: dict | None, setting: Setting) -> nn.Module:
-    """Builds the network of a form with ``weights``, or fresh ones; the one with 3x3 kernels always has these."""
+    """Builds the network of a form with ``weights``, or fresh ones; the one with 3x3 kernels always has fresh ones."""
     model_cfg = copy.deepcopy(cfg.model)
     arch = _with_small_kernels(model_cfg.get('backbone', {}))
     if form.endswith('3x3'):
@@ -149,7 +149,7 @@ def _build(cfg: Config, form: str, weights: dict | None, setting: Setting) -> nn
 
 def _measure(part: str, work: dict[str, Callable[[], object]], setting: Setting, with_share: bool) -> list[dict]:
     """Returns a row of figures for each form of a part."""
-    for run in work.values():  # what is searched for and kept at the first call is not the network's
+    for run in work.values():  # searches and caches of the first call are not the network's time or memory
         run()
     peaks = {form: peak_mib(run, setting.device) for form, run in work.items()}
     shares = {form: _large_kernel_share(run, setting.device) if with_share else None for form, run in work.items()}
@@ -181,7 +181,7 @@ def _use_plain_convolutions(model: nn.Module) -> None:
 
 
 def _whole(model: nn.Module, images: torch.Tensor, scope: str, dtype: torch.dtype) -> Callable[[], object]:
-    """Returns what a test does with ``images``, from their normalization to masks or boxes."""
+    """Returns a function that does a test's work on ``images``, from their normalization to masks or boxes."""
     samples = [packed_sample(scope, tuple(images.shape[-2:])) for _ in images]
 
     def run() -> object:
@@ -192,7 +192,7 @@ def _whole(model: nn.Module, images: torch.Tensor, scope: str, dtype: torch.dtyp
 
 
 def _step(model: nn.Module, cfg: Config, data: dict[str, list], setting: Setting) -> Callable[[], None]:
-    """Returns a training step with the optimizer of ``cfg``, as MMEngine's loop makes it."""
+    """Returns a function that makes a training step with the optimizer of ``cfg``, as MMEngine's loop does."""
     wrapper = build_optim_wrapper(model, dict(cfg.optim_wrapper, type='OptimWrapper'))
 
     def run() -> None:
@@ -205,7 +205,7 @@ def _step(model: nn.Module, cfg: Config, data: dict[str, list], setting: Setting
 
 
 def _large_kernel_share(function: Callable[[], object], device: str) -> float:
-    """Returns the part of the time of ``function`` that passes in large-kernel layers."""
+    """Returns the share of the time of ``function`` that is spent in large-kernel layers."""
     mark, milliseconds = _clock(device)
     intervals: list[list] = []
 
@@ -230,7 +230,7 @@ def _large_kernel_share(function: Callable[[], object], device: str) -> float:
 
 
 def _clock(device: str) -> tuple[Callable[[], Any], Callable[[Any, Any], float]]:
-    """Returns what marks a moment on the device, and what says how many milliseconds lie between two of them."""
+    """Returns a function that marks a moment on the device, and one for the milliseconds between two such marks."""
     if device != 'cuda':
         return perf_counter, lambda begin, end: (end - begin) * 1e3
 

@@ -1,4 +1,4 @@
-"""What a pipeline of MMSegmentation or MMDetection says of an image, without an image."""
+"""Data samples as pipelines of MMSegmentation and MMDetection make them, without an image."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ def packed_sample(scope: str, size: tuple[int, int], **annotations: Any) -> Any:
     Args:
         scope: ``'mmseg'`` or ``'mmdet'``, which must have been imported.
         size: Height and width of the image in pixels.
-        **annotations: What is known of it, by the names that transforms use, such as ``gt_seg_map``.
+        **annotations: Its annotations, by the names that transforms use, such as ``gt_seg_map``.
     """
     meta = dict(img_shape=size, ori_shape=size, pad_shape=size, scale_factor=(1., 1.), img_id=0)
     pack = TRANSFORMS.build(dict(type=_PACKERS[scope], meta_keys=tuple(meta)))

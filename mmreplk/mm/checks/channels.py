@@ -11,8 +11,7 @@ from ..kinds import kind_of
 
 
 def check_channels(cfg: Config) -> None:
-    """Compares the ``in_channels`` of a large-kernel network with what it is given, and those of a neck, or of a
-    segmentor's heads, with what it hands out.
+    """Compares a large-kernel network's ``in_channels`` with the images, and those of neck or heads with its outputs.
 
     Raises:
         InputError: With the key, its value and what it must be.
@@ -35,12 +34,12 @@ def check_channels(cfg: Config) -> None:
         for i, part in enumerate([parts] if isinstance(parts, dict) else parts):
             path = f'model.{name}' if isinstance(parts, dict) else f'model.{name}.{i}'
             _check_reader(path, part, handed)
-            if name == 'neck':  # what follows reads what the first of several hands out
+            if name == 'neck':  # of several, only the first reads the backbone
                 break
 
 
 def _check_stages(roi_head: object) -> None:
-    """Raises InputError if box heads of a cascade, whose scores are averaged, tell other numbers of classes apart."""
+    """Raises InputError if a cascade's box heads, whose scores are averaged, differ in their numbers of classes."""
     heads = roi_head.get('bbox_head') if isinstance(roi_head, dict) else None
     heads = heads if isinstance(heads, (list, tuple)) else []
     counts = [head.get('num_classes') for head in heads if isinstance(head, dict)]
@@ -64,10 +63,10 @@ def _check_reader(path: str, part: dict, handed: list[int]) -> None:
 
 
 def misfits(cfg: Config) -> Iterator[str]:
-    """Yields sentences on sizes that fit in the end, at a price.
+    """Yields sentences on sizes that work but cost time.
 
-    A segmentor's crops that are padded in every batch, and a detector's images of many sizes under a cuDNN that tries
-    all algorithms out anew for each.
+    These are a segmentor's crops that are padded in every batch, and a detector's images of many sizes if cuDNN tries
+    out all its algorithms for each.
     """
     benchmarks = (cfg.get('env_cfg') or {}).get('cudnn_benchmark')
     if benchmarks and cfg.get('default_scope') == 'mmdet' and torch.cuda.is_available():
@@ -83,5 +82,5 @@ def misfits(cfg: Config) -> Iterator[str]:
         return
     crop = crops[-1] if isinstance(crops[-1], (list, tuple)) else (crops[-1], crops[-1])
     if tuple(crop) != tuple(size):
-        yield (f'train_dataloader crops to {tuple(crop)}, and model.data_preprocessor.size is {tuple(size)}: every '
+        yield (f'train_dataloader crops to {tuple(crop)}, but model.data_preprocessor.size is {tuple(size)}: every '
                'batch is padded to the larger of the two')

@@ -15,11 +15,11 @@ def check_classes(cfg: Config, *dataloaders: str) -> None:
     """Compares the ``num_classes`` of a segmentor's or a detector's heads with the classes of the data.
 
     A model with more outputs than classes trains, and nothing else notices. Models that read the names of the classes,
-    and datasets that do not say theirs, are passed over, as is panoptic segmentation, whose heads share the classes.
+    and datasets that do not list theirs, are skipped, as is panoptic segmentation, whose heads share the classes.
 
     Args:
         cfg: The config; the default scope must be set.
-        dataloaders: Whose data.
+        dataloaders: Keys of the dataloaders whose datasets are compared.
 
     Raises:
         InputError: With the key, its value, and the classes.
@@ -50,7 +50,7 @@ def _counts(model: dict) -> Iterator[tuple[str, object]]:
 
 
 def _classes(dataset: dict) -> list | tuple | None:
-    """Returns the names of the classes of a dataset; None if it does not say them as a list."""
+    """Returns the names of the classes of a dataset; None if it does not list them."""
     own = (dataset.get('metainfo') or {}).get('classes')
     classes = own or (getattr(dataset_class(dataset), 'METAINFO', None) or {}).get('classes')
     return classes if isinstance(classes, (list, tuple)) else None

@@ -2,29 +2,35 @@
 
 import json
 import math
+import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from ...errors import InputError
+from ...spread import evenly_spread
+from ..data.reading import read_whole
 
 LISTED = 3  # how many things of a kind a problem names
-_LARGEST = 1e9  # of any number; also refuses infinities and NaN, which Python's JSON has
+UNREADABLE = 'files cannot be read as pictures'
+_LARGEST = 1e9  # of any number; also refuses infinities and NaN, which Python's JSON reader takes
 
 
 def read_coco(path: str | Path, labelled: bool = True) -> dict:
-    """Reads an annotation file, and refuses what MMDetection or pycocotools would stumble over or take for another.
+    """Reads an annotation file, and refuses what MMDetection or pycocotools would fail on or misread.
 
     Args:
         path: The ``.json`` file.
-        labelled: Whether it must have annotations, as a test split's has not.
+        labelled: Whether it must have annotations; a test split has none.
 
     Returns:
         Its contents, with an empty list of annotations if it has none.
 
     Raises:
-        InputError: If it is not of COCO's format, numbers are none, identifiers are not unique, or masks are not of the
-            size of their image or reach far out of it. It names the file and the first entries.
+        InputError: If it is not in COCO's format, what should be a number is not, identifiers are not unique, or masks
+            are not of the size of their image or reach far out of it. It names the file and the first entries.
     """
     try:
         labels = json.loads(Path(path).read_bytes())
@@ -32,7 +38,7 @@ def read_coco(path: str | Path, labelled: bool = True) -> dict:
         raise InputError(f'{path} cannot be read: {error.strerror}') from error
     except (ValueError, RecursionError) as error:
         raise InputError(f'{path} is not JSON: {error}') from error
-    _require(path, isinstance(labels, dict), 'is not of COCO\'s format: it holds no object')
+    _require(path, isinstance(labels, dict), 'is not of COCO\'s format: its JSON is not an object')
     if not labelled:
         labels.setdefault('annotations', [])
     for kind in ('images', 'annotations', 'categories'):
@@ -55,6 +61,42 @@ def read_coco(path: str | Path, labelled: bool = True) -> dict:
     return labels
 
 
+def check_coco(labels: dict, images: str | Path, classes: Sequence[str], sample: int = 200,
+               read: Callable[[str], np.ndarray | None] | None = None) -> Iterator[str]:
+    """Compares annotations in COCO's format with their image files, of which it opens ``sample``, evenly spread.
+
+    Args:
+        labels: What :func:`mmreplk.mm.checks.coco_file.read_coco` returned.
+        images: The folder of the images.
+        classes: The names that the config trains.
+        sample: How many images are opened.
+        read: As in :func:`mmreplk.mm.checks.label_maps.check_segmentation`.
+
+    Yields:
+        Sentences on what is wrong: missing or unreadable files, images of another size, classes without a category,
+        annotations without a mask where others have one, and what MMDetection leaves out.
+    """
+    sizes = {image['id']: (image['width'], image['height']) for image in labels['images']}
+    paths = {os.path.join(images, image['file_name']): sizes[image['id']] for image in labels['images']}
+    missing = [path for path in paths if not os.path.isfile(path)]
+    yield from listed('files are missing', missing)
+    unreadable, misfits = [], []
+    for path in evenly_spread(sorted(paths.keys() - missing), sample):
+        width, height = paths[path]
+        image = (read or read_whole)(path)
+        if image is None:
+            unreadable.append(path)
+        elif image.shape[:2] != (height, width):
+            misfits.append(f'{path} {image.shape[:2]} for {(height, width)}')
+    yield from listed(UNREADABLE, unreadable)
+    yield from listed('images are not of the size that the file says (height, width)', misfits)
+    yield from missing_classes(labels, classes)
+    without = [annotation['id'] for annotation in labels['annotations'] if not annotation.get('segmentation')]
+    if len(without) < len(labels['annotations']):
+        yield from listed('annotations have no mask', without)
+    yield from left_out(labels, classes)
+
+
 def missing_classes(labels: dict, classes: Sequence[str]) -> Iterator[str]:
     """Yields a sentence if a class has no category: MMDetection gives its number to the next one.
 
@@ -67,7 +109,7 @@ def missing_classes(labels: dict, classes: Sequence[str]) -> Iterator[str]:
 
 
 def left_out(labels: dict, classes: Sequence[str]) -> Iterator[str]:
-    """Yields sentences on what MMDetection takes no notice of, or not as it is meant.
+    """Yields sentences on what MMDetection ignores, or understands in another way than it is meant.
 
     Args:
         labels: What :func:`read_coco` returned.
@@ -96,7 +138,7 @@ def left_out(labels: dict, classes: Sequence[str]) -> Iterator[str]:
     yield from listed('classes of the config have no annotation',
                       [name for i, name in named.items() if name in classes and i not in used] if used else [])
     yield from listed('annotations have boxes that are empty or reach out of their image', outside)
-    yield from listed('annotations have polygons of less than three points, or half a point', short)
+    yield from listed('annotations have polygons of less than three points, or of an odd number of coordinates', short)
 
 
 def listed(what: str, items: list) -> Iterator[str]:
@@ -174,8 +216,10 @@ def _is_far(coordinates: list, extent: int) -> bool:
 
 
 def _runs(counts: str) -> list[int] | None:
-    """Returns the run lengths that COCO's ``rleToString`` wrote, five bits a character, differences to the run before
-    the last from the third on; None if it did not."""
+    """Returns the run lengths that COCO's ``rleToString`` wrote; None if ``counts`` is not from it.
+
+    It writes five bits a character and, from the fourth run on, the difference to the run two before.
+    """
     runs, value, shift = [], 0, 0
     for code in counts.encode():
         code -= 48

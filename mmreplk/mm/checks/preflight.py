@@ -1,4 +1,4 @@
-"""What can be known to fail before a minute is spent: missing data, weights that cannot be had, misspelt arguments."""
+"""Finds before a run what would make it fail: missing data, weights that cannot be had, misspelt arguments."""
 
 import logging
 import os
@@ -31,14 +31,14 @@ _WITHOUT = ('Or name another file with --cfg-options model.backbone.init_cfg.che
 # Where evaluators and hooks write.
 _PLACES = dict(output_dir=check_folder_place, out_dir=check_folder_place, out_file_path=check_file_place,
                outfile_prefix=check_file_place)
-# What to do with a test split; what is written, and where, ends the sentence.
+# What to do with a test split without labels; the key that says where to write ends the sentence.
 _SUBMIT = 'predictions to be submitted are written with test_evaluator.format_only=True test_evaluator.'
 
 
 def check_before_training(cfg: Config, trusted: bool = False) -> None:
     """Checks the data, the weights, the backbone's arguments and the schedule that training with ``cfg`` needs.
 
-    Weights that are to be downloaded are downloaded, to where MMEngine looks for them.
+    Weights that must be downloaded are downloaded here, to where MMEngine looks for them.
 
     Args:
         cfg: The config.
@@ -101,7 +101,7 @@ def _check_places(cfg: Config) -> None:
 
 
 def _check_decoders(cfg: Config, *dataloaders: str) -> None:
-    """Raises InputError if a step of a pipeline reads pictures by what is not installed."""
+    """Raises InputError if a step of a pipeline reads pictures with a package that is not installed."""
     for name in dataloaders:
         for path, step in nodes(cfg.get(name) or {}, name):
             missing = missing_decoder(step)
@@ -240,7 +240,7 @@ def _check_load_from(cfg: Config, trusted: bool) -> None:
 
 
 def _here(source: str, advice: str = '') -> Path | None:
-    """Returns where the checkpoint of a name, an address or a path lies; None if it is for MMEngine to fetch."""
+    """Returns the local file of a checkpoint's name, address or path; None if MMEngine has to fetch it."""
     if urlparse(source).scheme not in ('', 'http', 'https'):
         return None
     try:
@@ -268,16 +268,14 @@ def _check_weights(path: Path | None, module: dict, prefix: str | None, trusted:
 
 
 def _below(prefix: str, saved: dict, path: Path) -> dict:
-    """Returns what MMEngine's ``Pretrained`` takes of a checkpoint if it is told a prefix."""
+    """Returns what MMEngine's ``Pretrained`` takes from a checkpoint if it is given a prefix."""
     prefix = prefix.rstrip('.') + '.'
     weights = saved.get('state_dict', saved)
     inside = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
     if not inside:
         raise InputError(f'checkpoint {str(path)!r} has nothing whose name begins with the prefix {prefix!r} of '
-                         'init_cfg; a large-kernel network needs no prefix, it finds itself in what is saved')
+                         'init_cfg; a large-kernel network needs no prefix, it finds its tensors by itself')
     return inside
-
-
 
 
 def _dicts(node: object) -> Iterator[dict]:

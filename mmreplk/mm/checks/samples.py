@@ -1,4 +1,4 @@
-"""Samples that are what they are taken for, or an error that names their files."""
+"""Checks every sample that is loaded, and names its files if it cannot be used."""
 
 import os
 import traceback
@@ -19,9 +19,9 @@ ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # of EXIF: height and width change p
 class CheckedDataset(DatasetProxy):
     """Stands before a dataset of MMSegmentation or MMDetection and refuses samples that would corrupt a run.
 
-    Before a sample is loaded for the first time, the headers of its files are read: an image must be of the size of its
-    label map, or of that which its annotation says, a JPEG there to its end, and no label wider than 8 bits. After each
-    loading, labels must be those of the dataset's classes or ``ignore_index``, and boxes finite.
+    Before a sample is loaded for the first time, its files are looked at: an image must have the size of its label map,
+    or the one that its annotation says, a JPEG must not be cut short, and labels must have 8 bits. After each loading,
+    labels must be those of the dataset's classes or ``ignore_index``, and boxes finite.
 
     Args:
         dataset: The dataset.
@@ -80,7 +80,7 @@ def _check_files(info: dict) -> None:
             sizes[key] = (height, width) if image.getexif().get(ORIENTATION) in TURNED else (width, height)
             if key == 'seg_map_path' and image.mode in WIDE_MODES:
                 raise _Refused(f'the label map has {image.mode!r} pixels; labels must be of 8 bits')
-            if image.format == 'JPEG':  # of one that is cut short, OpenCV makes up the rest
+            if image.format == 'JPEG':  # OpenCV makes up the rest of one that is cut short
                 image.draft(image.mode, (1, 1))
                 image.load()
     said = info.get('width'), info.get('height')

@@ -34,7 +34,7 @@ def check_schedule(cfg: Config) -> None:
             sampler = (cfg.get(name) or {}).get(key)
             if _is_endless(sampler):
                 what = 'the first epoch' if name == 'train_dataloader' else 'an evaluation'
-                raise InputError(f"{name}.{key} {kind_of(sampler)!r} never ends, and so {what} would not: name "
+                raise InputError(f"{name}.{key} {kind_of(sampler)!r} never ends, so {what} would not end either: set "
                                  f"{name}.sampler=dict(type='DefaultSampler', shuffle={name == 'train_dataloader'})"
                                  + (", or train by iterations, train_cfg=dict(type='IterBasedTrainLoop', "
                                     'max_iters=...)' if name == 'train_dataloader' else ''))
@@ -46,7 +46,7 @@ def check_schedule(cfg: Config) -> None:
                              'and its begin and end in iterations')
 
 
-# What of MMEngine's changes anything over a run; other people's may count as they like.
+# Those of MMEngine's schedulers that change anything over a run; those of other packages may count as they like.
 _CHANGING = ('Poly', 'Cosine', 'MultiStep', 'Step', 'Exponential', 'Linear', 'OneCycle')
 
 
@@ -84,7 +84,7 @@ def overlong(cfg: Config, iterations: int) -> Iterator[str]:
     latest = max((end for end in ends if isinstance(end, int)), default=0)
     if latest > iterations:
         yield (f'the run has {iterations} iterations, and param_scheduler goes on to iteration {latest}: the learning '
-               'rate will not come to its end')
+               'rate will not reach its end')
 
 
 def _is_endless(sampler: object) -> bool:

@@ -1,4 +1,4 @@
-"""Values of a config that MMEngine would take silently, or stumble over after the first hours."""
+"""Values of a config that MMEngine would accept silently, or fail on after hours."""
 
 import logging
 import math
@@ -10,7 +10,7 @@ from ...errors import InputError
 
 
 def is_count(value: object, least: int, most: int = 10**9) -> bool:
-    """Says whether ``value`` is an integer of at least ``least``; True and False are none."""
+    """Says whether ``value`` is an integer from ``least`` to ``most``; True and False do not count."""
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
@@ -97,7 +97,7 @@ def check_values(cfg: Config) -> None:
         if key.endswith('.type') and not isinstance(value, str) and not callable(value):
             raise InputError(f'{key} must be the name of a class, got {value!r}')
         if isinstance(value, float) and math.isnan(value):
-            raise InputError(f'{key} is nan, which is not a value for it')
+            raise InputError(f'{key} must not be nan')
     counts = _get(cfg, 'optim_wrapper.accumulative_counts') or 1
     interval = _get(cfg, 'default_hooks.checkpoint.interval')
     if 'max_iters' in (cfg.get('train_cfg') or {}) and is_count(interval, 1) and interval % counts:

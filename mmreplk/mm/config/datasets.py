@@ -1,4 +1,4 @@
-"""What a command line says of all datasets of a config, and what all of them need."""
+"""Changes to all datasets of a config: another folder, and palettes that can be drawn with."""
 
 import os
 
@@ -13,20 +13,20 @@ _SPLITS = ('train', 'val', 'test')
 
 
 def move_data(cfg: Config, root: str) -> None:
-    """Lets all datasets, and the evaluators' files that lie beside them, be in another folder.
+    """Points all datasets, and evaluators that name files beside them, to another folder.
 
     Args:
         cfg: The config, changed in place.
-        root: The folder, laid out as the one that the config names.
+        root: The new folder, laid out like the one that the config names.
 
     Raises:
-        InputError: If the config names no folder, or several.
+        InputError: If the datasets of the config do not all have one folder.
     """
     loaders = [loader for split in _SPLITS if isinstance(loader := cfg.get(f'{split}_dataloader'), dict)]
     datasets = [leaf for loader in loaders for leaf in leaf_datasets(loader.get('dataset') or {})]
     roots = {os.path.normpath(dataset.get('data_root') or '.') for dataset in datasets}
     if len(roots) != 1 or not all(dataset.get('data_root') for dataset in datasets):
-        raise InputError(f'--cfg-options data_root={root} is for data that are all in one folder, and the datasets of '
+        raise InputError(f'--cfg-options data_root={root} is for data that are all in one folder, but the datasets of '
                          f'the config have {", ".join(sorted(roots)) or "none"}: move each by its own data_root, such '
                          'as train_dataloader.dataset.data_root=...')
     before = roots.pop()
@@ -42,7 +42,7 @@ def move_data(cfg: Config, root: str) -> None:
 
 
 def make_palettes_drawable(cfg: Config) -> None:
-    """Makes the colours of every ``metainfo.palette`` tuples, which alone MMDetection draws with."""
+    """Turns the colours of every ``metainfo.palette`` into tuples: MMDetection cannot draw with lists."""
     for path, meta in nodes(dict(cfg.items())):
         palette = meta.get('palette') if path.endswith('metainfo') and isinstance(meta, dict) else None
         if isinstance(palette, (list, tuple)):

@@ -1,4 +1,4 @@
-"""What MMEngine raises because of a config, as one sentence on the part of the config that it stumbled over."""
+"""Turns what MMEngine raises because of a config into one sentence that names the part of the config at fault."""
 
 import sys
 import traceback
@@ -22,32 +22,32 @@ _ANY = 'the config', None  # where the part is not known
 _FIRST_HOOKS = ('before_run', 'before_train', 'before_test')  # where hooks look at their arguments
 _FRAMEWORKS = ('mmengine', 'mmcv', 'mmseg', 'mmdet')
 _LIBRARIES = {'torch', 'torchvision', 'numpy', 'cv2', 'PIL', 'pycocotools', *sys.stdlib_module_names}
-# Of PyTorch, where it has them; older versions raise RuntimeError in words like these.
+# PyTorch's own, where it has them; older versions raise RuntimeError with words like these.
 _OF_THE_MACHINE = [kind for kind in (getattr(torch, 'AcceleratorError', None),
                                      getattr(torch.distributed, 'DistError', None)) if kind]
 _WORDS_OF_THE_MACHINE = ('CUDA error', 'out of memory', "can't allocate memory", 'not enough memory', 'NCCL',
                          'cuDNN error', 'CUBLAS_STATUS', 'Connection closed by peer', 'Connection reset by peer',
                          'Timed out waiting')
-_SHORT, _SHOWN = 100, 300  # characters of an argument that is shown, and of all of them, or of a reason
+_SHORT, _SHOWN = 100, 300  # most characters of one argument that is shown; of all of them, or of a reason
 
 
 @contextmanager
 def config_errors(cfg: Config) -> Iterator[None]:
-    """Tells errors that a config causes in one sentence each, and leaves those of running it as they are.
+    """Turns each error that a config causes into one sentence, and leaves all other errors as they are.
 
     MMEngine builds lazily, so this goes around building a runner and around its ``train()`` or ``test()``. An error is
-    the config's if something was being built, or if code of the frameworks, which is known to work, fails before the
-    first iteration or the first validation has ended. What a machine lacks, memory or a connection, is not its fault.
-    Which part it belongs to is read off the frames that it came through: nothing else knows which transform, loss or
-    metric was at work, none of which has a hook to be asked by.
+    the config's fault if something was being built, or if code of the frameworks, which is known to work, fails before
+    the first iteration or the first validation has ended. It is not if the machine lacks memory or a connection. The
+    part at fault is read off the frames of the traceback: nothing else knows which transform, loss or metric was at
+    work.
 
     Args:
         cfg: The config.
 
     Raises:
-        InputError: With the part of the config, such as ``model.backbone``, the reason and its arguments. The error
-            that was raised is its ``__cause__``.
-        KeyboardInterrupt: If Ctrl-C came where a framework makes another error of whatever is raised.
+        InputError: With the part of the config, such as ``model.backbone``, the reason and the part's arguments. The
+            error that was raised is its ``__cause__``.
+        KeyboardInterrupt: If Ctrl-C came where a framework turns any exception into an error of its own.
     """
     try:
         yield
@@ -73,7 +73,7 @@ def config_errors(cfg: Config) -> Iterator[None]:
 
 
 def _is_interruption(error: BaseException | None) -> bool:
-    """Says whether an error was made of Ctrl-C, as by MMEngine while it formats a config."""
+    """Says whether an error came of Ctrl-C and replaced it, as MMEngine does while it formats a config."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__context__
     return error is not None
@@ -89,7 +89,7 @@ def is_of_the_machine(error: BaseException) -> bool:
 
 
 def _frames(error: BaseException) -> list[FrameType]:
-    """Returns the frames that an error came through, those of what a hook raised included."""
+    """Returns the frames that an error came through, including those of an error that a hook raised."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     inner = error.__context__
     return frames + _frames(inner) if frames and hook_called_in(frames[-1]) and inner is not None else frames
@@ -120,7 +120,7 @@ def _package(frames: list[FrameType]) -> str:
 
 
 def _built(cfg: Config, frames: list[FrameType]) -> tuple[str, object]:
-    """Returns the path of what was being built, and what it is; an empty path if that was nothing of the config."""
+    """Returns the path of what was being built, and what it is; an empty path if it is not in the config."""
     found = '', None
     for frame in frames:
         part, step = part_built_in(frame), step_of_runner(frame)
@@ -144,9 +144,9 @@ def _run(cfg: Config, frames: list[FrameType]) -> tuple[str, object]:
 
 
 def _find(cfg: Config, part: object, below: str = '') -> tuple[str, object] | None:
-    """Returns where a config describes ``part``, and as what, below the path ``below`` if it is there, else anywhere.
+    """Returns the path and the node that describe ``part`` in a config, below the path ``below`` if one is there.
 
-    What MMEngine has made of a part, such as its attributes, may lack some of it and have more.
+    ``part`` may be the attributes of what MMEngine built from the node: some keys may be missing, others added.
     """
     candidates = [(path, node) for path, node in nodes(dict(cfg.items())) if _likeness(node, part) > 0]
     inside = [candidate for candidate in candidates if below and candidate[0].startswith(f'{below}.')]
@@ -156,19 +156,19 @@ def _find(cfg: Config, part: object, below: str = '') -> tuple[str, object] | No
 
 
 def _likeness(node: object, part: object) -> int:
-    """Returns how much of ``part`` a node has, 0 if it is something else."""
+    """Returns how many entries of a node ``part`` has too, 0 if it is something else."""
     if not isinstance(node, dict) or not isinstance(part, dict):
         return int(type(node) is type(part) and node == part)
     if kind_of(node) != kind_of(part):
         return 0
-    # Attributes of an object may be tensors, which equal nothing.
+    # Attributes may be tensors, whose == is no truth value: their type differs from that of any value of a config.
     return sum(key in part and type(part[key]) is type(value) and part[key] == value for key, value in node.items())
 
 
 def _sentence(path: str, part: object, frames: list[FrameType], error: Exception) -> str:
     registry = next(filter(None, map(registry_that_lacks_it, reversed(frames))), None)
     if registry is not None:
-        return f'{path} has the type {part["type"]!r}, which is no {registry.name} that {registry.scope} knows'
+        return f'{path} has the type {part["type"]!r}, which {registry.scope} does not know as a {registry.name}'
     if any(frame.f_code.co_name == '_serialize_data' and isinstance(_owner(frame), BaseDataset) for frame in frames):
         return f'{path} has no sample: no file was found, or its filters leave none{_shown(part)}'
     reason = _cut(' '.join(f'{type(error).__name__}{f": {error}" if str(error) else ""}'.split()))

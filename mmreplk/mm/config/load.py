@@ -53,7 +53,7 @@ def load_config(path: str, overrides: dict | None = None, work_dir: str | None =
     hooks = [*hooks_of_bases(path), *(cfg.get('custom_hooks') or [])]
     new = {key.partition('.')[0] for key in overrides} - {*cfg, *READ}
     said = [*unread_names(path),
-            *(f'{name!r} of --cfg-options is a new name, which only code of yours can read' for name in sorted(new))]
+            *(f'{name!r} of --cfg-options is a new name, which only your own code can read' for name in sorted(new))]
     try:
         cfg.merge_from_dict(overrides)
     except (KeyError, TypeError, IndexError) as error:
@@ -64,12 +64,12 @@ def load_config(path: str, overrides: dict | None = None, work_dir: str | None =
             raise InputError(f'{key} of {path} must be a dict, got {node!r}')
     make_palettes_drawable(cfg)
     if not cfg.get('default_scope'):
-        # Pure-Python configs need none; the registries that strings are looked up in do.
+        # Pure-Python configs need no scope, but the registries in which strings are looked up do.
         framework = getattr((cfg.get('model') or {}).get('type'), '__module__', '').partition('.')[0]
         if framework in FRAMEWORKS:
             cfg.default_scope = framework
     for key, node in nodes(cfg.get('model') or {}):
-        # MMEngine writes classes out with their modules, with which MMDetection looks no layer of mmcv.ops up.
+        # MMEngine writes classes with their modules; MMDetection finds a layer of mmcv.ops by its bare name only.
         if key.rpartition('.')[2] == 'roi_layer' and isinstance(node, dict) and isinstance(node.get('type'), str):
             node['type'] = kind_of(node)
     framework = cfg.get('default_scope')
@@ -93,7 +93,7 @@ def load_config(path: str, overrides: dict | None = None, work_dir: str | None =
 
 
 def _refuse_misspelt(path: str, cfg: Config, overrides: dict) -> None:
-    """Refuses a new name that is nearly one that is there: MMEngine would add it, and nobody read it."""
+    """Refuses a new name that resembles a known one: MMEngine would add it, and nothing would read it."""
     known = {*cfg, *READ}
     for name in {key.partition('.')[0] for key in overrides} - known:
         for meant in difflib.get_close_matches(name, known, 1, .8):

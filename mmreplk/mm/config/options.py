@@ -19,7 +19,7 @@ def add_launcher(parser: ArgumentParser) -> None:
 
 
 class _KeysAndValues(Action):
-    """Collects ``KEY=VALUE`` into a dict; of several such options, all."""
+    """Collects ``KEY=VALUE`` into a dict; the option may be given several times."""
 
     def __call__(self, parser: ArgumentParser, namespace: Namespace, values: list[str], option_string=None) -> None:
         options = dict(getattr(namespace, self.dest) or {})
@@ -35,11 +35,11 @@ class _KeysAndValues(Action):
 
 
 def parse_value(text: str) -> object:
-    """Returns what a value of ``--cfg-options`` stands for: as MMEngine's ``DictAction`` has it, but spaces stay.
+    """Reads a value of ``--cfg-options`` as MMEngine's ``DictAction`` does, but keeps spaces.
 
     Args:
-        text: A number, ``True``, ``False``, ``None``, or else a string; between brackets or with commas, a tuple
-            ``(a, b)`` or a list ``[a, b]`` or ``a,b`` of such. Quotes around a string keep what is in it as it is.
+        text: A number, ``True``, ``False``, ``None``, or else a string; a tuple ``(a, b)`` or a list ``[a, b]`` or
+            ``a,b`` of these. What is between quotes is a string as it stands.
 
     Raises:
         ValueError: If brackets are left open.
@@ -69,7 +69,7 @@ def _parts(text: str) -> list[str]:
         if quote:
             quote = '' if letter == quote else quote
         elif letter in '\'"' and parts[-1].rstrip()[-1:] in ('', '(', '[', ',') and letter in text[i + 1:]:
-            quote = letter  # an apostrophe within a word is none
+            quote = letter  # an apostrophe within a word is not a quote
         elif letter in _CLOSING:
             opened.append(_CLOSING[letter])
         elif letter in _CLOSING.values() and (not opened or opened.pop() != letter):

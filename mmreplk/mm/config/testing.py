@@ -21,10 +21,10 @@ def prepare_testing(cfg: Config,
 
     Args:
         cfg: The config, changed in place.
-        checkpoint: The file; all of the model must be in it.
+        checkpoint: The file; it must hold the whole model.
         show: Show predictions in a window.
         show_dir: The folder for pictures of predictions.
-        wait_time: Seconds that each is shown.
+        wait_time: For how many seconds each is shown.
         tta: Test-time augmentation.
         out: The folder for predictions: label maps of a segmentor, COCO's JSON of a detector; or a detector's ``.pkl``
             file for the tools of MMDetection.
@@ -77,7 +77,7 @@ def _use_tta(cfg: Config, is_detection: bool) -> None:
     if is_detection:
         _leave_masks_out(cfg)
     dataset.pipeline = cfg.tta_pipeline
-    # Unpacked, a pure-Python config would hold classes, which OpenMMLab's MMEngine cannot write down.
+    # dict(**tta_model) would put classes into a pure-Python config, which OpenMMLab's MMEngine cannot write to a file.
     model, cfg.model = cfg.model, copy.copy(cfg.tta_model)
     cfg.model.module = model
 
@@ -104,7 +104,7 @@ def _without_labels(steps: list) -> list:
 
 
 def _leave_masks_out(cfg: Config) -> None:
-    """Makes a detector predict and evaluate boxes only, all that MMDetection can merge over several views."""
+    """Makes a detector predict and evaluate boxes only: MMDetection cannot merge masks over several views."""
     roi_head = cfg.model.get('roi_head') or {}
     if not roi_head.get('mask_head'):
         return
@@ -130,7 +130,7 @@ def _keep_predictions(cfg: Config, out: str, is_detection: bool) -> None:
 
 
 def _keep_category_ids(cfg: Config) -> None:
-    """Gives evaluators that write the dataset's annotation file, without which categories are numbered anew."""
+    """Gives the dataset's annotation file to evaluators that write results: without it, categories are renumbered."""
     dataset = _inner_dataset(cfg)
     for evaluator in listed_parts(cfg.get('test_evaluator')):
         if kind_of(evaluator) == 'CocoMetric' and evaluator.get('outfile_prefix') and not evaluator.get('ann_file') \

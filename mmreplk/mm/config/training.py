@@ -15,12 +15,13 @@ def prepare_training(cfg: Config, amp: bool = False, auto_scale_lr: bool = False
     Args:
         cfg: The config, changed in place.
         amp: Automatic mixed precision.
-        auto_scale_lr: Scale the learning rate to the base batch size of ``auto_scale_lr`` in the config.
+        auto_scale_lr: Scale the learning rate by the batch size, relative to the config's
+            ``auto_scale_lr.base_batch_size``.
         resume: The checkpoint to go on from; ``'auto'`` for the last whole one in the work dir, None for what the
             config says.
 
     Raises:
-        InputError: If the config forbids one, or there are checkpoints to resume from but none is whole.
+        InputError: If the config rules an option out, or there are checkpoints to resume from but none is whole.
     """
     if amp:
         wrapper = kind_of(cfg.optim_wrapper) or 'OptimWrapper'

@@ -1,4 +1,4 @@
-"""Values of a config that nobody reads: names that only the config file itself would have used, and did not."""
+"""Values of a config that nothing reads: variables that only the config file itself could have used, and did not."""
 
 import ast
 import inspect
@@ -20,11 +20,11 @@ READ = {
 
 
 def unread_names(path: str | Path) -> Iterator[str]:
-    """Yields a sentence for every name that a config file or one of its bases sets and nobody reads.
+    """Yields a sentence for every name that a config file or one of its bases sets and nothing reads.
 
-    Such a name, ``train_pipeline`` or ``img_suffix`` say, has an effect only where the file that sets it, or one that
-    builds on it, uses it. A child that sets the name of its base's variable again does not change what the base made of
-    it. Files without a base are passed over: those that a run writes hold all names of all files.
+    Such a name, say ``train_pipeline`` or ``img_suffix``, has an effect only if the file that sets it, or one that
+    builds on it, uses it. A child that sets a variable of its base again does not change what the base made of it.
+    Files without a base are skipped: those that a run writes hold all names of all files.
 
     Args:
         path: The config file, as text or in pure Python.
@@ -33,7 +33,7 @@ def unread_names(path: str | Path) -> Iterator[str]:
         for name in _assigned(file) if _bases(file) else ():
             if name not in READ and name not in used:
                 yield (f'{file} sets {name!r}, which changes nothing: nothing after it uses the name, and what a base '
-                       'has made of its own stays')
+                       'made of its own value stays')
 
 
 def unread_options(cfg: Config, overrides: Mapping) -> Iterator[str]:
@@ -50,15 +50,15 @@ def unread_options(cfg: Config, overrides: Mapping) -> Iterator[str]:
         values = (cfg[name], dict(cfg[name])) if isinstance(cfg[name], dict) else (cfg[name], )
         places = [path for path, value in nodes(cfg.to_dict())
                   if path.partition('.')[0] in READ and _is_same(value, values)]
-        meant = f'; what it stood for is now {", ".join(places[:4])}' if places else ''
-        yield f'{key} changes nothing: {name} is a variable of the config file, which has been read before{meant}'
+        meant = f'; its value is now in {", ".join(places[:4])}' if places else ''
+        yield f'{key} changes nothing: {name} is a variable of the config file, which was read before{meant}'
 
 
 def replaced_hooks(cfg: Config, before: list | None) -> list[str]:
-    """Returns the kinds of custom hooks that a list replaced instead of adding to it.
+    """Returns the kinds of custom hooks that the config's list replaced instead of adding to them.
 
     Args:
-        cfg: The config as it is.
+        cfg: The config as it is now.
         before: ``custom_hooks`` of its bases, or before the overrides.
     """
     kept = {kind_of(hook) for hook in cfg.get('custom_hooks') or []}
@@ -90,7 +90,7 @@ def _tree(path: Path) -> ast.Module:
 
 
 def _bases(path: Path) -> list[Path]:
-    """Returns the files that a config file begins from; those that packages bring, and other formats, are left out."""
+    """Returns the Python files that a config file is based on, except those that it names inside packages."""
     names = []
     for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Assign) and any(getattr(target, 'id', '') == '_base_' for target in node.targets):
@@ -102,7 +102,7 @@ def _bases(path: Path) -> list[Path]:
 
 
 def _assigned(path: Path) -> list[str]:
-    """Returns the names that a file sets at its top, but private ones and functions."""
+    """Returns the variables that a file sets at its top level, except private ones."""
     targets = [target for node in _tree(path).body if isinstance(node, (ast.Assign, ast.AnnAssign))
                for target in (node.targets if isinstance(node, ast.Assign) else [node.target])]
     names = [name.id for target in targets for name in ast.walk(target)

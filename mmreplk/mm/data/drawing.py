@@ -1,4 +1,4 @@
-"""What datasets that are drawn have in common."""
+"""What the datasets that this package draws have in common."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ def draw_once(root: Path, kind: str, recipe: dict, draw: Callable[[Path], None])
     Args:
         root: The dataset's folder.
         kind: What the dataset is called in messages and, in small letters, in the name of the recipe's file.
-        recipe: Everything that the drawing depends on, the ``size`` of a picture among it.
+        recipe: Everything that the drawing depends on, with the ``size`` of a picture in pixels.
         draw: Draws the dataset into the folder that it is given.
 
     Returns:

@@ -1,22 +1,22 @@
-"""Loaders of data that are built anew, since one that exists refuses other data."""
+"""Data loaders built anew, since an existing loader accepts no other dataset."""
 
 import inspect
 
 from mmengine.dataset import InfiniteSampler
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
-# What a loader is told besides what it loads.
+# Options of a loader besides what it loads and how it draws batches.
 _OPTIONS = ('num_workers', 'collate_fn', 'pin_memory', 'timeout', 'worker_init_fn', 'multiprocessing_context',
             'generator', 'prefetch_factor', 'persistent_workers', 'in_order')
 
 
 def with_data(loader: DataLoader, dataset: Dataset, batch_sampler: BatchSampler | None = None) -> DataLoader:
-    """Returns a loader as ``loader`` is, of another dataset, at its beginning.
+    """Returns a new loader with the options of ``loader`` and another dataset.
 
     Args:
-        loader: Is not to be used any more.
+        loader: The old loader, which must not be used afterwards.
         dataset: What to load from.
-        batch_sampler: Draws the batches; None for what draws those of ``loader``.
+        batch_sampler: Draws the batches; None for the samplers of ``loader``.
     """
     options = {name: getattr(loader, name) for name in _OPTIONS if hasattr(loader, name)}
     if batch_sampler is not None:
@@ -31,7 +31,7 @@ def with_data(loader: DataLoader, dataset: Dataset, batch_sampler: BatchSampler 
 
 
 def at_their_beginning(batches: BatchSampler) -> BatchSampler:
-    """Returns batches that have not been drawn from: those of an ``InfiniteSampler`` go on where they were otherwise.
+    """Returns batches from their beginning: those of an ``InfiniteSampler`` would go on where they were.
 
     OpenMMLab's loop by iterations draws from them before training begins, and MMDetection's batches by aspect ratio
     keep what they have not handed out.

@@ -4,8 +4,8 @@ Pictures are of four kinds of scenes. Backgrounds and most objects have a textur
 pale box or disc looks the same everywhere, and only the scene around it, often further away than a small receptive
 field reaches, tells a bus from a boat or a sofa.
 
-In the mini surroundings, outlines tell nothing either: pictures are drawn alike, but a pale disc is of the class of a
-pale box in its scene.
+In the mini surroundings, outlines do not help either: pictures are drawn in the same way, but a pale disc is of the
+class of a pale box in its scene.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ _SCENES = (
     _Scene(background=(6, 1, 4), objects=(8, 15, 20, 23, 29, 18), box=24, disc=37),
     _Scene(background=(3, 17, 10), objects=(5, 18, 13, 21), box=26, disc=120),
 )
-# Labels of the classes of the mini surroundings that nothing but surroundings tells from one another.
+# Labels of the classes of the mini surroundings that only their surroundings tell apart.
 NEED_SURROUNDINGS = tuple(scene.box for scene in _SCENES)
 _PALE = (205, 205, 200)
 
@@ -48,8 +48,8 @@ def make_mini_ade20k(root: str | Path, num_train: int = 400, num_val: int = 60, 
     """Draws the dataset into ``root``; a second call with the same arguments finds it there and does nothing.
 
     Args:
-        root: Stands for ``ADEChallengeData2016``: gets ``images/`` and ``annotations/``, each with ``training/`` and
-            ``validation/``.
+        root: Takes the place of ``ADEChallengeData2016``: gets ``images/`` and ``annotations/``, each with
+            ``training/`` and ``validation/``.
         num_train: Number of training pictures.
         num_val: Number of validation pictures.
         size: Height and width of a picture in pixels, at least 64.
@@ -66,11 +66,11 @@ def make_mini_ade20k(root: str | Path, num_train: int = 400, num_val: int = 60, 
 
 def make_mini_surroundings(root: str | Path, num_train: int = 300, num_val: int = 60, size: int = 256,
                            seed: int = 0) -> Path:
-    """Draws, as :func:`make_mini_ade20k` does, pictures in which four classes are told by their surroundings only.
+    """Draws, as :func:`make_mini_ade20k` does, pictures in which only their surroundings tell four classes apart.
 
     Whatever its outline, a pale object is a bus between buildings and road, a boat where there is sea, a sofa in a room
     and a house before a mountain. It is 0.25 to 0.45 times as wide and high as the picture, and so 32 to 57 pixels from
-    its middle to its nearest edge where a picture has 256.
+    its middle to its nearest edge in a picture of 256 pixels.
     """
     return _make(Path(root), 'mini surroundings', num_train, num_val, size, seed, told_by_outline=False)
 

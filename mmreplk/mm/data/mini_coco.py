@@ -1,8 +1,7 @@
 """A small dataset of boxes and masks in COCO's format that anyone can make in seconds.
 
-Bright discs, boxes and triangles lie on a dark ground and over one another, everything with stripes of a kind drawn at
-random: brightness tells shapes from the ground, but only outlines and textures tell them from one another. All are of
-one category.
+Bright discs, boxes and triangles lie on a dark ground and over one another, all with random stripes: brightness tells
+shapes from the ground, but only outlines and textures tell them from one another. All are of one category.
 """
 
 import json
@@ -14,7 +13,7 @@ import numpy as np
 from .drawing import draw_once, stripes
 
 CATEGORY = 'shape'
-_LEAST_VISIBLE = 40  # pixels; shapes that others leave less of are not annotated
+_LEAST_VISIBLE = 40  # pixels; shapes of which others leave less to see are not annotated
 _TEXTURES = 1000
 _GROUND, _SHAPES = (0.4, 0), (0.5, 127)  # what stripes are multiplied by, and what is added
 
@@ -57,7 +56,7 @@ def make_mini_coco(root: str | Path, num_train: int = 300, num_val: int = 40, si
 
 
 def _draw(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Returns a picture ``(size, size, 3)``, uint8, BGR, and what of each shape is visible, ``(size, size)``, bool."""
+    """Returns a picture ``(size, size, 3)``, uint8, BGR, and the visible part of each shape, ``(size, size)``, bool."""
     image = _texture(rng, size, *_GROUND)
     owner = np.zeros((size, size), np.uint8)  # number of the topmost shape, 0 for the ground
     count = int(rng.integers(3, 9))
@@ -84,7 +83,7 @@ def _outline(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _annotation(mask: np.ndarray) -> dict:
-    """Returns box, area and run lengths of a mask, as COCO's format has them."""
+    """Returns box, area and run lengths of a mask in COCO's format."""
     ys, xs = np.nonzero(mask)
     x, y = int(xs.min()), int(ys.min())
     # Runs go down the columns and begin with one of zeros, which may be empty.

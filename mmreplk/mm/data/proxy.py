@@ -1,17 +1,17 @@
-"""A dataset that stands before another."""
+"""A dataset that wraps another."""
 
 from torch.utils.data import Dataset
 
 
 class DatasetProxy(Dataset):
-    """Is ``dataset`` in all that a subclass does not do itself: hooks read and replace what belongs to ``dataset``."""
+    """Acts as ``dataset`` in all that a subclass does not define: hooks read and set the attributes of ``dataset``."""
 
     def __init__(self, dataset: Dataset, **own: object):
         vars(self).update(own, _dataset=dataset)
 
     @property
     def wrapped(self) -> Dataset:
-        """The dataset behind."""
+        """The dataset inside."""
         return self._dataset
 
     def __len__(self) -> int:

@@ -30,7 +30,7 @@ class Draw(NamedTuple):
 
 
 def seed_generators(*key: int) -> None:
-    """Seeds Python's, NumPy's and PyTorch's global generators with what is mixed from ``key``."""
+    """Seeds Python's, NumPy's and PyTorch's global generators with a hash of ``key``."""
     words = np.random.SeedSequence(key).generate_state(12)
     random.seed(words[:4].tobytes())
     np.random.seed(words[4:8])
@@ -38,7 +38,7 @@ def seed_generators(*key: int) -> None:
 
 
 class SeededDataset(DatasetProxy):
-    """Stands before ``dataset`` and takes a :class:`Draw` for an index."""
+    """Wraps ``dataset`` and takes a :class:`Draw` as an index."""
 
     def __init__(self, dataset: Dataset, seed: int):
         super().__init__(dataset, _seed=seed)
@@ -53,7 +53,7 @@ class NumberedBatches:
 
     Args:
         batches: Any batch sampler.
-        start: How many batches of this process to pass over.
+        start: How many batches of this process to skip.
         endless: Begin another epoch where ``batches`` ends, as an iteration-based loop needs.
     """
 
@@ -89,9 +89,9 @@ def seeded(loader: DataLoader, seed: int, start: int = 0, endless: bool = False)
     """Returns ``loader`` with a :class:`SeededDataset` and :class:`NumberedBatches`, at its beginning.
 
     Args:
-        loader: Loads from a map-style dataset by a batch sampler; it is not to be used any more.
+        loader: Loads from a map-style dataset by a batch sampler; it must not be used afterwards.
         seed: The run's, the same in all processes.
-        start: How many batches of this process to pass over, without loading them.
+        start: How many batches of this process to skip, without loading them.
         endless: Whether the batches never end.
     """
     dataset, batches = loader.dataset, loader.batch_sampler

@@ -1,4 +1,4 @@
-"""Whether an exported network computes what the model does that was trained."""
+"""Whether an exported network computes what the trained model does."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,16 +15,16 @@ from ...pictures.images import pictures_in
 from .formats import Runner
 from .networks import class_scores, is_segmentor
 
-LARGEST_SIDE = 1024  # pixels, to which larger pictures are reduced
+LARGEST_SIDE = 1024  # pixels; larger pictures are reduced to it
 
 
 class Check(NamedTuple):
     """How far apart two networks are on one batch.
 
     Attributes:
-        shape: That of the batch.
-        difference: The largest difference, in parts of the largest value of the output that it is in. Of a label that
-            is not the model's own, half of what the logits differ by: each may be off by as much.
+        shape: The shape of the batch, ``(N, C, H, W)``.
+        difference: The largest difference, divided by the largest value of its output. If a label is not the model's
+            own, the difference is half of the gap between the two labels' logits, as each may be off by that much.
     """
     shape: tuple[int, ...]
     difference: float
@@ -62,12 +62,12 @@ def expected_outputs(model: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
 
 
 def real_batches(folder: str | Path, count: int = 4, channels: int = 3) -> list[Tensor]:
-    """Returns the first pictures of a folder as batches: each as it is, and two of another size at a time.
+    """Returns the first pictures of a folder as batches: each as it is, and a batch of two of another size.
 
     Args:
-        folder: Where the pictures are, also in folders in it.
+        folder: Where the pictures are, also in its subfolders.
         count: How many pictures at most.
-        channels: How many the network takes: three, or one of pictures in grey.
+        channels: How many channels the network takes: three, or one for pictures in grey.
 
     Returns:
         Pixels ``(N, C, H, W)`` from 0 to 255, blue first as OpenCV decodes them, in float32.

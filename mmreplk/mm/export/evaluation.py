@@ -17,18 +17,18 @@ from .onnx_files import OnnxNetwork
 
 @MODELS.register_module(name='OnnxSegmentor')
 def build_onnx_segmentor(model: ConfigDict, file: str) -> nn.Module:
-    """Builds a segmentor whose network is an ONNX file, and all else, such as sliding and resizing, its own.
+    """Builds a segmentor whose network is an ONNX file; MMSegmentation does the rest, such as sliding and resizing.
 
     Args:
         model: Config of the segmentor of MMSegmentation that was exported.
-        file: The ONNX file, one with logits.
+        file: The ONNX file, which must return logits.
 
     Raises:
-        InputError: If onnxruntime cannot run ``file``, or its output is something else.
+        InputError: If onnxruntime cannot run ``file``, or it returns something else.
     """
     network = OnnxNetwork.load(file)
     if network.outputs != ['logits']:
-        raise InputError(f'{file!r} gives {", ".join(network.outputs)}, and an evaluation needs logits')
+        raise InputError(f'{file!r} gives {", ".join(network.outputs)}, but an evaluation needs logits')
     segmentor = MODELS.build(dict(model, data_preprocessor=dict(type='SegDataPreProcessor')))
     segmentor.backbone = None
     segmentor.encode_decode = lambda inputs, metas: network(inputs)[0]
@@ -36,7 +36,7 @@ def build_onnx_segmentor(model: ConfigDict, file: str) -> nn.Module:
 
 
 def evaluate(cfg: Config, file: str) -> dict[str, float]:
-    """Returns the metrics of an ONNX file on the test data of ``cfg``, the config of the model that it was made of."""
+    """Returns the metrics of an ONNX file on the test data of ``cfg``, the config of the exported model."""
     cfg = copy.deepcopy(cfg)
     cfg.model = dict(type='OnnxSegmentor', model=cfg.model, file=file)
     for name in ('load_from', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):

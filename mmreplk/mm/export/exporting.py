@@ -49,21 +49,22 @@ def export(cfg: Config,
            shape: tuple[int, int] = (256, 256),
            batches: Sequence[Tensor] | None = None,
            tolerance: float = TOLERANCE) -> Exported:
-    """Exports a trained model, merged and folded, for images of any number and size, and checks what came out.
+    """Exports a trained model, merged and folded, for images of any number and size, and checks what the file computes.
 
-    Of a segmentor, everything down to logits of the size of the image, or labels; of a detector the backbone and the
-    neck. Pixels go in as OpenCV decodes them: what the data preprocessor does is part of the network.
+    A segmentor is exported down to its logits in the size of the image, or to labels; of a detector, the backbone and
+    the neck are exported. Pixels go in as OpenCV decodes them: what the data preprocessor does is part of the network.
 
     Args:
         cfg: Config of a segmentor or detector.
         saved: Its checkpoint, as :func:`mmreplk.weights.read_checkpoint` returns it.
-        source: What to call that in messages, its path.
+        source: The checkpoint's path, for messages.
         format: One of :data:`FORMATS`.
-        labels: Of a segmentor, labels instead of logits.
-        opset: Of ONNX, the operator set.
-        shape: Height and width of the image that the exporter follows through the network, and of noise to compare on.
+        labels: Whether a segmentor's file returns labels instead of logits.
+        opset: ONNX's operator set.
+        shape: Height and width, in pixels, of the image that the exporter follows through the network, and of noise to
+            compare on.
         batches: Pixels ``(N, C, H, W)`` to compare on; None for noise.
-        tolerance: How far the file may be from the model, in parts of the largest value of an output.
+        tolerance: How far the file may be from the model, as a share of the largest value of an output.
 
     Raises:
         InputError: If the model cannot be exported, or the file does not compute the same.
@@ -83,7 +84,7 @@ def export(cfg: Config,
     if min(shape) < least:
         raise InputError(f'the shape must be at least {least}x{least} pixels, got {shape[0]}x{shape[1]}')
     noise = random_batches((cfg.model.backbone.get('in_channels', 3), *shape))
-    example = noise[1]  # of two images: exporters take one for a constant too
+    example = noise[1]  # of two images: exporters would take a batch of one for a constant
     outputs = _output_names(network, example, labels)
     metadata = _metadata(cfg, saved, model, outputs, least)
     with _quiet():
@@ -91,15 +92,15 @@ def export(cfg: Config,
             data = FORMATS[format].write(network, example, least, outputs, metadata, opset)
         except InputError:
             raise
-        except Exception as error:  # every exporter has its own
+        except Exception as error:  # every exporter has its own classes of errors
             reason = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
             raise InputError(f'a {type(model).__name__} with {type(model.backbone).__name__} cannot be exported to '
                              f'{format} for images of any size: {reason}') from error
     checks = list(compare(model, FORMATS[format].read(data), noise if batches is None else batches, labels))
     worst = max(checks, key=lambda check: check.difference)
     if not worst.difference <= tolerance:
-        raise InputError(f'what came out differs from the model by {worst.difference:.1e} of the largest value on a '
-                         f'batch of {worst.shape}, more than {tolerance:.0e}: it is not written')
+        raise InputError(f'the exported network differs from the model by {worst.difference:.1e} of the largest value '
+                         f'on a batch of {worst.shape}, more than {tolerance:.0e}: it is not written')
     return Exported(data, metadata, checks)
 
 
@@ -138,7 +139,7 @@ def _metadata(cfg: Config, saved: Mapping, model: nn.Module, outputs: list[str],
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps exporters from warning about their own insides."""
+    """Keeps exporters from warning about their own internals."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

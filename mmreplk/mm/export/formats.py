@@ -15,13 +15,13 @@ Runner = Callable[[Tensor], tuple[Tensor, ...]]
 
 
 class Format(NamedTuple):
-    """A format.
+    """How a format is written and run.
 
     Attributes:
-        write: Returns the file of a network. Takes the network, pixels ``(2, C, H, W)`` to follow through it, the least
-            height and width of others, the names of its outputs, what the file is to say about itself, and the operator
-            set of ONNX.
-        read: Returns what runs such a file on pixels of any number and size.
+        write: Returns a network as a file. Takes the network, pixels ``(2, C, H, W)`` to follow through it, the least
+            height and width of any image, the names of its outputs, what the file is to say about itself, and the
+            operator set of ONNX.
+        read: Returns a function that runs such a file on pixels of any number and size.
     """
     write: Callable[[nn.Module, Tensor, int, list[str], dict, int], bytes]
     read: Callable[[bytes], Runner]

@@ -28,7 +28,7 @@ class Preprocessing(nn.Module):
         test_cfg = cfg.get('test_cfg') or {}
         if test_cfg.get('size'):
             raise InputError(f'data_preprocessor.test_cfg pads every image to {test_cfg["size"]}, which a network for '
-                             'any size does not; test_cfg=dict(size_divisor=...) can be exported')
+                             'any size cannot do; test_cfg=dict(size_divisor=...) can be exported')
         self.swaps_channels = bool(cfg.get('bgr_to_rgb') or cfg.get('rgb_to_bgr'))
         self.register_buffer('order', torch.tensor([2, 1, 0]))
         self.divisor = test_cfg.get('size_divisor') or cfg.get('pad_size_divisor') or 1
@@ -53,7 +53,7 @@ class SegmentorNetwork(nn.Module):
     """A segmentor of MMSegmentation, from pixels to logits of the same size.
 
     Args:
-        model: The segmentor, which becomes part of this.
+        model: The segmentor, which becomes part of this network.
         preprocessing: What comes before it.
         labels: Return the label of every pixel instead of its logits.
     """
@@ -92,9 +92,9 @@ def is_segmentor(model: nn.Module) -> bool:
 
 
 def class_scores(logits: Tensor, model: nn.Module) -> Tensor:
-    """Returns the logits ``(N, classes, H, W)`` of a segmentor, ``model``, as what the labels are the argmax of.
+    """Returns scores ``(N, classes, H, W)`` whose argmax are the labels, from the logits of the segmentor ``model``.
 
-    A segmentor of one class and no background has one logit, for label 1, and a threshold.
+    A segmentor with one output has a logit for label 1 and a threshold; label 0 gets the logit of the threshold.
     """
     if logits.shape[1] > 1:
         return logits
@@ -102,15 +102,15 @@ def class_scores(logits: Tensor, model: nn.Module) -> Tensor:
 
 
 def exported_network(model: nn.Module, preprocessor: ConfigDict, labels: bool = False) -> nn.Module:
-    """Returns what is exported of ``model``, in evaluation mode: a merged and folded copy without what only trains.
+    """Returns the network to export, in evaluation mode: a merged and folded copy without the parts that only train.
 
     Args:
         model: A segmentor of MMSegmentation, or a detector of MMDetection in training or deploy form.
         preprocessor: The ``data_preprocessor`` of its config.
-        labels: Of a segmentor, labels instead of logits.
+        labels: Whether a segmentor returns labels instead of logits.
 
     Raises:
-        InputError: If there is nothing of the kind in ``model``, or a detector is to give labels.
+        InputError: If ``model`` has no backbone, or a detector is to give labels.
     """
     if not hasattr(model, 'backbone'):
         raise InputError(f'a {type(model).__name__} has no backbone: neither logits nor features can be exported')

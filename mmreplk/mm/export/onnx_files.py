@@ -10,11 +10,11 @@ from torch import Tensor
 from ...errors import InputError
 
 PACKAGES = ('onnx', 'onnxruntime', 'onnxscript')
-LARGEST = 2**31 - 1  # bytes, all that a Protocol Buffer holds
+LARGEST = 2**31 - 1  # bytes, the most that a Protocol Buffer holds
 
 
 def need_onnx() -> None:
-    """Raises InputError unless what writes and runs ONNX is installed."""
+    """Raises InputError unless the packages that write and run ONNX are installed."""
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(f'ONNX needs {" and ".join(missing)}: pip install {" ".join(missing)}, or mmreplk[export]')
@@ -36,7 +36,7 @@ def onnx_file(program: torch.export.ExportedProgram, outputs: list[str], metadat
     model = torch.onnx.export(program, dynamo=True, input_names=['images'], output_names=outputs, opset_version=opset,
                               verbose=False).model_proto
     if model.ByteSize() > LARGEST:
-        raise InputError(f'the network takes {model.ByteSize() / 2**30:.1f} GiB, and an ONNX file holds 2')
+        raise InputError(f'the network takes {model.ByteSize() / 2**30:.1f} GiB, but an ONNX file holds at most 2')
     graph = model.graph
     _name_by_module(graph)
     for entry in (model, graph, *graph.node, *graph.value_info, *graph.initializer, *graph.input, *graph.output):
@@ -51,7 +51,7 @@ class OnnxNetwork:
 
     Args:
         data: The file.
-        source: What to call it in messages, its path.
+        source: Its path, for messages.
 
     Attributes:
         outputs: The names of what it returns.
@@ -72,7 +72,7 @@ class OnnxNetwork:
             raise InputError(f'{source} cannot be run by onnxruntime: {str(error).splitlines()[0]}') from error
         inputs = [node.name for node in self._session.get_inputs()]
         if inputs != ['images']:
-            raise InputError(f'{source} is not one of tools/deployment/export.py: it takes {inputs}, not images')
+            raise InputError(f'{source} was not written by tools/deployment/export.py: it takes {inputs}, not images')
         self.outputs = [node.name for node in self._session.get_outputs()]
 
     @classmethod
@@ -89,7 +89,7 @@ class OnnxNetwork:
 
 
 def _name_by_module(graph) -> None:
-    """Names convolutions and the like as their modules, so that a user can tell which is which."""
+    """Names convolutions and the like after their modules, so that a user can tell which is which."""
     taken = set()
     for node in graph.node:
         names = (name.removesuffix('.weight') for name in node.input if name.endswith('.weight'))

@@ -1,4 +1,4 @@
-"""Adaptive average pooling for maps of any size, of operations that ONNX has."""
+"""Adaptive average pooling for maps of any size, made of operations that ONNX has."""
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +37,7 @@ def use_matrix_pools(model: nn.Module) -> None:
 
 
 def _bins(size: int, count: int, like: Tensor) -> Tensor:
-    """Returns what averages ``size`` values to ``count``: ``(count, size)``, the sum of each row 1."""
+    """Returns the matrix ``(count, size)`` that averages ``size`` values to ``count``; each row sums to 1."""
     bins, places = torch.arange(count, device=like.device)[:, None], torch.arange(size, device=like.device)
     # At or after floor(i H / S), and before ceil((i + 1) H / S), without a division.
     inside = ((places + 1) * count > bins * size) & (places * count < (bins + 1) * size)

@@ -27,9 +27,9 @@ def quantize(path: str | Path,
 
     Args:
         path: The ONNX file.
-        images: Pixels ``(N, C, H, W)`` on which the ranges of activations are found, for good.
-        method: How, one of :data:`METHODS`.
-        in_float: Patterns of nodes that stay as they are, by name, such as ``*large_kernel*``.
+        images: Pixels ``(N, C, H, W)`` on which the ranges of activations are found, which then stay fixed.
+        method: How they are found, one of :data:`METHODS`.
+        in_float: Patterns for the names of nodes that stay in float, such as ``*large_kernel*``.
 
     Raises:
         InputError: If ``path`` is not an exported network, or a pattern fits no node of it.
@@ -75,7 +75,7 @@ def training_images(cfg: Config, count: int) -> Iterator[Tensor]:
 
 
 class _Reader:
-    """What onnxruntime takes calibration data from."""
+    """Hands onnxruntime the data for calibration."""
 
     def __init__(self, images: Iterable[Tensor]):
         self._images = iter(images)

@@ -1,4 +1,4 @@
-"""Training and evaluation of any model on the fast depthwise convolution."""
+"""Training and evaluation of any model with the fast depthwise convolution."""
 
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS

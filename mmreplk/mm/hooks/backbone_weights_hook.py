@@ -13,15 +13,15 @@ from ..wrappers import unwrapped
 class BackboneWeightsHook(Hook):
     """Lets ``load_from`` of a segmentor or detector name weights of its backbone alone, official ones for example.
 
-    MMEngine hands a backbone only what is named ``backbone.*``; this hook names it so. Which of it is taken, the
-    backbone decides and reports.
+    MMEngine hands a backbone only what is named ``backbone.*``; this hook gives the tensors such names. The backbone
+    decides which of them it takes, and reports it.
     """
 
     # Before StrictLoadHook looks.
     priority = 'HIGH'
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Renames the tensors in ``checkpoint`` if the model has such a network and they have no model around them."""
+        """Renames the tensors in ``checkpoint`` if they are those of the model's large-kernel backbone alone."""
         model = unwrapped(runner.model)
         weights, _ = unwrap(checkpoint)
         backbone = getattr(model, 'backbone', None)

@@ -1,4 +1,4 @@
-"""No run on data that are not what they are taken for."""
+"""Stops runs on data that are broken or do not fit the model."""
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
@@ -7,7 +7,7 @@ from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import IterableDataset
 
-from ..checks.dataset import classes_seen, without_images
+from ..checks.label_maps import classes_seen, without_images
 from ..checks.samples import CheckedDataset
 from ..data.loaders import with_data
 from ..internals import replace_data
@@ -20,9 +20,9 @@ _HEADS = ('decode_head', 'auxiliary_head', 'bbox_head')
 class CheckDataHook(Hook):
     """Checks every sample in the process that loads it (:class:`mmreplk.mm.checks.samples.CheckedDataset`).
 
-    Files that are missing or broken, image and label map of two sizes, labels out of range and boxes that are no
-    numbers end a run with the names of the files, instead of a traceback without them, a device-side assertion, or
-    silence.
+    Missing or broken files, label maps of another size than their image, labels out of range and boxes that are not
+    finite end a run with the names of the files. Without this hook they end in a traceback that does not name them, in
+    a device-side assertion, or go unnoticed.
     """
 
     # Before ExactResumeHook, which numbers what the dataset is asked for.

@@ -15,16 +15,17 @@ from ..internals import accumulative_counts, has_own_seeds, is_resuming, replace
 
 @HOOKS.register_module()
 class ExactResumeHook(Hook):
-    """Makes a resumed run end with the weights of an uninterrupted one: bit for bit where the device computes so.
+    """Makes a resumed run end with the weights of an uninterrupted one: bit for bit if the device is deterministic.
 
     What is random in an iteration follows from the run's seed and the iteration's number alone: the generators of the
     model (DropPath, dropout) are seeded before every iteration, those of the transforms before every sample
     (:mod:`mmreplk.mm.data.seeded`), each process and sample differently. So nothing has to be stored but the seed,
-    which MMEngine keeps in every checkpoint, and batches that were trained on are passed over without being loaded. An
-    evaluation that the interruption may have swallowed is made up for first.
+    which MMEngine keeps in every checkpoint, and batches that were trained on are skipped without being loaded. If the
+    interruption may have swallowed an evaluation, that is made up for first.
 
-    A resumption with another number of processes or another batch size goes on too, on other data, and says so.
-    Epochs go on at their beginning only, so checkpoints in their middle are refused before training.
+    A run can be resumed with another number of processes or another batch size, but sees other data then, and says so.
+    A run by epochs can be resumed only where an epoch begins: checkpoints from the middle of one are refused before
+    training.
     Transforms that remember earlier images (MMDetection's ``CachedMosaic``) or keep generators of their own are not
     covered.
     """
@@ -39,7 +40,7 @@ class ExactResumeHook(Hook):
         """Seeds the data, and validates if the checkpoint was saved right before a validation.
 
         Raises:
-            InputError: If epochs are to be resumed, or checkpoints of them to be saved, in their middle.
+            InputError: If a run by epochs is to be resumed, or its checkpoints are to be saved, in the middle of one.
         """
         loop, rank, self._batches = runner.train_loop, get_dist_info()[0], None
         # MMEngine seeds each process differently if asked; the order of the data must be common to all.
@@ -50,7 +51,7 @@ class ExactResumeHook(Hook):
             return
         sampler = loop.dataloader.batch_sampler.sampler
         if hasattr(sampler, 'seed') and not _has_own_seed(runner):
-            sampler.seed = self._seed  # it was built before MMEngine read the seed of the run that goes on
+            sampler.seed = self._seed  # it was built before MMEngine read the seed of the resumed run
         is_iter_based = isinstance(loop, IterBasedTrainLoop)
         if not is_iter_based:
             _refuse_parts_of_epochs(loop, runner)
@@ -63,12 +64,12 @@ class ExactResumeHook(Hook):
                                   f'accumulative_counts={counts}; a run resumed after it lacks the gradients that had '
                                   'been accumulated.')
         if self._evaluated != runner.iter and _owes_validation(loop, runner):
-            runner.logger.info(f'ExactResumeHook: validating at iteration {runner.iter}, before which the run may have '
-                               'been interrupted.')
+            runner.logger.info(f'ExactResumeHook: validating at iteration {runner.iter} first: the run may have been '
+                               'interrupted before it did so.')
             runner.val_loop.run()
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Lets the data of every epoch differ."""
+        """Makes the data of every epoch differ."""
         if self._batches is not None:
             self._batches.epoch = runner.epoch
 
@@ -88,13 +89,13 @@ class ExactResumeHook(Hook):
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Notes what the data of an iteration depend on besides the seed, and whether it has been evaluated.
 
-        Saved for being the best, a checkpoint holds what the evaluation did to schedules; a second one would do it
-        twice.
+        A checkpoint that is saved as the best holds what its evaluation did to the schedules; to evaluate again would
+        do it twice.
         """
         checkpoint['meta'].update(drawn_by=_drawn_by(runner), evaluated=runner.iter if self._evaluating else None)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Warns where a run goes on in another way."""
+        """Warns if a run is resumed with another number of processes or another batch size."""
         self._evaluating, self._evaluated = False, checkpoint.get('meta', {}).get('evaluated')
         before = checkpoint.get('meta', {}).get('drawn_by')
         if is_resuming(runner) and before is not None and before != _drawn_by(runner):
@@ -103,7 +104,7 @@ class ExactResumeHook(Hook):
 
 
 class _ResumedBatches:
-    """What IterBasedTrainLoop draws from: a loader that already is where the run goes on."""
+    """What IterBasedTrainLoop draws from: a loader that already starts where the run goes on."""
 
     def __init__(self, loader: DataLoader, loop: IterBasedTrainLoop):
         self._loader, self._batches = loader, None
@@ -113,7 +114,7 @@ class _ResumedBatches:
         return self
 
     def skip_iter(self, num_iters: int) -> None:
-        """Takes the word of the onedl fork, which passes over what was trained on in one call."""
+        """Called by the onedl fork, which skips in one call what was trained on."""
         self._skipped = 0
 
     def __next__(self) -> dict | None:
@@ -151,8 +152,8 @@ def _refuse_parts_of_epochs(loop: EpochBasedTrainLoop, runner: Runner) -> None:
     batches = len(loop.dataloader)
     if loop.iter % batches:
         raise InputError(f'the checkpoint was saved after {loop.iter} iterations, in the middle of an epoch of '
-                         f'{batches}, and epochs go on at their beginning only. Name a checkpoint of a whole epoch, or '
-                         'remove ExactResumeHook from custom_hooks to begin the epoch again')
+                         f'{batches}, but a run can only be resumed where an epoch begins. Name a checkpoint of whole '
+                         'epochs, or remove ExactResumeHook from custom_hooks to begin the epoch again')
     for hook in runner.hooks:
         if isinstance(hook, CheckpointHook) and not hook.by_epoch and hook.interval % batches:
             raise InputError(f'{type(hook).__name__} saves every {hook.interval} iterations, in the middle of epochs '

@@ -17,11 +17,11 @@ class KeepSparsityHook(Hook):
 
     What is zero when training begins, in the filters of convolutions and linear layers of the model's large-kernel
     networks, is zero after every step. Averaged weights (``EMAHook``), checkpoints and resumed runs have the same
-    zeros. Merging adds filters up and so leaves fewer.
+    zeros. Merging adds filters up and so leaves fewer zeros.
 
     Raises:
-        InputError: When training begins, if the model has no large-kernel network, or hardly a weight of it is zero:
-            the checkpoint is not sparse, or was not loaded.
+        InputError: When training begins, if the model has no large-kernel network, or hardly any of its weights are
+            zero: the checkpoint is not sparse, or was not loaded.
 
     Source: "More ConvNets in the 2020s: Scaling up Kernels Beyond 51x51 using Sparsity", arXiv 2207.03620, Section 3.3;
     ``segmentation/slak.py`` of https://github.com/VITA-Group/SLaK.
@@ -36,7 +36,7 @@ class KeepSparsityHook(Hook):
         self._masks: dict[str, Tensor] = {}
 
     def before_train(self, runner: Runner) -> None:
-        """Takes the masks off the weights, which are all loaded by now."""
+        """Reads the masks from the weights, which are all loaded by now."""
         model = unwrapped(runner.model)
         backbones = {name: module for name, module in model.named_modules() if isinstance(module, LargeKernelBackbone)}
         if not backbones:

@@ -1,4 +1,4 @@
-"""No weight is ever updated by a loss or a gradient that is not a number."""
+"""Keeps losses and gradients that are infinite or NaN from updating any weight."""
 
 import functools
 import json
@@ -23,16 +23,16 @@ class NonFiniteHook(Hook):
 
     It looks before the backward pass and before the optimizer's step, so neither the weights nor any checkpoint ever
     hold what came of such a batch, and names the batch's files in ``non_finite.jsonl`` in the work dir and in its
-    message. Gradients that a loss scaler handles are left to it. Costs the largest gradient each step, and that
-    the host waits for the device.
+    message. Gradients that a loss scaler handles are left to it. Each step costs a search for the largest gradient, for
+    which the host waits for the device.
 
     Args:
-        action: ``'stop'`` to end the training; ``'skip'`` to leave the step out, put the running statistics of the
-            norms back in all processes, to where they were after the last step, and go on.
+        action: ``'stop'`` to end the training; ``'skip'`` to leave the step out, set the running statistics of the
+            norms back to where they were after the last step, in all processes, and go on.
         max_skips: How many steps in a row may be left out.
 
     Raises:
-        InputError: If an argument does not fit; in training, on what is not finite.
+        InputError: If an argument is wrong; in training, if it must stop because of what is not finite.
     """
 
     def __init__(self, action: str = 'stop', max_skips: int = 10) -> None:
@@ -44,7 +44,7 @@ class NonFiniteHook(Hook):
         self._skips, self._is_poisoned, self._inputs, self._buffers = 0, False, {}, None
 
     def before_train(self, runner: Runner) -> None:
-        """Stands between the model and the optimizer, where MMEngine has no hook point."""
+        """Puts its checks between the model and the optimizer, where MMEngine has no hook point."""
         wrapper, self._runner = runner.optim_wrapper, runner
         if isinstance(wrapper, OptimWrapperDict):
             raise InputError('NonFiniteHook watches one optimizer; remove it from custom_hooks where there are several')
@@ -56,7 +56,7 @@ class NonFiniteHook(Hook):
         self._step, wrapper.step = wrapper.step, self._checked_step
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
-        """Keeps the running statistics of the norms, which the forward passes to a step change."""
+        """Keeps the running statistics of the norms, which the forward passes before a step change."""
         if self.action == 'skip' and self._buffers is None:
             self._buffers = [buffer.clone() for buffer in self._model.buffers()]
 
@@ -66,7 +66,7 @@ class NonFiniteHook(Hook):
 
     def _checked_update_params(self, loss: Tensor, *args, **kwargs) -> None:
         if not isinstance(loss, Tensor):
-            raise InputError(f'the model computes no loss (loss_decode, loss_cls or the like): all add up to {loss!r}')
+            raise InputError(f'the model computes no loss (loss_decode, loss_cls or the like): their sum is {loss!r}')
         if loss.isfinite().all():
             self._update_params(loss, *args, **kwargs)
             return
@@ -76,7 +76,7 @@ class NonFiniteHook(Hook):
         self._is_poisoned = True
         # An infinite loss can have finite gradients; NaN ones reach all processes, so that all leave the step out.
         self._update_params(loss * math.nan, *args, **kwargs)
-        # Not before the backward pass, which wants the statistics as the forward pass left them.
+        # Not before the backward pass, which needs the statistics as the forward pass left them.
         self._report(what, self._first_layer(), was_left_out=True)
 
     def _checked_step(self, **kwargs) -> None:
@@ -105,13 +105,13 @@ class NonFiniteHook(Hook):
         named = [(name, p.grad) for name, p in self._model.named_parameters() if p.grad is not None]
         if not named:
             return None
-        # The largest value of finite ones is finite; their sum of squares may not be.
+        # The largest of finite gradients is finite; the sum of their squares may not be.
         if torch.nn.utils.get_total_norm([grad for _, grad in named], math.inf).isfinite():
             return None
         return next(name for name, grad in named if not grad.isfinite().all())
 
     def _first_layer(self) -> str:
-        """Returns a sentence on where the numbers end, as far as one process can find out alone."""
+        """Returns a sentence that names the first layer at fault, or ``''`` if one process alone cannot find it."""
         inputs = self._inputs.get('inputs')
         if isinstance(inputs, Tensor) and not inputs.isfinite().all():
             return 'The images themselves are not finite.'
@@ -129,7 +129,7 @@ class NonFiniteHook(Hook):
             return ''
         where = f'The first numbers that are not finite come out of {found[0]} in {str(found[1])[6:]}'
         if found[1] == torch.float16:
-            return f'{where}, which holds none above 65504: bfloat16 does (optim_wrapper.dtype=bfloat16).'
+            return f'{where}, which holds no number above 65504: bfloat16 does (optim_wrapper.dtype=bfloat16).'
         return f'{where}.'
 
     def _report(self, what: str, where: str = '', was_left_out: bool = False) -> None:
@@ -154,7 +154,7 @@ class NonFiniteHook(Hook):
 
 
 def first_non_finite(model: nn.Module, run: Callable[[], object]) -> tuple[str, torch.dtype] | None:
-    """Finds the first layer that hands out infinity or NaN.
+    """Finds the first layer whose output holds infinity or NaN.
 
     Args:
         model: Whose layers, the modules without children, are watched.

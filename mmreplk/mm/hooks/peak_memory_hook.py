@@ -12,9 +12,9 @@ MEGABYTE = 2**20 if sys.platform == 'darwin' else 2**10  # in the unit in which 
 
 @HOOKS.register_module()
 class PeakMemoryHook(Hook):
-    """Logs ``peak_rss``, the most memory in megabytes that was resident for the process so far.
+    """Logs ``peak_rss``, the largest resident memory that the process has had so far, in megabytes.
 
-    With a GPU, MMEngine logs that one's memory, and this hook nothing; Windows does not count it.
+    Logs nothing if there is a GPU, whose memory MMEngine logs, or on Windows, where Python cannot ask for it.
     """
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None,

@@ -47,7 +47,7 @@ class ReparamHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Makes the loops clean up even if an evaluation raises, for which MMEngine has no hook point.
 
-        Whoever catches that, or the Ctrl-C that ended it, may go on with the model.
+        A program that catches the error, or Ctrl-C, can then go on with the model.
         """
         if not any(hook is self._own_buffers for hook in runner.hooks):
             runner.register_hook(self._own_buffers)
@@ -85,7 +85,7 @@ class ReparamHook(Hook):
 
 
 class _OwnBuffers(Hook):
-    """Lets all processes evaluate with the buffers of the first, without SyncBN they differ, and puts theirs back."""
+    """Makes all processes evaluate with the buffers of the first (without SyncBN they differ); restores their own."""
 
     # Before EMAHook (NORMAL) swaps buffers too.
     priority = 'HIGH'

@@ -1,4 +1,4 @@
-"""What a run that goes on takes from its checkpoint, and that it does so knowingly."""
+"""What a resumed run takes from its checkpoint, and a check that this is what its config says."""
 
 import inspect
 import math
@@ -14,22 +14,22 @@ from mmengine.runner import Runner
 from ...errors import InputError
 from ..internals import checkpoint_of, is_resuming
 
-_PROGRESS = {'self', 'optimizer', 'last_step', 'verbose'}  # arguments of schedulers that are no choice of a schedule
+_PROGRESS = {'self', 'optimizer', 'last_step', 'verbose'}  # arguments of schedulers that do not shape the schedule
 
 
 @HOOKS.register_module()
 class ResumeHook(Hook):
-    """Stops a resumption that would silently train otherwise than its config says, and executes nothing for it.
+    """Stops a resumed run that would silently differ from its config, and keeps MMEngine from executing a saved one.
 
     A resumed run is the run of its checkpoint: the optimizer's options and the schedules go on as they are saved there,
     and MMEngine ignores what the config says of them. Where the two differ, nothing is trained. Everything else, the
     data, the losses, the hooks, the intervals and the number of iterations, is as the config says.
 
-    :func:`mmreplk.mm.runner.build_runner` gives this hook to every run; ``custom_hooks`` need it in programs that build
-    their runner by themselves.
+    :func:`mmreplk.mm.runner.build_runner` gives this hook to every run; programs that build their runner themselves
+    must add it to ``custom_hooks``.
     """
 
-    # Before all others look.
+    # Before all other hooks.
     priority = 'VERY_HIGH'
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -40,24 +40,25 @@ class ResumeHook(Hook):
         """
         meta = checkpoint.get('meta')
         if isinstance(meta, dict):
-            meta.pop('config', None)  # from which only an outdated count of GPUs would be read
+            meta.pop('config', None)  # MMEngine would only read an outdated number of GPUs from it
         if not is_resuming(runner):
             return
         differences = [*_differences(runner, checkpoint)]
         if differences:
             source = checkpoint_of(runner)
             raise InputError(
-                f'the run of checkpoint {source!r} cannot go on otherwise than it began: {"; ".join(differences[:4])}. '
-                'A resumed run keeps the optimizer and the schedules of its checkpoint. Say the same in the config, or '
-                f'begin a new run with the weights by --cfg-options load_from={source} without --resume')
+                f'the run of checkpoint {source!r} cannot go on differently from how it began: '
+                f'{"; ".join(differences[:4])}. A resumed run keeps the optimizer and the schedules of its checkpoint. '
+                'Say the same in the config, or begin a new run with the weights by --cfg-options '
+                f'load_from={source} without --resume')
         runner.logger.info('ResumeHook: the optimizer, its learning rates and their schedules go on as they are in the '
                            'checkpoint, with which the config agrees; the rest is as the config says.')
 
     def before_train(self, runner: Runner) -> None:
-        """Looks whether all processes go on at one place, and whether anything is left to learn.
+        """Checks that all processes go on at the same iteration, and that the learning rate is not 0 from there on.
 
         Raises:
-            InputError: If not.
+            InputError: If either is not so.
         """
         places = [int(place) for place in all_gather(torch.tensor(runner.iter))]
         if len({*places}) > 1:
@@ -81,7 +82,7 @@ class ResumeHook(Hook):
 
 
 def _optimizers(runner: Runner) -> Iterator[tuple[str, object, list]]:
-    """Yields what an optimizer is called in a sentence, its wrapper and its schedulers, for each that there is."""
+    """Yields for each optimizer a clause that names it (``''`` if it is the only one), its wrapper, its schedulers."""
     wrapper, schedulers = runner.optim_wrapper, runner.param_schedulers or []
     if not isinstance(wrapper, OptimWrapperDict):
         yield '', wrapper, schedulers if isinstance(schedulers, list) else []
@@ -114,14 +115,14 @@ def _of_groups(what: str, groups: Sequence[dict], saved: Sequence[dict]) -> Iter
         scheduled = {key.removeprefix('initial_') for key in {*group, *before} if key.startswith('initial_')}
         kept = {*group} & {*before} - {'params'} - scheduled
         missing = {*group} - {*before} - scheduled, {*before} - {*group} - scheduled
-        if all(missing):  # one alone may be of another version of PyTorch
+        if all(missing):  # one alone may come of another version of PyTorch
             yield f'{what} has {sorted(missing[1])[0]} in the checkpoint and {sorted(missing[0])[0]} in the config'
             return
         found = [f'{what} has {key.removeprefix("initial_")}={before[key]!r} in the checkpoint and {group[key]!r} in '
                  'the config' for key in sorted(kept) if not _same(group[key], before[key])]
         if found:
             yield from found
-            return  # the groups differ alike
+            return  # the other groups differ in the same way
 
 
 def _of_schedule(what: str, scheduler: object, state: dict) -> Iterator[str]:

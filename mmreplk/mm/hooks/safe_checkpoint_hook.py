@@ -1,4 +1,4 @@
-"""Checkpoints of which the last whole one is never missing."""
+"""Saves checkpoints so that there is always a whole one."""
 
 import os
 import re
@@ -16,12 +16,12 @@ from ..internals import is_resuming
 
 @HOOKS.register_module()
 class SafeCheckpointHook(CheckpointHook):
-    """MMEngine's CheckpointHook, which removes an outdated or previous best checkpoint only once the next is whole.
+    """MMEngine's CheckpointHook, but it removes outdated and previous best checkpoints only once the next is whole.
 
     It takes the same arguments. With ``backend_args=dict(backend='mmreplk.atomic_local')`` a process killed at any
     moment leaves whole checkpoints only. What it had begun to write is removed when the next run in the same folder
-    begins, and what it had still to remove when the run goes on. MMEngine reads out of a checkpoint which files are
-    outdated: none outside of the folder of the checkpoints is removed.
+    begins; what it still had to remove is removed when the run is resumed. MMEngine reads in a checkpoint which files
+    are outdated: this hook removes none outside of the folder of the checkpoints.
     """
 
     _left_over: tuple[str, ...] = ()
@@ -55,16 +55,16 @@ class SafeCheckpointHook(CheckpointHook):
                     part.unlink(missing_ok=True)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Reads what the run had still to remove when it was interrupted."""
+        """Reads what the run still had to remove when it was interrupted."""
         names = checkpoint.get('meta', {}).get('outdated') if is_resuming(runner) else None
         self._left_over = tuple(filter(lambda name: isinstance(name, str), names if isinstance(names, list) else ()))
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Notes the ids of COCO's categories, and what is to be removed once this checkpoint is whole."""
-        meta = checkpoint['meta'].get('dataset_meta')  # of the data of training
+        meta = checkpoint['meta'].get('dataset_meta')  # of the training data
         if isinstance(meta, dict) and (ids := category_ids(runner.train_dataloader.dataset)):
             meta['category_ids'] = ids
-        if hasattr(self, '_backend'):  # else a program saves, before training
+        if hasattr(self, '_backend'):  # not set if a program saves before training
             checkpoint['meta']['outdated'] = [os.path.basename(path) for path in self._no_more_needed()]
 
     def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
@@ -86,7 +86,7 @@ class SafeCheckpointHook(CheckpointHook):
     def _no_more_needed(self) -> list[str]:
         best = [getattr(self, 'best_ckpt_path', None), *getattr(self, 'best_ckpt_path_dict', {}).values()]
         used = {str(path) for path in (getattr(self, 'last_ckpt', None), *best)}
-        return [path for path in self._backend.outdated if str(path) not in used]  # a fixed name is overwritten
+        return [path for path in self._backend.outdated if str(path) not in used]  # a fixed name was overwritten
 
     def _remove_outdated(self) -> None:
         for path in self._no_more_needed():
@@ -100,7 +100,7 @@ class SafeCheckpointHook(CheckpointHook):
 
 
 class _Deferring:
-    """A file backend that takes notes instead of removing."""
+    """A file backend that notes in ``outdated`` what it is told to remove, instead of removing it."""
 
     def __init__(self, backend: object):
         self._backend, self.outdated = backend, []

@@ -22,30 +22,30 @@ from ..wrappers import unwrapped
 
 @HOOKS.register_module()
 class SparseTrainingHook(Hook):
-    """Trains a network that has only a share of its weights and exchanges some all along, as SLaK was pre-trained.
+    """Trains a network with only a share of its weights and exchanges some of them as it goes, as SLaK was pre-trained.
 
-    The first batch says how many weights each convolution and linear layer keeps (SNIP); which ones is drawn at
-    random. All others are zero after every step. Every ``update_interval`` steps each layer drops the smallest of its
-    weights and grows as many of those that it then lacks, at zero or, if just dropped, with the value that they had:
-    ever fewer, by a cosine, until half a percent at the end. A layer always has the same number of weights.
+    The first batch decides how many weights each convolution and linear layer keeps (SNIP); which ones is drawn at
+    random. All others are zero after every step. Every ``update_interval`` steps each layer drops its smallest weights
+    and grows as many of those that it then lacks, from zero or, if they were just dropped, from their old value. The
+    share exchanged falls by a cosine to half a percent at the end. A layer always has the same number of weights.
 
     Averaged weights (``EMAHook``) have the same zeros. Steps that a loss scaler leaves out do not count. What is random
-    follows from the run's seed, and checkpoints have the masks, so a run that is resumed goes on as it would have.
-    All processes have the masks of the first.
+    follows from the run's seed, and checkpoints hold the masks, so a resumed run goes on as it would have without the
+    interruption. All processes have the masks of the first.
 
     Args:
-        sparsity: Which share of the weights is zero, over all layers.
+        sparsity: Which share of the weights is zero, over all layers, between 0 and 1.
         update_interval: After how many steps of the optimizer weights are exchanged. SLaK-T: 2000; S and B: 100.
-        prune_rate: Which share of a layer's weights is exchanged at first. SLaK-T: 0.5; S and B: 0.3.
+        prune_rate: Which share of a layer's weights is exchanged at first, between 0 and 1. SLaK-T: 0.5; S and B: 0.3.
         growth: Which weights grow: ``'random'`` ones, or those with the largest ``'gradient'`` at that step.
         module: Which part of the model is sparse; ``''`` is all of it.
 
     Raises:
-        InputError: If an argument does not fit; when training begins, if the model has no such part or nothing in it
-            to make sparse, or there are several optimizers; on resuming, if the checkpoint is of a run without this
-            hook, or with other arguments.
+        InputError: If an argument is wrong; when training begins, if the model has no such part or nothing in it to
+            make sparse, or there are several optimizers; on resuming, if the checkpoint is of a run without this hook,
+            or with other arguments.
 
-    Source: as of :mod:`mmreplk.sparsity`.
+    Source: see :mod:`mmreplk.sparsity`.
     """
 
     # After the step of the optimizer and before EMAHook (NORMAL) averages what it left.
@@ -67,7 +67,7 @@ class SparseTrainingHook(Hook):
         self._masks, self._steps, self._handle = {}, 0, None
 
     def before_train(self, runner: Runner) -> None:
-        """Finds the weights and stands behind the optimizer's steps."""
+        """Finds the weights and has itself called after each step of the optimizer."""
         wrapper = runner.optim_wrapper
         if isinstance(wrapper, OptimWrapperDict):
             raise InputError('SparseTrainingHook follows one optimizer; remove it from custom_hooks where there are '
@@ -85,7 +85,7 @@ class SparseTrainingHook(Hook):
         self._handle = wrapper.optimizer.register_step_post_hook(self._after_step)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
-        """Draws the masks before the first step, on whose batch it looks."""
+        """Draws the masks before the first step, by the gradients of its batch."""
         if self._masks:
             return
         weights, sparsity = [*self._weights.values()], self._options['sparsity']
@@ -110,12 +110,12 @@ class SparseTrainingHook(Hook):
                     sparse.mask_average(averages[name], self._weights[name], mask)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Adds the masks, which weights that are zero by chance or have just grown do not show."""
+        """Adds the masks: weights do not show them, as some are zero by chance or because they have just grown."""
         checkpoint['sparse_training'] = dict(options=self._options, steps=self._steps, layers=[*self._masks],
                                              masks=[mask.cpu() for mask in self._masks.values()])
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Takes the masks of the run that goes on."""
+        """Takes the masks of the run that is resumed."""
         if not is_resuming(runner):
             return
         saved, source = checkpoint.get('sparse_training'), checkpoint_of(runner) or f'in {runner.work_dir}'
@@ -146,7 +146,7 @@ class SparseTrainingHook(Hook):
         return weights
 
     def _generator(self) -> torch.Generator:
-        """Returns one that only depends on the seed and the step, so that there is no state to keep."""
+        """Returns a generator that depends on the seed and the step alone, so that there is no state to keep."""
         word = np.random.SeedSequence((self._seed, SPARSITY, self._steps)).generate_state(1, np.uint64)[0]
         return torch.Generator().manual_seed(int(word))
 
@@ -154,7 +154,7 @@ class SparseTrainingHook(Hook):
         """Puts the zeros back and, now and then, exchanges weights, while their gradients are still there."""
         self._steps += 1
         sparse.apply_masks(self._weights, self._masks, optimizer)
-        # After the last step, nothing would be trained in the place of what is dropped.
+        # What grows after the last step would never be trained.
         if self._steps % self._options['update_interval'] or self._steps >= self._total_steps:
             return
         rate = sparse.prune_rate_at(self._steps, self._total_steps, self._options['prune_rate'])
@@ -172,7 +172,7 @@ class SparseTrainingHook(Hook):
 
 
 class _NoStep:
-    """What a model's ``train_step`` takes for an optimizer: it computes gradients, in full precision, and stops."""
+    """Takes the optimizer's place in a model's ``train_step``: computes gradients, in full precision, and no step."""
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager:
         return nullcontext()

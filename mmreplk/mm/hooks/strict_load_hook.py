@@ -1,4 +1,4 @@
-"""No evaluation of, and no resuming into, a model that its checkpoint does not fill."""
+"""Stops evaluations and resumed runs of models that their checkpoint fills only in part."""
 
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -12,10 +12,10 @@ from ..wrappers import unwrapped
 
 @HOOKS.register_module()
 class StrictLoadHook(Hook):
-    """Stops a test, a validation or a resumption whose checkpoint leaves a tensor of the model as initialized.
+    """Stops a test, a validation or a resumed run whose checkpoint leaves a tensor of the model as initialized.
 
     MMEngine logs such tensors and goes on with random ones. Fine-tuning by ``load_from`` may leave heads out and is
-    not affected; the backbone checks its own weights always.
+    not affected; the backbone always checks its own weights.
     """
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:

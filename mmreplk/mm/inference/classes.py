@@ -1,4 +1,4 @@
-"""What a model tells apart, and in which colours it is shown."""
+"""The classes that a model tells apart, and the colours in which they are shown."""
 
 import colorsys
 import logging
@@ -24,14 +24,14 @@ class Classes(NamedTuple):
     Attributes:
         names: One for each label.
         colours: RGB, ``(len(names), 3)``, uint8.
-        ids: What COCO's format calls each; none for 1, 2, 3, ...
+        ids: The category id of each in COCO's format; empty for 1, 2, 3, ...
     """
     names: tuple[str, ...]
     colours: np.ndarray
     ids: tuple[int | str, ...] = ()
 
     def category_id(self, label: int) -> int | str:
-        """Returns what COCO's format calls a label."""
+        """Returns the category id of a label in COCO's format."""
         return self.ids[label] if self.ids else label + 1
 
     def palette(self) -> list[dict]:
@@ -45,7 +45,7 @@ def known_classes(cfg: Config, saved: Mapping, count: int) -> Classes:
 
     Args:
         cfg: Its config; the default scope must be set.
-        saved: Its checkpoint, whose meta information is asked before the config's test dataset is.
+        saved: Its checkpoint, whose meta information goes before that of the config's test dataset.
         count: How many labels there are; those without a name or a colour get one.
     """
     meta = saved.get('meta') if isinstance(saved.get('meta'), Mapping) else {}
@@ -67,7 +67,7 @@ def _ids(cfg: Config, metas: Sequence[Mapping], names: Sequence[str]) -> tuple[i
     for dataset in (leaf for loader in loaders for leaf in leaf_datasets(loader.get('dataset') or {})):
         path = os.path.join(dataset.get('data_root') or '', dataset.get('ann_file') or '')
         if not ids and path.endswith('.json') and os.path.isfile(path):
-            with suppress(InputError):  # whoever needs the data says what is wrong with them
+            with suppress(InputError):  # what is wrong with the data is said where they are needed
                 ids = ids_of_classes(read_coco(path, labelled=False), names) or ()
     coco = dataset_class(dict(type='CocoDataset'))
     if not ids and tuple(names) == tuple(coco.METAINFO['classes']):
@@ -80,7 +80,7 @@ def _ids(cfg: Config, metas: Sequence[Mapping], names: Sequence[str]) -> tuple[i
 
 
 def test_dataset(cfg: Config):
-    """Builds the test dataset of ``cfg``, of several the first, without reading a file.
+    """Builds the test dataset of ``cfg``, the first if there are several, without reading a file.
 
     Raises:
         InputError: If there is none.
@@ -89,7 +89,7 @@ def test_dataset(cfg: Config):
 
 
 def test_dataset_config(cfg: Config) -> dict:
-    """Returns what describes the test dataset, of several the first, inside any wrappers.
+    """Returns the description of the test dataset inside any wrappers, the first if there are several.
 
     Raises:
         InputError: If there is none.
@@ -108,5 +108,5 @@ def _find(metas: Sequence[Mapping], key: str) -> Sequence:
 
 
 def _hue(label: int) -> tuple[int, ...]:
-    """Returns a colour as far from those of the labels before it as the golden angle takes it."""
+    """Returns a colour whose hue is the golden angle away from that of the label before, so that all hues differ."""
     return tuple(round(255 * part) for part in colorsys.hsv_to_rgb(label * 0.618034 % 1, 0.75, 0.95))

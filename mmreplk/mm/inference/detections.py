@@ -11,12 +11,12 @@ from PIL import Image, ImageDraw, ImageFont
 from .classes import Classes
 from .overlays import Entry
 
-FILL = 140  # opacity of masks, of 255; outlines have all of it
+FILL = 140  # opacity of masks, out of 255; outlines are opaque
 
 
 @dataclass(frozen=True)
 class Detections:
-    """What a detector says of a picture.
+    """What a detector finds in a picture.
 
     Attributes:
         boxes: ``(N, 4)``, float: left, top, right, bottom, in pixels.
@@ -24,7 +24,7 @@ class Detections:
         labels: ``(N,)``, int: indices of the model's classes.
         masks: Run lengths as pycocotools makes them, one for each box; None for a detector without masks.
         size: Height and width of the picture.
-        least_score: What is drawn and counted; the raw result has all.
+        least_score: The least score of boxes that are drawn and counted; the raw result has all of them.
     """
 
     boxes: np.ndarray
@@ -54,7 +54,7 @@ class Detections:
                 draw.rectangle(corners, outline=(*colour, 255), width=line)
             text = f'{classes.names[self.labels[i]]} {self.scores[i]:.0%}'
             width, height = draw.textbbox((0, 0), text, font)[2:]
-            if width < right - left and 2 * height < bottom - top:  # else small objects vanish below their captions
+            if width < right - left and 2 * height < bottom - top:  # captions would hide small objects
                 draw.rectangle((left, top, left + width + 4, top + height + 4), fill=(*colour, 255))
                 draw.text((left + 2, top + 1), text, _readable(colour), font)
         return np.asarray(image)
@@ -76,10 +76,10 @@ class Detections:
                 for i in order]
 
     def raw(self, classes: Classes, file_name: str) -> bytes:
-        """Returns JSON as COCO has it: one image, the categories, one annotation for each box.
+        """Returns JSON in COCO's format: one image, the categories, one annotation for each box.
 
-        Boxes are left, top, width and height; annotations have the score besides what COCO's have, and the masks, as
-        compressed run lengths, as ``segmentation``.
+        Boxes are left, top, width and height. Annotations also have the ``score``, and masks, as compressed run
+        lengths, in ``segmentation``.
         """
         height, width = self.size
         result = dict(

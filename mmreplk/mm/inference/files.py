@@ -24,11 +24,11 @@ COMPLETE = 0.9  # of the frames that a video says it has, an estimate in some fo
 
 
 class Job(NamedTuple):
-    """A file to predict, and where that goes.
+    """A file to predict, and where the results go.
 
     Attributes:
         source: The picture or video.
-        raw: File of the raw result; of a video, the folder of those of its frames.
+        raw: File of the raw result; for a video, the folder with those of its frames.
         overlay: Picture or video of the prediction laid over it, written last: if it is there, all is.
     """
     source: Path
@@ -44,10 +44,10 @@ def find_jobs(paths: Sequence[str | Path], out: str | Path, suffix: str) -> list
     """Lists what there is to predict, and where it goes: ``out/raw`` and ``out/overlays``, under the same names.
 
     Args:
-        paths: Files, and folders that are searched to the bottom. Hidden ones, and ``out`` itself, are left out;
-            whatever else is not a video by its name is taken for a picture.
+        paths: Files, and folders that are searched with all their subfolders. Hidden ones, and ``out`` itself, are left
+            out; whatever else is not a video by its name is taken for a picture.
         out: The folder of the results.
-        suffix: Of raw results of pictures.
+        suffix: Suffix of the raw results of pictures.
 
     Raises:
         InputError: If a path does not exist, nothing is found, or results of two files would have the same name.
@@ -74,7 +74,7 @@ def find_jobs(paths: Sequence[str | Path], out: str | Path, suffix: str) -> list
 
 
 def list_files(folder: Path, without: Path | None = None) -> Iterator[Path]:
-    """Yields the files in a folder and the folders in it, in order, but hidden ones and those in ``without``."""
+    """Yields the files in a folder and its subfolders, in order, except hidden ones and those in ``without``."""
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith('.') or (without and entry.resolve() == without.resolve()):
             continue
@@ -104,17 +104,17 @@ def predict_files(predictor: Predictor, jobs: Sequence[Job], out: str | Path, op
                   force: bool = False) -> dict[Path, str]:
     """Predicts files and writes raw results and overlays, each whole or not at all, with a progress bar.
 
-    A file that cannot be read or predicted is named, and the others go on.
+    A file that cannot be read or predicted is named, and the others are predicted all the same.
 
     Args:
         predictor: The model.
         jobs: What to predict, and where to write it.
         out: The folder of the results, for ``classes.json`` and ``classes.png``: labels, names and colours.
-        opacity: Of the prediction over the picture, 0 to 1.
+        opacity: Opacity of the prediction over the picture, 0 to 1.
         force: Replace the ``classes.json`` of another model.
 
     Returns:
-        Why, for every file that failed.
+        For every file that failed, why.
 
     Raises:
         InputError: If ``out`` has results of a model with other classes.
@@ -133,7 +133,7 @@ def predict_files(predictor: Predictor, jobs: Sequence[Job], out: str | Path, op
 
 
 class _Writer:
-    """Predicts pictures and videos and keeps count."""
+    """Predicts pictures and videos, writes the results and counts them."""
 
     def __init__(self, predictor: Predictor, opacity: float):
         self.predictor = predictor
@@ -187,7 +187,7 @@ class _Writer:
 
 
 def _each(predictor: Predictor, images: Sequence[np.ndarray]) -> list[Prediction | InputError]:
-    """Returns a prediction or an error for each image, where the predictor has one error for all."""
+    """Returns a prediction or an error for each image; the predictor itself raises one error for all of them."""
     try:
         return predictor(images)
     except InputError as error:

@@ -1,4 +1,4 @@
-"""Pictures as a model takes them: read as its test pipeline does, with the channels that it has."""
+"""Pictures as a model takes them: read as its test pipeline does, with as many channels as the model takes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +13,11 @@ from ..kinds import kind_of
 
 
 class PictureLoader(PipelineReader):
-    """Reads files as the first step of a test pipeline does, and makes of other pictures what it would.
+    """Reads files as the first step of a test pipeline does, and turns other pictures into what that would load.
 
     Args:
         pipeline: The steps, as the config describes them; the default scope must be set.
-        channels: How many the model takes.
+        channels: How many channels the model takes.
     """
 
     def __init__(self, pipeline: Sequence[dict], channels: int):
@@ -28,25 +28,26 @@ class PictureLoader(PipelineReader):
         """Returns a picture as the pipeline would go on with it, ``(H, W)`` or ``(H, W, C)``.
 
         Raises:
-            InputError: If there is no picture, or it has not the channels that the model takes.
+            InputError: If the file cannot be read as a picture, or the model takes another number of channels.
         """
         return self.adapted(super().__call__(path), str(path))
 
     def adapted(self, image: np.ndarray, name: str = 'the picture') -> np.ndarray:
-        """Returns what the pipeline would have loaded instead of ``image``, BGR ``(H, W, 3)``, uint8.
+        """Returns ``image`` as the pipeline would have loaded it.
 
         Args:
-            image: A picture, or a frame of a video; one that this loader has read stays as it is.
+            image: A picture, or a frame of a video, BGR ``(H, W, 3)``, uint8; one that this loader has read stays as it
+                is.
             name: What to call it in messages.
 
         Raises:
-            InputError: If the model takes other channels, and nobody can say what would be in them.
+            InputError: If the model takes another number of channels.
         """
         if self.is_grey and image.ndim == 3 and image.shape[2] == 3:
             image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
         channels = 1 if image.ndim == 2 else image.shape[2]
         if channels != self.channels:
-            raise InputError(f'{name} has {channels} channels as it is loaded, and the model takes {self.channels}: '
+            raise InputError(f'{name} has {channels} channels as it is loaded, but the model takes {self.channels}: '
                              'color_type and imdecode_backend of LoadImageFromFile in the test pipeline say how '
                              'pictures are loaded')
         return image
@@ -65,7 +66,7 @@ class Preparation:
                                if not loads_image(step) and 'Annotation' not in kind_of(step)])
 
     def __call__(self, image: np.ndarray) -> dict:
-        """Returns what a model's ``test_step`` takes a list of, for a picture ``(H, W)`` or ``(H, W, C)``."""
+        """Returns a sample for a model's ``test_step``, from a picture ``(H, W)`` or ``(H, W, C)``."""
         size = image.shape[:2]
         image = image.astype(np.float32) if self._is_float else image
         return self._steps(dict(img=image, img_path=None, img_id=0, img_shape=size, ori_shape=size))

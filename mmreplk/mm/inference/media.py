@@ -1,4 +1,4 @@
-"""Videos, read with a sentence about what is wrong with them."""
+"""Reads and writes videos, and says in a sentence what is wrong with them."""
 
 import math
 import os
@@ -12,11 +12,11 @@ import numpy as np
 from ...errors import InputError
 
 VIDEO_SUFFIXES = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm', '.wmv')
-DEFAULT_RATE = 25.0  # frames a second, of a video that does not say
+DEFAULT_RATE = 25.0  # frames a second, for a video that does not say
 
 
 class VideoReader(AbstractContextManager):
-    """The frames of a video file, turned as it says, one after the other.
+    """The frames of a video file, one after the other, turned as the file says.
 
     Args:
         path: The file.
@@ -25,7 +25,7 @@ class VideoReader(AbstractContextManager):
         InputError: If OpenCV cannot read a video from it.
 
     Attributes:
-        count: How many frames there should be: in some formats an estimate, 0 where the file does not say.
+        count: How many frames there should be: in some formats an estimate, 0 if the file does not say.
         rate: Frames a second.
     """
 

@@ -9,6 +9,7 @@ from .classes import Classes
 
 COLUMN = 30  # lines of a legend in one column
 
+
 class Entry(NamedTuple):
     """A line of a legend: a class, its colour (RGB) and how much of it there is."""
     name: str

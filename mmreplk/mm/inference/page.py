@@ -1,4 +1,4 @@
-"""A web page on which a picture is dropped, and what the model sees in it appears."""
+"""A web page that shows what the model sees in the picture that is dropped on it."""
 
 import base64
 import html
@@ -22,7 +22,7 @@ from .predictor import Predictor
 FORMATS = {'JPEG': ('.jpg', '.jpeg'), 'PNG': ('.png', ), 'WEBP': ('.webp', )}  # by Pillow's names
 SHOWN, THUMBNAIL = 1600, 240  # pixels of the longer side of what is sent to the page; the raw result has all
 UPLOADS_KEPT = 600  # seconds
-# Whatever the library's pages name, a browser fetches nothing from elsewhere. Gradio's code needs the unsafe parts.
+# A browser fetches nothing from elsewhere, whatever Gradio's pages name. Gradio's code needs the unsafe parts.
 POLICY = ("default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
           "style-src 'self' 'unsafe-inline'; frame-ancestors 'self'")
 EMPTY = '<div class="mmreplk-view empty">The picture and its prediction appear here.</div>'
@@ -42,7 +42,7 @@ SAVE_OVERLAY = """() => {
 
 
 class Limits(NamedTuple):
-    """What is taken: size of a file in MB of 2**20 bytes, of a picture in millions of pixels."""
+    """The largest upload: a file's size in MB of 2**20 bytes, a picture's in millions of pixels."""
     megabytes: float = 20
     megapixels: float = 25
 
@@ -61,8 +61,8 @@ def serve(predictor: Predictor,
 
     Args:
         predictor: The model.
-        title: What stands above the page.
-        examples: Pictures that are offered.
+        title: The heading of the page.
+        examples: Pictures that the page offers.
         limits: The largest file and picture that are taken; None for the default ones.
         host: Address to listen on: ``'0.0.0.0'`` for every network of the machine.
         port: Port to listen on; None for the first free one from 7860 on.
@@ -71,8 +71,8 @@ def serve(predictor: Predictor,
         The address of the page.
 
     Raises:
-        InputError: If Gradio is not installed, a limit is not positive, an example is not a picture, or host or
-            port is none or taken.
+        InputError: If Gradio is not installed, a limit is not positive, an example is not a picture, or the page cannot
+            be served at ``host`` and ``port``.
     """
     limits = limits or Limits()
     if not all(limit > 0 for limit in limits):  # nor NaN
@@ -132,7 +132,7 @@ def _build(gradio, predictor: Predictor, title: str, examples: Sequence[Path], l
         return _answer(predictor, limits, examples[event.index])
 
     thumbnails = [_shrink(read_image(path, FORMATS), THUMBNAIL)[..., ::-1] for path in examples]
-    # The drop zone gets None back: one that is full takes no other picture.
+    # The drop zone gets None back: it takes no other picture until it is empty.
     with gradio.Blocks(title=title, analytics_enabled=False, delete_cache=(UPLOADS_KEPT, UPLOADS_KEPT),
                        fill_width=True) as page:
         gradio.HTML(f'<header class="mmreplk-head"><h1>{html.escape(title)}</h1><p>Pictures stay on the machine that '
@@ -170,7 +170,7 @@ def _build(gradio, predictor: Predictor, title: str, examples: Sequence[Path], l
 
 
 def _answer(predictor: Predictor, limits: Limits, path: Path) -> tuple[str, str]:
-    """Returns, as HTML, the picture with what lies over it, and the panel: time, legend, raw result; or a sentence."""
+    """Returns as HTML the picture with its overlay, and the panel: time, legend and raw result, or what went wrong."""
     try:
         image = read_image(path, FORMATS, round(limits.megapixels * 1e6))
         loaded = image if predictor.read.is_usual else predictor.read(path)
@@ -202,7 +202,7 @@ def _answer(predictor: Predictor, limits: Limits, path: Path) -> tuple[str, str]
 def _legend(entries: Sequence[Entry]) -> str:
     lines = [f'<li><span class="chip" style="background: rgb{entry.colour}"></span>{html.escape(entry.name)}'
              f'<span class="amount">{html.escape(entry.amount)}</span></li>' for entry in entries]
-    return f'<ul class="legend">{"".join(lines)}</ul>' if lines else '<p>Nothing that is sure enough to be shown.</p>'
+    return f'<ul class="legend">{"".join(lines)}</ul>' if lines else '<p>Nothing scored high enough to be shown.</p>'
 
 
 def _shrink(image: np.ndarray, longer_side: int, interpolation: int = cv2.INTER_AREA) -> np.ndarray:

@@ -41,21 +41,22 @@ class Predictor:
 
     Args:
         cfg: Config of MMSegmentation or MMDetection, as :func:`mmreplk.mm.config.load_config` returns it, or its file.
-        checkpoint: Checkpoint file of the whole model: of training, merged or folded.
+        checkpoint: Checkpoint file of the whole model, in training, merged or folded form.
         windows: Windows in which large images are predicted: for a segmentor in pixels of what its test pipeline makes
-            of an image, and by default as ``model.test_cfg`` says; for a detector in pixels of the image itself. None
-            for the whole image at once.
+            of an image, for a detector in pixels of the image itself. None for those of ``model.test_cfg``, or for the
+            whole image at once if there are none.
         batch_size: How many images, or windows, the model sees at once. What it predicts does not depend on it.
         device: ``'cpu'``, ``'cuda:0'`` or another device of PyTorch; None for the best that there is.
-        least_score: From which score on detections are shown.
+        least_score: The least score of detections that are shown.
         trusted: Whether the checkpoint may hold any pickle.
 
     Raises:
-        InputError: If the config is of no framework that is known, or the checkpoint cannot be read or does not fit.
+        InputError: If the config is neither MMSegmentation's nor MMDetection's, or the checkpoint cannot be read or
+            does not fit.
 
     Attributes:
         model: The model, in evaluation mode.
-        classes: What it tells apart.
+        classes: The classes that it tells apart.
         merged: How many of its large kernels were merged and BatchNorms folded.
         read: Reads a file as the test pipeline does.
     """
@@ -98,7 +99,7 @@ class Predictor:
             A :class:`Segmentation` or :class:`Detections` for each.
 
         Raises:
-            InputError: If they are no list of images, or the model cannot take one, because it is too small say.
+            InputError: If ``images`` is not a list of images, or one is not for this model, for example too small.
         """
         _check_images(images)
         images = [self.read.adapted(image) for image in images]
@@ -111,8 +112,8 @@ class Predictor:
         """Draws what was predicted over its picture: classes in their colours, or masks, boxes and captions.
 
         Args:
-            image: What was predicted.
-            prediction: What came of it.
+            image: The picture that was predicted.
+            prediction: Its prediction.
             opacity: 0 for the picture alone, 1 for the prediction as opaque as it is.
 
         Returns:
@@ -124,7 +125,7 @@ class Predictor:
         layer = prediction.layer(self.classes)
         if layer.shape[:2] != image.shape[:2]:
             raise InputError(f'the prediction is of a picture of {layer.shape[0]}x{layer.shape[1]} pixels, height x '
-                             f'width, and the picture has {image.shape[0]}x{image.shape[1]}')
+                             f'width, but the picture has {image.shape[0]}x{image.shape[1]}')
         return blend(shown(image), layer, opacity)
 
     def _segment_whole(self, images: Sequence[np.ndarray]) -> Iterator[Segmentation]:
@@ -196,12 +197,12 @@ class Predictor:
 def _check_images(images: object) -> None:
     if isinstance(images, np.ndarray) or not isinstance(images, Sequence) or isinstance(images, str):
         shape = f' of shape {images.shape}' if isinstance(images, np.ndarray) else ''
-        raise InputError(f'images must be a list of pictures, also of a single one: [image]; got '
+        raise InputError(f'images must be a list of pictures, even for a single one: [image]; got '
                          f'{type(images).__name__}{shape}')
     for i, image in enumerate(images):
         if image is None:
-            raise InputError(f'images[{i}] is None, which cv2.imread returns for a file that is missing or no picture; '
-                             'read_image says which')
+            raise InputError(f'images[{i}] is None, which cv2.imread returns for a file that is missing or not a '
+                             'picture; read_image says which')
         if not isinstance(image, np.ndarray) or image.ndim not in (2, 3) or not image.size:
             shape = f' of shape {image.shape}' if hasattr(image, 'shape') else ''
             raise InputError(f'images[{i}] must be an array (H, W, 3) as OpenCV reads a picture, got '

@@ -13,7 +13,7 @@ from .overlays import Entry
 
 @dataclass(frozen=True)
 class Segmentation:
-    """What a segmentor says of a picture.
+    """What a segmentor finds in a picture.
 
     Attributes:
         labels: ``(H, W)``, uint8, or uint16 for more than 256 classes: indices of the model's classes.
@@ -27,7 +27,7 @@ class Segmentation:
         return np.dstack([classes.colours[self.labels], np.full(self.labels.shape, 255, np.uint8)])
 
     def legend(self, classes: Classes) -> list[Entry]:
-        """Returns the classes in the picture, the most frequent first, with their parts of it."""
+        """Returns the classes in the picture, the most frequent first, with the share of each."""
         found, counts = np.unique(self.labels, return_counts=True)
         parts = counts / self.labels.size
         return [Entry(classes.names[found[i]], tuple(classes.colours[found[i]].tolist()),

@@ -1,4 +1,4 @@
-"""Detections in overlapping windows, as detections in the whole picture."""
+"""Merges detections in overlapping windows into detections in the whole picture."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,17 +7,17 @@ import numpy as np
 
 from .detections import Detections
 
-MARGIN = 2  # pixels from the edge of a window within which a box is taken for cut
-OVERLAP = 0.5  # of the smaller box, from which on two windows see the same object
+MARGIN = 2  # pixels; a box that comes this near to the edge of its window is taken for cut
+OVERLAP = 0.5  # share of the smaller box; two windows see the same object if more of it is in common
 
 
 def merge(parts: Sequence[Detections], corners: Sequence[tuple[int, int]], size: tuple[int, int]) -> Detections:
     """Moves what was found in windows to where it is in the picture, and drops what is there twice.
 
     If two windows find an object, the one that contains it whole wins or, where both or neither do, the one with the
-    higher score. Objects wider than the overlap of windows may be in none of them whole, and then stay in parts. What a
-    window has found beside or inside each other, it has found so, and is not compared. (MMDetection's own merging
-    suppresses by intersection over union, for which a part and its whole are two objects, and needs another package.)
+    higher score. Objects wider than the overlap of windows may be in none of them whole, and then stay in parts. Boxes
+    of the same window are not compared with each other. (MMDetection's own merging suppresses by intersection over
+    union, for which a part and its whole are two objects, and needs another package.)
 
     Args:
         parts: What was found in each window.
@@ -43,7 +43,7 @@ def merge(parts: Sequence[Detections], corners: Sequence[tuple[int, int]], size:
 
 
 def _cut(part: Detections, corner: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-    """Says of each box whether it reaches an edge of its window that is none of the picture."""
+    """Says of each box whether it reaches an edge of its window that is not an edge of the picture."""
     (top, left), (height, width) = corner, part.size
     return (((part.boxes[:, 0] < MARGIN) & (left > 0)) | ((part.boxes[:, 1] < MARGIN) & (top > 0))
             | ((part.boxes[:, 2] > width - MARGIN) & (left + width < size[1]))
@@ -51,7 +51,7 @@ def _cut(part: Detections, corner: tuple[int, int], size: tuple[int, int]) -> np
 
 
 def _distinct(boxes: np.ndarray, labels: np.ndarray, window: np.ndarray, order: np.ndarray) -> list[int]:
-    """Returns the boxes, in ``order``, that none before them in it has already seen through another window."""
+    """Returns the boxes, in ``order``, without those whose object an earlier one shows through another window."""
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     kept = []
     while len(order):

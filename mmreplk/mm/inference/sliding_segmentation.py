@@ -39,17 +39,17 @@ def segment(model: nn.Module, image: Tensor, meta: Mapping, windows: Windows, ba
     low, high, share = low + above, high + above, share.to(image)
 
     labels = torch.empty(total_height, total_width, dtype=torch.int64)
-    # Of the rows of image from ``first`` on: those of the windows, and one above them to interpolate with.
+    # Logits of the rows of image from ``first`` on: a row of windows, and one above it to interpolate with.
     logits, first = image.new_zeros(model.out_channels, crop[0] + 1, width), 0
     done = 0  # rows of labels
     for y, following in zip(ys, [*ys[1:], height], strict=True):
         for i in range(0, len(xs), batch_size):
             views = torch.cat([image[..., y:y + crop[0], x:x + crop[1]] for x in xs[i:i + batch_size]])
-            # The head takes a torch.Size for the size of a window.
+            # Only if img_shape is a torch.Size does the head resize to it, not to pad_shape.
             metas = [dict(meta, img_shape=views.shape[2:])] * len(views)
             for x, own in zip(xs[i:], model.encode_decode(views, metas), strict=False):
                 logits[:, y - first:y - first + crop[0], x:x + crop[1]] += own
-        # No window below reaches rows above the next one's first.
+        # The windows below begin at ``following``: what is above is complete.
         ready = int(torch.searchsorted(high, following))
         for begin in range(done, ready, ROWS):
             rows = slice(begin, min(begin + ROWS, ready))
@@ -76,7 +76,7 @@ def _weights(length: int, crop: int, starts: list[int], like: Tensor) -> Tensor:
 
 
 def _sources(length: int, wanted: int, align_corners: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns between which rows of ``length`` each of ``wanted`` lies, and how far: bilinear interpolation."""
+    """Returns between which two rows of ``length`` each of ``wanted`` rows lies, and how far: linear interpolation."""
     if align_corners:
         positions = torch.linspace(0, length - 1, wanted, dtype=torch.float64)
     else:

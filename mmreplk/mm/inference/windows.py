@@ -1,4 +1,4 @@
-"""Where windows slide."""
+"""Windows that slide over an image."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,14 +11,14 @@ class Windows(NamedTuple):
 
     Attributes:
         crop: Height and width of each, in pixels.
-        stride: From one to the next, down and across.
+        stride: Pixels from one to the next, down and across.
     """
     crop: tuple[int, int]
     stride: tuple[int, int]
 
     @classmethod
     def of(cls, crop: int | Sequence[int], stride: int | Sequence[int]) -> 'Windows':
-        """Makes windows of a side, or of a height and a width.
+        """Makes windows from one number for both directions, or from two: down and across, in pixels.
 
         Raises:
             InputError: If a number is not positive, or the windows leave gaps.

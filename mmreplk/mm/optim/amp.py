@@ -13,7 +13,7 @@ from ...errors import InputError
 
 @OPTIM_WRAPPERS.register_module()
 class CPUAmpOptimWrapper(AmpOptimWrapper):
-    """MMEngine's AmpOptimWrapper on CPUs, which that one refuses, and with float16 too.
+    """MMEngine's AmpOptimWrapper for CPUs, on which the original refuses to run; float16 works too.
 
     Args:
         dtype: What convolutions and matrix products compute in: ``'bfloat16'`` or ``'float16'``.
@@ -22,7 +22,7 @@ class CPUAmpOptimWrapper(AmpOptimWrapper):
         kwargs: Those of :class:`mmengine.optim.OptimWrapper`.
 
     Raises:
-        InputError: If there is no such dtype or loss scale.
+        InputError: If ``dtype`` or ``loss_scale`` is anything else.
     """
 
     def __init__(self, dtype: str = 'bfloat16', loss_scale: str | float | dict = 'dynamic', **kwargs):

@@ -14,13 +14,13 @@ _REQUIRED = {'layer_wise': {'decay_rate', 'decay_type'}, 'stage_wise': {'decay_r
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module(name=['LargeKernelLayerDecayConstructor', 'RepLKNetLayerDecayConstructor'])
 class LargeKernelLayerDecayConstructor(DefaultOptimWrapperConstructor):
-    """Layer-wise learning-rate decay for models with a large-kernel backbone, as the official codes fine-tune them.
+    """Layer-wise learning-rate decay for models with a large-kernel backbone, as in the official fine-tuning code.
 
     ``optim_wrapper=dict(constructor='LargeKernelLayerDecayConstructor', paramwise_cfg=dict(decay_rate=0.7), ...)``
 
     A parameter of layer ``i`` of a backbone with ``n`` layers learns at ``decay_rate ** (n + 1 - i)`` of the learning
-    rate; the network's ``layer_of()`` numbers the layers. What is not in the backbone, and its norms of features, which
-    pre-training does not have, learn at the full rate. Norms and biases, in heads too, have no weight decay.
+    rate; the network's ``layer_of()`` numbers the layers. What is not in the backbone, and the norms of its outputs,
+    which pre-training does not have, learn at the full rate. Norms and biases, in heads too, have no weight decay.
 
     Args:
         optim_wrapper_cfg: MMEngine's description of the optimizer wrapper; its optimizer needs an ``lr``.
@@ -30,7 +30,7 @@ class LargeKernelLayerDecayConstructor(DefaultOptimWrapperConstructor):
             layer 0, stage ``i`` from 0 on is layer ``i + 1``.
 
     Raises:
-        InputError: If these are not what is described here.
+        InputError: If an argument is not as described here.
 
     Source: ``optim_factory.py`` of https://github.com/DingXiaoH/RepLKNet-pytorch, and ConvNeXt's
     ``layer_decay_optimizer_constructor.py`` for both types.

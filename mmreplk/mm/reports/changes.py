@@ -1,4 +1,4 @@
-"""What a config says that what it inherits does not."""
+"""What a config changes in what it inherits."""
 
 import ast
 import importlib.util
@@ -45,7 +45,7 @@ def _inherited(source: Path) -> dict:
     assigned = {target.id: node.value for node in body if isinstance(node, ast.Assign)
                 for target in node.targets if isinstance(target, ast.Name)}
     bases = ast.literal_eval(assigned['_base_']) if '_base_' in assigned else []
-    # Of an installed framework, 'mmseg::...', or beside the file.
+    # From an installed framework, 'mmseg::...', or beside the file.
     paths = [base if '::' in base else str((source.parent / base).resolve())
              for base in ([bases] if isinstance(bases, str) else bases)]
     with tempfile.TemporaryDirectory() as folder:
@@ -64,7 +64,7 @@ def _imported(line: ast.ImportFrom, source: Path) -> Path:
     parts = (line.module or '').split('.')
     if line.level:
         return source.parent.joinpath(*['..'] * (line.level - 1), *parts).with_suffix('.py').resolve()
-    package = importlib.util.find_spec(parts[0])  # of an installed framework, whose configs are no packages
+    package = importlib.util.find_spec(parts[0])  # of an installed framework, whose config folders are not packages
     return Path(package.origin).parent.joinpath(*parts[1:]).with_suffix('.py')
 
 

@@ -16,9 +16,9 @@ def plot(curves: dict[str, Curve], label: str, logarithmic: bool = False) -> str
     """Draws curves over the iterations.
 
     Args:
-        curves: By name, values after iterations; the first is drawn thickest.
+        curves: The curves by name; the first is drawn thickest.
         label: What the values are, with their unit.
-        logarithmic: Whether the values span magnitudes.
+        logarithmic: Whether the axis of the values is logarithmic.
 
     Returns:
         An ``<svg>`` element.

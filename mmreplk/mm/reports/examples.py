@@ -1,4 +1,4 @@
-"""How well a model does class by class, and on which images best and worst."""
+"""How well a model does class by class, and on which images it does best and worst."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -20,7 +20,7 @@ from ...weights.conversion import load_whole
 from ...weights.files import read_checkpoint
 from ..data.reading import PipelineReader, pipeline_of, shown
 
-IOU, SCORE = 0.5, 0.5  # from which overlap a detection is right, and from which score it counts
+IOU, SCORE = 0.5, 0.5  # the least overlap at which a detection is right, and the least score at which it counts
 
 
 class Example(NamedTuple):
@@ -55,7 +55,7 @@ def find_examples(cfg: Config,
         progress: Wraps the iteration over the images.
 
     Raises:
-        InputError: If the checkpoint cannot be read or is of another model, or the split has no truth.
+        InputError: If the checkpoint cannot be read or is of another model, or the split has no annotations.
     """
     init_default_scope(cfg.default_scope)
     dataset = DATASETS.build(cfg.val_dataloader.dataset)
@@ -86,7 +86,7 @@ class _Segmentation:
 
     def score(self, index: int, sample: object) -> float:
         if 'gt_sem_seg' not in sample:
-            raise InputError('the validation pipeline loads no annotations, which the truth of an example is')
+            raise InputError('the validation pipeline loads no annotations, with which predictions are compared')
         truth, predicted = (labels.data[0].numpy() for labels in (sample.gt_sem_seg, sample.pred_sem_seg))
         counts = count_pixels(truth, predicted, len(self.classes))
         self.counts += counts
@@ -128,7 +128,7 @@ class _Detection:
         return sample.pred_instances[sample.pred_instances.scores >= SCORE]
 
     def _matches(self, true: list[dict], found: object) -> int:
-        """Gives each detection, from the surest on, the free true box of its class that it overlaps most."""
+        """Counts matches: from the surest on, each takes the free true box of its class that it overlaps most."""
         from pycocotools import mask as coco  # comes with MMDetection
         if not true or not len(found):
             return 0

@@ -1,4 +1,4 @@
-"""What MMEngine left of a training run in its work directory."""
+"""What MMEngine has kept of a training run in its work directory."""
 
 import json
 import re
@@ -14,7 +14,7 @@ ENVIRONMENT = re.compile(r'^System environment:\n(.*?)^-{20,}$', re.MULTILINE | 
 
 
 class History(NamedTuple):
-    """A run, all its resumptions taken together."""
+    """A run, with all the times that it was resumed."""
     config: Path  # the config that was trained with, as MMEngine wrote it out
     training: dict[str, Curve]  # by name
     validation: dict[str, Curve]
@@ -26,7 +26,7 @@ class History(NamedTuple):
 def read_history(work_dir: str | Path) -> History:
     """Reads the scalars, the config and the log of a training run.
 
-    Where a run was resumed, what it had logged beyond the iteration that it went on from is left out.
+    If a run was resumed, what it had logged after the iteration that it went on from is left out.
 
     Args:
         work_dir: A work directory of MMEngine, with ``LocalVisBackend`` among the config's ``vis_backends``.
@@ -55,7 +55,7 @@ def read_history(work_dir: str | Path) -> History:
 
 
 def _records(path: Path) -> list[dict]:
-    """Reads what is whole; a killed run can leave half a line at the end."""
+    """Reads the whole lines; a killed run can leave half a line at the end."""
     records = []
     for line in path.read_text().splitlines():
         try:
@@ -80,7 +80,7 @@ def _add(path: Path, training: dict, validation: dict) -> None:
     for record in records:
         if 'loss' in record:
             now = record['step']
-        # A validation's own step counts epochs or iterations, as the config says: what came before it tells for sure.
+        # A validation's own step counts epochs or iterations, as the config says; a training record's, iterations only.
         curves = training if 'loss' in record else validation
         for name, value in record.items():
             if name not in ('step', 'iter', 'epoch') and isinstance(value, (int, float)):

@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs nothing beside it."""
+"""A report as one HTML file that needs no other files."""
 
 import base64
 import math
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined  # which PyTorch needs, too
+from jinja2 import Environment, FileSystemLoader, StrictUndefined  # PyTorch installs it
 
 from ...io import write_whole
 from .changes import Change
@@ -24,9 +24,9 @@ def write_page(path: str | Path, history: History, changes: list[Change] | None,
     Args:
         path: The HTML file.
         history: What the run logged.
-        changes: What its config changed; None where the file that it came from is not at hand.
-        examples: How its checkpoint does; None where that was not asked.
-        checkpoint: The checkpoint that was looked at.
+        changes: What its config changed; None if the config file was not found.
+        examples: How well its checkpoint does; None if that was not asked for.
+        checkpoint: The checkpoint that was evaluated.
     """
     pages = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
     pages.filters['jpeg'] = _jpeg
@@ -43,7 +43,7 @@ def _summary(history: History, checkpoint: str | Path | None) -> dict[str, str]:
         'time': f'{history.seconds / 60:.1f} minutes in {history.starts} start{"s" * (history.starts > 1)}'
                 f'{_pace(history.training)}',
         'memory': _memory(history.training),
-        'checkpoint': str(checkpoint) if checkpoint else 'none was looked at',
+        'checkpoint': str(checkpoint) if checkpoint else 'none was evaluated',
     }
     for name, curve in _metrics(history.validation).items():
         best = max(curve, key=lambda point: point[1])

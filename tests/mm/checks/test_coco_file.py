@@ -31,7 +31,7 @@ def test_a_sound_file(tmp_path, labels):
 
 @pytest.mark.parametrize(('content', 'words'), [
     ('', 'is not JSON: Expecting value'), ('{"images": [', 'is not JSON: '), ('[' * 10**5, 'is not JSON: '),
-    ('[1]', "is not of COCO's format: it holds no object"),
+    ('[1]', "is not of COCO's format: its JSON is not an object"),
     ('{"images": 1}', "is not of COCO's format: it has no list of images"),
 ])
 def test_what_is_not_of_the_format(tmp_path, content, words):
@@ -82,7 +82,8 @@ def test_run_lengths_as_pycocotools_writes_them(tmp_path, labels):
     (dict(bbox=[60, 5, 9, 9]), '1 annotations have boxes that are empty or reach out of their image: 1'),
     (dict(image_id=77), '1 annotations are of images that the file does not list: 1'),
     (dict(category_id=77), '1 annotations are of categories that the file does not list: 1'),
-    (dict(segmentation=[[1, 1, 2, 2, 3]]), '1 annotations have polygons of less than three points, or half a point: 1'),
+    (dict(segmentation=[[1, 1, 2, 2, 3]]),
+     '1 annotations have polygons of less than three points, or of an odd number of coordinates: 1'),
 ])
 def test_what_mmdetection_leaves_out_is_said(tmp_path, labels, values, words):
     labels['annotations'][0].update(values)

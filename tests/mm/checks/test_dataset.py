@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mmreplk.mm.checks import check_coco, check_segmentation, check_split
-from mmreplk.mm.checks.dataset import classes_seen, without_images
+from mmreplk.mm.checks.label_maps import classes_seen, without_images
 from mmreplk.mm.data import make_mini_ade20k, make_mini_coco
 from tests.tools.conftest import TINY
 from tests.tools.processes import command, tool
@@ -118,12 +118,12 @@ class Masks:
 
 @pytest.mark.parametrize(('labels', 'reduced', 'words'), [
     ([[0, 255], [0, 0]], False, "the only class is 'ground' (0); the files hold 0 75.0%, 255 25.0%. 255 is ignored: "
-     'masks of 0 and 255 must be made masks of 0 and 1'),
+     'masks of 0 and 255 must become masks of 0 and 1'),
     ([[0, 1], [1, 1]], True, "the only class is 'ground' (0); the files hold 1 75.0%, 0 25.0%. 255 is ignored, and so "
      'is 0, by reduce_zero_label'),
     ([[255, 255], [255, 255]], False, 'the only class is none; the files hold 255 100.0%. 255 is ignored'),
     ([[1, 1], [2, 2]], False, '1 of 3 classes are in none of 2 label maps: ground; are labels counted from 1? They '
-     'are to be counted from 0. The pixels are wall 50.0%, sky 50.0%'),
+     'must be counted from 0. The pixels are wall 50.0%, sky 50.0%'),
     ([[0, 1], [1, 1]], False, '1 of 3 classes are in none of 2 label maps: sky. The pixels are wall 75.0%, ground 25'),
 ])
 def test_masks_that_mean_something_else(tmp_path, labels, reduced, words):

@@ -49,7 +49,8 @@ def test_subclasses_classes_and_the_other_loaders():
     cfg = load_config(SEGMENTOR)
     check_schedule(cfg)
     cfg.val_dataloader.sampler = dict(type='InfiniteSampler')
-    with pytest.raises(InputError, match="val_dataloader.sampler 'InfiniteSampler' never ends, and so an evaluation"):
+    with pytest.raises(InputError, match="val_dataloader.sampler 'InfiniteSampler' never ends, so an evaluation "
+                                         'would not'):
         check_schedule(cfg)
 
 
@@ -90,7 +91,7 @@ def test_crops_of_another_size_than_the_batches():
     cfg = load_config(SEGMENTOR)
     assert not list(misfits(cfg))
     cfg.model.data_preprocessor.size = (512, 512)
-    assert next(misfits(cfg)).startswith('train_dataloader crops to (256, 256), and model.data_preprocessor.size is '
+    assert next(misfits(cfg)).startswith('train_dataloader crops to (256, 256), but model.data_preprocessor.size is '
                                          '(512, 512): every batch is padded')
     cfg.train_dataloader.dataset = dict(type='RepeatDataset', times=2, dataset=cfg.train_dataloader.dataset)
     assert len(list(misfits(cfg))) == 1

@@ -34,7 +34,7 @@ def test_our_own(path):
     ('model.data_preprocessor.size', (0, 0), r'size must be a pair of positive integers or None, got \(0, 0\)'),
     ('train_dataloader.dataset.pipeline.2.ratio_range', (-1, 5), 'ratio_range must be a pair of positive numbers, got'),
     ('param_scheduler.1.power', None, 'param_scheduler.1.power must be a number, got None'),
-    ('model.decode_head.dropout_ratio', float('nan'), 'model.decode_head.dropout_ratio is nan, which is not a value'),
+    ('model.decode_head.dropout_ratio', float('nan'), 'model.decode_head.dropout_ratio must not be nan'),
     ('train_dataloader.dataset.pipeline.1.type', 5, 'dataset.pipeline.1.type must be the name of a class, got 5'),
     ('model.decode_head.loss_decode', (), r'model.decode_head.loss_decode must be a loss or several, got \(\)'),
     ('optim_wrapper.optimizer.lr', float('nan'), 'lr must be a finite number of at least 0, got nan'),

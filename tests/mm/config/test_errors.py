@@ -104,8 +104,8 @@ def test_a_sound_config_trains(cfg, tmp_path):
 
 
 @pytest.mark.parametrize(('options', 'words'), [
-    ({'model.type': 'Wrong'}, "^model has the type 'Wrong', which is no model that mmengine knows$"),
-    ({'model.inner.type': 'Wrong'}, "^model.inner has the type 'Wrong', which is no model that mmengine knows$"),
+    ({'model.type': 'Wrong'}, "^model has the type 'Wrong', which mmengine does not know as a model$"),
+    ({'model.inner.type': 'Wrong'}, "^model.inner has the type 'Wrong', which mmengine does not know as a model$"),
     ({'model.inner': 'wrong'}, r"^model.inner cannot be used: TypeError: cfg should be a dict.*. It is 'wrong'$"),
     ({'model.inner.size': 1.5}, r'^model.inner cannot be used: TypeError: .*. It is Inner with size=1.5$'),
     ({'model.inner.zise': 3}, r'^model.inner cannot be used: TypeError: .*zise.*. It is Inner with size=3, zise=3$'),

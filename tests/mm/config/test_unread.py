@@ -34,7 +34,7 @@ def test_our_configs_set_nothing_in_vain():
 
 
 @pytest.mark.parametrize(('option', 'places'), [
-    ('max_iters', 'max_iters changes nothing: .*; what it stood for is now .*train_cfg.max_iters'),
+    ('max_iters', 'max_iters changes nothing: .*; its value is now in .*train_cfg.max_iters'),
     ('crop_size', 'crop_size changes nothing: .* train_dataloader.dataset.pipeline.3.crop_size'),
     ('train_pipeline.0.type', 'train_dataloader.dataset.pipeline'),
     ('vis_backends', 'visualizer.vis_backends'),
@@ -46,7 +46,7 @@ def test_options_that_are_variables_of_the_file(option, places):
 
 def test_options_that_only_own_code_reads(said):
     assert load_config(str(TINY), {'own_value': 5, 'rehearsal': False}).own_value == 5
-    assert said() == ["'own_value' of --cfg-options is a new name, which only code of yours can read"]
+    assert said() == ["'own_value' of --cfg-options is a new name, which only your own code can read"]
 
 
 @pytest.mark.parametrize('text', [

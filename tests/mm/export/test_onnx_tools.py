@@ -74,7 +74,7 @@ def test_files_that_are_no_such_network(cfg, files, tmp_path, monkeypatch):
     last = next(node for node in model.graph.node if 'logits' in node.output)
     model.graph.output[0].name = last.output[0] = 'labels'
     onnx.save(model, tmp_path / 'labels.onnx')
-    with pytest.raises(InputError, match='labels.onnx.* gives labels, and an evaluation needs logits'):
+    with pytest.raises(InputError, match='labels.onnx.* gives labels, but an evaluation needs logits'):
         build_onnx_segmentor(cfg.model, str(tmp_path / 'labels.onnx'))
     monkeypatch.setattr('importlib.util.find_spec', lambda name: None if name == 'onnxscript' else name)
     with pytest.raises(InputError, match=r'ONNX needs onnxscript: pip install onnxscript, or mmreplk\[export\]'):

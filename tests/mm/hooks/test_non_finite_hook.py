@@ -133,7 +133,7 @@ class Overflowing(Toy):
 
 def test_an_overflow_is_said_to_be_one(tmp_path):
     runner = make_runner(tmp_path, NonFiniteHook(), model=Overflowing(), optim_wrapper=AMP)
-    with pytest.raises(InputError, match='come out of head in float16, which holds none above 65504: bfloat16 does'):
+    with pytest.raises(InputError, match='come out of head in float16, which holds no number above 65504: bfloat16'):
         runner.train()
 
 

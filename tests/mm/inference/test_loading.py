@@ -72,7 +72,7 @@ def test_frames_are_made_grey_and_nothing_else_is_made_up(predictor):
         assert np.array_equal(predictor([frame])[0].labels,
                               predictor([cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)])[0].labels)
     else:
-        words = f'has 3 channels as it is loaded, and the model takes {LOADERS[predictor.name][1]}'
+        words = f'has 3 channels as it is loaded, but the model takes {LOADERS[predictor.name][1]}'
         with pytest.raises(InputError, match=words):
             predictor([frame])
 
@@ -87,7 +87,7 @@ def test_other_files_are_refused_by_name(predictor, tmp_path):
     path = tmp_path / 'other.png'
     cv2.imwrite(str(path), picture())
     if predictor.name != 'grey':
-        with pytest.raises(InputError, match="other.png.* has 3 channels as it is loaded, and the model takes"):
+        with pytest.raises(InputError, match="other.png.* has 3 channels as it is loaded, but the model takes"):
             predictor.read(path)
     path.write_text('no picture')
     with pytest.raises(InputError, match="other.png.* cannot be read by LoadImageFromFile, as the pipeline says"):

@@ -239,7 +239,7 @@ def test_a_config_by_its_path(checkpoints, tmp_path):
 
 
 @pytest.mark.parametrize(('images', 'words'), [
-    (np.zeros((64, 96, 3), np.uint8), r'must be a list of pictures, also of a single one: \[image\]; got ndarray of '
+    (np.zeros((64, 96, 3), np.uint8), r'must be a list of pictures, even for a single one: \[image\]; got ndarray of '
      r'shape \(64, 96, 3\)'),
     (None, 'must be a list of pictures, .* got NoneType'),
     ('street.jpg', 'must be a list of pictures, .* got str'),
@@ -261,7 +261,7 @@ def test_a_prediction_over_its_picture(segmentor, detector):
         assert np.array_equal(predict.overlay(image, prediction, 0), image)
         half, whole = predict.overlay(image, prediction), predict.overlay(image, prediction, 1)
         assert half.shape == image.shape and half.dtype == np.uint8 and not np.array_equal(half, whole)
-        with pytest.raises(InputError, match='of a picture of 64x96 pixels, height x width, and the picture has 32x96'):
+        with pytest.raises(InputError, match='of a picture of 64x96 pixels, height x width, but the picture has 32x96'):
             predict.overlay(image[:32], prediction)
     prediction, = segmentor([image])
     colours = segmentor.classes.colours[prediction.labels]
