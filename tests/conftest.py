@@ -6,9 +6,9 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from mmengine.utils import ManagerMixin
 from torch import nn
 
-from mmreplk.mm.internals import instances_by_name
 from mmreplk.ops import functional
 from mmreplk.ops.cpu import costs
 from tests.server import serving
@@ -26,18 +26,25 @@ def nothing_left_behind():
     """Tools that run in this process set variables of the environment, and runs add handlers and loggers."""
     log, environment = logging.getLogger('mmreplk'), dict(os.environ)
     handlers, arithmetic = list(log.handlers), _arithmetic()
-    instances = [(by_name, dict(by_name)) for by_name in instances_by_name()]
+    instances = [(kind, kind._instance_dict.copy()) for kind in _global_kinds()]
     yield
     log.handlers[:] = handlers
-    for by_name, before in instances:
-        by_name.clear()
-        by_name.update(before)
+    for kind, before in instances:
+        kind._instance_dict = before
     for name in {*os.environ} - {*environment}:
         del os.environ[name]
     os.environ.update(environment)
     functional._PLANS.clear()
     costs.cheapest.cache_clear()  # at prices that a test has changed
     assert _arithmetic() == arithmetic, 'the test computes otherwise after it'
+
+
+def _global_kinds():
+    """Returns MMEngine's classes of which the last instance counts everywhere, such as the default scope."""
+    kinds = [ManagerMixin]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    return kinds
 
 
 def _arithmetic():

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..benchmarks.rounds import copies_for, time_rounds
 from ..ops import depthwise_conv2d, reference
-from .measure import time_in_turns
+from .measure import peak_mib, time_in_turns
+from .rounds import copies_for, time_rounds
 
 PASSES = ('forward', 'grad_input', 'grad_weight', 'forward+backward')
 
@@ -139,7 +139,8 @@ def benchmark(case: Case, precision: str, device: str, passes: Sequence[str] = P
         rows += [common[name] for name in rivals if name not in right]
         for what in passes:
             work = {name: _work(what, name, rivals[name], operands[name], copies) for name in right}
-            peaks = {name: _peak_mib(lambda call=call: call(0), device) for name, call in work.items()}
+            peaks = {name: peak_mib(lambda call=call: call(0), device) if device == 'cuda' else None
+                     for name, call in work.items()}
             measured = time_rounds(work, device, rounds)
             for name, times in measured.ms.items():
                 low, median, high = statistics.quantiles(times, n=10)[1::3]
@@ -193,16 +194,6 @@ def _tf32(precision: str) -> Iterator[None]:
     finally:
         for backend, allowed in zip(backends, before, strict=True):
             backend.allow_tf32 = allowed
-
-
-def _peak_mib(function: Callable[[], object], device: str) -> float | None:
-    if device != 'cuda':
-        return None
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    function()
-    return (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
 def _verdict(name: str, rival: Rival, x: Tensor, weight: Tensor, grad: Tensor) -> dict[str, float | str]:

@@ -127,8 +127,8 @@ def _resize(weights: Mapping, own: Mapping, large: list[str]) -> tuple[dict[str,
         if given != wanted:
             rows, columns = ((w - g) // 2 for w, g in zip(wanted, given, strict=True))
             taken[name] = F.pad(weights[name], [columns, columns, rows, rows])  # a negative margin crops
-            verb = 'cropped' if given > wanted else 'zero-padded'
-            resized[name] = f'{given[0]}x{given[1]} {verb} to {wanted[0]}x{wanted[1]}'
+            verbs = {'cropped' if margin < 0 else 'zero-padded' for margin in (rows, columns) if margin}
+            resized[name] = f'{given[0]}x{given[1]} {" and ".join(sorted(verbs))} to {wanted[0]}x{wanted[1]}'
     return taken, resized
 
 

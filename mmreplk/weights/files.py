@@ -28,11 +28,9 @@ _NUMPY = [np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]]  # with th
 _SAFE_TYPES = [
     Namespace, np.ndarray, np.dtype, *_NUMPY,
     *(type(np.dtype(name)) for name in ('float16', 'float32', 'float64', 'int32', 'int64', 'bool')),
-]
-if torch.__version__ >= (2, 6):
     # The same under the names that NumPy 1 and 2 write, whichever of them reads.
-    _SAFE_TYPES += [(function, f'numpy.{core}.multiarray.{function.__name__}')
-                    for function in _NUMPY for core in ('core', '_core')]
+    *((function, f'numpy.{core}.multiarray.{function.__name__}') for function in _NUMPY for core in ('core', '_core')),
+]
 
 
 def allow_types(types: Iterable[object]) -> None:

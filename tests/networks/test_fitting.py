@@ -7,11 +7,13 @@ import torch
 from mmengine.model import BaseModule
 from mmengine.runner import load_checkpoint
 
-from mmreplk.mm import RepLKNet
+from mmreplk.mm import RepLKNet, SLaK
 from mmreplk.networks.sources import find_backbone
 from tests.conftest import assert_same_bits, copied_state
 from tests.networks.layouts import LAYOUTS, mmcv_whole_model, mmpretrain, official_classification, ours_whole_model
 from tests.networks.tiny import PRETRAINED_XL_LIKE, TINY, XL_LIKE, assert_same_outputs, tiny
+
+TINY_SLAK = dict(layers=[1, 1, 2, 1], channels=[8, 12, 16, 20])
 
 
 def saved(tmp_path, layout, backbone: dict) -> str:
@@ -201,3 +203,12 @@ def test_weights_that_do_not_fit_are_refused(form):
             with pytest.raises(ValueError, match=words):
                 model.load_state_dict(given, strict=strict)
     assert_same_bits(model.state_dict(), before)
+
+
+def test_a_kernel_that_is_cropped_one_way_and_padded_the_other_says_both(reports):
+    slak = SLaK(dict(TINY_SLAK, large_kernel_sizes=[13, 9, 7, 5]), resize_kernels=True)
+    weights = SLaK(dict(TINY_SLAK, large_kernel_sizes=[15, 9, 7, 5])).state_dict()
+    strip = next(name for name, tensor in weights.items() if tensor.shape[-2:] == (15, 5))
+    weights[strip] = weights[strip][..., 1:-1]
+    slak.load_state_dict(weights)
+    assert '15x3 cropped and zero-padded to 13x5' in reports[-1]

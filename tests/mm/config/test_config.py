@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 
 from mmreplk.mm.config import load_config, prepare_testing, prepare_training
 
@@ -27,6 +28,7 @@ def test_a_misspelt_name_is_no_new_one():
     ('none', False, 'BN'), ('none', True, 'BN'), ('pytorch', False, 'BN'), ('pytorch', True, 'SyncBN'),
 ])
 def test_sync_bn_needs_several_processes_with_gpus(monkeypatch, capfd, launcher, gpu, expected):
+    MMLogger.get_current_instance()  # which looks for the GPU itself
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
     cfg = load_config(str(ROOT / 'configs/upernet_replknet31b_ade20k.py'), launcher=launcher)
     assert {cfg.model[part].norm_cfg.type for part in ('backbone', 'decode_head', 'auxiliary_head')} == {expected}
@@ -34,6 +36,7 @@ def test_sync_bn_needs_several_processes_with_gpus(monkeypatch, capfd, launcher,
 
 @pytest.mark.parametrize(('gpu', 'wrapper'), [(True, 'AmpOptimWrapper'), (False, 'CPUAmpOptimWrapper')])
 def test_training_options(monkeypatch, tmp_path, gpu, wrapper):
+    MMLogger.get_current_instance()  # which looks for the GPU itself
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
     cfg = load_config(CAMVID, work_dir=str(tmp_path))
     torch.save(dict(), tmp_path / 'iter_1.pth')
