@@ -44,11 +44,18 @@ def loads_floats(step: dict) -> bool:
     return loads_image(step) and bool(step.get('to_float32', kind_of(step) in _GDAL))
 
 
-def pipeline_of(dataset: dict | None) -> list[dict]:
-    """Returns the pipeline in the description of a dataset, inside any wrappers; of several datasets, the first's."""
+def unwrapped(dataset: dict | None) -> dict | None:
+    """Returns the description of the dataset with a pipeline inside any wrappers, the first of several; None without.
+    """
     while dataset and not dataset.get('pipeline'):
         dataset = dataset.get('dataset') or next(iter(dataset.get('datasets') or []), None)
-    return dataset['pipeline'] if dataset else []
+    return dataset or None
+
+
+def pipeline_of(dataset: dict | None) -> list[dict]:
+    """Returns the pipeline in the description of a dataset, inside any wrappers; of several datasets, the first's."""
+    found = unwrapped(dataset)
+    return found['pipeline'] if found else []
 
 
 class PipelineReader:

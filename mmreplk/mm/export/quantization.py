@@ -13,6 +13,7 @@ from torch import Tensor
 from ...errors import InputError
 from ...spread import evenly_spread
 from ..checks.preflight import check_data
+from ..data.reading import unwrapped
 from ..inference.classes import test_dataset_config
 from .onnx_files import OnnxNetwork
 
@@ -66,10 +67,8 @@ def training_images(cfg: Config, count: int) -> Iterator[Tensor]:
     """
     check_data(cfg, 'train_dataloader')
     init_default_scope(cfg.default_scope)
-    described = cfg.train_dataloader.dataset
-    while 'pipeline' not in described:
-        described = described.get('dataset') or described.datasets[0]
-    dataset = DATASETS.build(dict(described, pipeline=test_dataset_config(cfg)['pipeline']))
+    described = dict(unwrapped(cfg.train_dataloader.dataset), pipeline=test_dataset_config(cfg)['pipeline'])
+    dataset = DATASETS.build(described)
     for index in evenly_spread(range(len(dataset)), count):
         yield dataset[index]['inputs'][None].float()
 

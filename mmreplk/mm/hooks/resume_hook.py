@@ -72,11 +72,12 @@ class ResumeHook(Hook):
                                   f'{loop.max_iters}: there is nothing left to train.')
             return
         for name, wrapper, schedulers in _optimizers(runner):
-            ends = [scheduler.end for scheduler in schedulers if scheduler.param_name == 'lr'
+            ends = [f'{"epoch" if scheduler.by_epoch else "iteration"} {scheduler.end}'
+                    for scheduler in schedulers if scheduler.param_name == 'lr'
                     and scheduler.end <= (runner.epoch if scheduler.by_epoch else runner.iter)]
             is_over = ends and len(ends) == sum(scheduler.param_name == 'lr' for scheduler in schedulers)
             if is_over and not any(float(group['lr']) for group in wrapper.param_groups):
-                raise InputError(f'the learning rates{name} are 0 for good since {max(ends)}, where param_scheduler '
+                raise InputError(f'the learning rates{name} are 0 for good since {ends[-1]}, where param_scheduler '
                                  f'ends, and train_cfg goes on from iteration {runner.iter} to {loop.max_iters}. Begin '
                                  'a new run with the weights: load_from without --resume')
 

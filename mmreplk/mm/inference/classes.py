@@ -16,6 +16,7 @@ from ...errors import InputError
 from ..checks.coco_file import read_coco
 from ..checks.dataset import dataset_class, leaf_datasets
 from ..data.categories import COCO_IDS, ids_of_classes
+from ..data.reading import unwrapped
 
 
 class Classes(NamedTuple):
@@ -94,9 +95,7 @@ def test_dataset_config(cfg: Config) -> dict:
     Raises:
         InputError: If there is none.
     """
-    dataset = (cfg.get('test_dataloader') or {}).get('dataset')
-    while dataset and not dataset.get('pipeline'):
-        dataset = dataset.get('dataset') or next(iter(dataset.get('datasets') or []), None)
+    dataset = unwrapped((cfg.get('test_dataloader') or {}).get('dataset'))
     if not dataset:
         raise InputError('the config has no test_dataloader.dataset.pipeline, which prepares images for the model')
     return dataset

@@ -157,9 +157,9 @@ class _Writer:
             if isinstance(prediction, InputError):
                 self._fail(job, prediction)
                 continue
-            _write(job.raw, prediction.raw(self.predictor.classes, job.source.name))
+            write_whole(prediction.raw(self.predictor.classes, job.source.name), job.raw)
             overlay = self.predictor.overlay(image, prediction, self.opacity)
-            _write(job.overlay, cv2.imencode('.jpg', overlay)[1].tobytes())
+            write_whole(cv2.imencode('.jpg', overlay)[1].tobytes(), job.overlay)
             self.progress.advance(self._task)
 
     def video(self, job: Job) -> None:
@@ -169,7 +169,7 @@ class _Writer:
                 for frames in _batches(video, self.predictor.batch_size):
                     for frame, prediction in zip(frames, self.predictor(frames), strict=True):
                         path = job.raw / f'{count:06}{prediction.suffix}'
-                        _write(path, prediction.raw(self.predictor.classes, f'{job.source.name}/{path.stem}'))
+                        write_whole(prediction.raw(self.predictor.classes, f'{job.source.name}/{path.stem}'), path)
                         overlay.write(self.predictor.overlay(frame, prediction, self.opacity))
                         count += 1
                         self.progress.advance(self._task)
@@ -206,13 +206,9 @@ def _batches(items: Sequence[T] | Iterator[T], size: int) -> Iterator[list[T]]:
         yield batch
 
 
-def _write(path: Path, data: bytes) -> None:
-    write_whole(data, path)
-
-
 def _write_classes(classes: Classes, out: Path, force: bool) -> None:
     path, text = out / 'classes.json', json.dumps(classes.palette(), indent=1)
     if path.exists() and path.read_text() != text and not force:
         raise InputError(f'{str(out)!r} has results of a model with other classes: name another folder')
-    _write(path, text.encode())
-    _write(out / 'classes.png', cv2.imencode('.png', legend_sheet(classes))[1].tobytes())
+    write_whole(text.encode(), path)
+    write_whole(cv2.imencode('.png', legend_sheet(classes))[1].tobytes(), out / 'classes.png')

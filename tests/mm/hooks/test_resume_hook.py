@@ -69,7 +69,8 @@ def test_learning_rates_that_are_zero_for_good(tmp_path):
     cfg = toy_config(tmp_path, end=4)
     cfg.update(resume=True, load_from=find_resumable(str(tmp_path)))
     cfg.train_cfg.max_iters = 8
-    with pytest.raises(ValueError, match=r'learning rates are 0 for good since 4, .* from iteration 4 to 8.*load_from'):
+    words = r'learning rates are 0 for good since iteration 4, .* from iteration 4 to 8.*load_from'
+    with pytest.raises(ValueError, match=words):
         build_runner(cfg).train()
 
 
