@@ -253,16 +253,18 @@ def test_a_training_step_and_a_prediction(name):
 
 @pytest.mark.parametrize('path', STUDY, ids=lambda path: path.stem)
 def test_kernel_size_study(path):
-    width, name = re.fullmatch(r'(tiny|31b)_k(\w+?)(?:_alone)?', path.stem).groups()
+    base, name = re.fullmatch(r'(tiny|31b|surroundings)_k(\w+?)(?:_alone)?', path.stem).groups()
     cfg = load_config(str(path))
     init_default_scope('mmseg')
     with torch.device('meta'):
         backbone = MODELS.build(cfg.model).backbone
     sizes = {'3': [3] * 4, '7': [7] * 4, '13': [13] * 4, '25': [25, 25, 25, 13], '31': [31, 29, 27, 13]}[name]
+    if base == 'surroundings':
+        sizes = [31, 29] if name == '31' else [int(name)] * 2
     for stage, size in zip(backbone.stages, sizes, strict=True):
         layer = stage.blocks[0].large_kernel
         assert layer.lkb_origin.conv.kernel_size == (size, size)
         small = getattr(layer, 'small_conv', None)
         assert (small is None) == path.stem.endswith('_alone')
         assert small is None or small.conv.kernel_size[0] == min(size, 5)
-    assert backbone.arch.channels[0] == dict(tiny=32, **{'31b': 128})[width]
+    assert backbone.arch.channels[0] == {'tiny': 32, '31b': 128, 'surroundings': 32}[base]

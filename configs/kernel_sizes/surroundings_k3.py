@@ -1,2 +1,2 @@
-_base_ = 'base.py'
+_base_ = 'base_surroundings.py'
 model = dict(backbone=dict(arch=dict(large_kernel_sizes=[3, 3], small_kernel=3)))

@@ -1,0 +1,168 @@
+"""Says what kernel size gives where surroundings decide: figures, a table and a plot of runs that compare.py made.
+
+    python tools/dataset_converters/make_mini_dataset.py surroundings data/mini_surroundings
+    python tools/analysis_tools/compare.py configs/kernel_sizes/surroundings_k*.py --seeds 3 --shape 256 256 \\
+        --out work_dirs/surroundings
+    python tools/dev/surroundings.py work_dirs/surroundings --json docs/benchmarks/surroundings.json \\
+        --plot docs/pictures/surroundings.png
+
+Every run is evaluated merged on the validation pictures: mIoU of the classes that only surroundings tell and of the
+others; of the pixels of the former, how many are right by how far away the nearest pixel is that is not pale; and the
+side of the smallest square that holds half of what the centre of the feature map depends on, and 99 % of it.
+"""
+
+import argparse
+import itertools
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import matplotlib
+import numpy as np
+from mmengine.config import Config
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+
+from mmreplk import InputError
+from mmreplk.benchmarks import Kept, count_pixels, environment, mean_iou
+from mmreplk.cli import file_to_write, run
+from mmreplk.mm.config import load_config
+from mmreplk.mm.data import NEED_SURROUNDINGS
+from mmreplk.mm.inference import Predictor
+from mmreplk.pictures.images import ImageFolder
+from mmreplk.pictures.receptive_field import area_ratios, contributions, scores
+from mmreplk.weights import read_checkpoint
+
+EDGES = (0, 4, 8, 16, 24, 32, 40, 64)  # of the classes of distances, in pixels
+SEEN = (.5, .99)  # parts of the receptive field
+ERF_PICTURES = 20
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('runs', type=Path, help="compare.py's --out")
+    parser.add_argument('--json', type=file_to_write, required=True,
+                        help='file for the figures; interrupted, the same command goes on')
+    parser.add_argument('--plot', type=file_to_write, help='file for the plot')
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    configs = sorted(args.runs.glob('*/seed*.py'))
+    if not configs:
+        raise InputError(f'{str(args.runs)!r} must be a folder that compare.py filled, and has no */seed*.py')
+    kept = Kept(args.json, dict(environment=environment('cpu'), edges=EDGES, seen=SEEN))
+    for config in configs:
+        key = dict(config=config.parent.name, seed=int(config.stem.removeprefix('seed')))
+        pointer = config.with_suffix('') / 'last_checkpoint'
+        if not kept.measured(**key) and pointer.is_file():
+            kept.add([dict(key, **measure(load_config(str(config)), pointer.read_text().strip()))])
+            print(kept.rows[-1], flush=True)
+    print(table(kept.rows))
+    if args.plot:
+        plot(kept.rows, args.plot)
+
+
+def measure(cfg: Config, checkpoint: str) -> dict[str, object]:
+    """Returns the figures of one run."""
+    init_default_scope(cfg.default_scope)
+    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    names = dataset.metainfo['classes']
+    reverse = {new: old + 1 for old, new in dataset.label_map.items() if new != dataset.ignore_index}
+    told = [label for label in range(len(names)) if reverse[label] in NEED_SURROUNDINGS]
+    predictor = Predictor(cfg, checkpoint)
+    counts, right, all_of_them = 0, np.zeros(len(EDGES) - 1), np.zeros(len(EDGES) - 1)
+    for sample in dataset:
+        truth = sample['data_samples'].gt_sem_seg.data[0].numpy()
+        image = cv2.imread(sample['data_samples'].img_path)
+        predicted = predictor([image])[0].labels
+        counts = counts + count_pixels(truth, predicted, len(names))
+        pale = np.isin(truth, told)
+        distances = cv2.distanceTransform(pale.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[pale]
+        all_of_them += np.histogram(distances, EDGES)[0]
+        right += np.histogram(distances[predicted[pale] == truth[pale]], EDGES)[0]
+    arch, others = cfg.model.backbone.arch, [label for label in range(len(names)) if label not in told]
+    return dict(
+        kernel=arch.large_kernel_sizes[0], small=arch.small_kernel, iterations=cfg.train_cfg.max_iters,
+        told_by_surroundings=round(mean_iou(counts, told), 2), others=round(mean_iou(counts, others), 2),
+        right_by_distance=[round(100 * value, 2) for value in (right / all_of_them).tolist()],
+        seen_pixels=receptive_field(cfg, read_checkpoint(checkpoint)))
+
+
+def receptive_field(cfg: Config, saved: Mapping) -> list[int]:
+    """Returns the side, in pixels, of the square that holds each part of SEEN."""
+    model = MODELS.build(cfg.model).eval()
+    model.load_state_dict(saved['state_dict'])
+    size = cfg.model.data_preprocessor.size
+    folder = f'{cfg.test_dataloader.dataset.data_root}/{cfg.test_dataloader.dataset.data_prefix.img_path}'
+    matrix = scores(contributions(model.backbone, ImageFolder(folder, ERF_PICTURES, model.data_preprocessor, size)))
+    return [round(size[0] * ratio**.5) for ratio in area_ratios(matrix, SEEN).values()]
+
+
+def table(rows: Sequence[Mapping]) -> str:
+    """Returns Markdown with a line for each network: means over the seeds, and the least and the most in brackets."""
+    lines = ['| kernels | small kernels beside | mIoU of classes that only surroundings tell | mIoU of the others | '
+             'squares that hold 50 and 99 % of the receptive field, pixels |', '| --- | --- | --- | --- | --- |']
+    for (kernel, small), own in grouped(rows):
+        figures = [mean_and_range([row[key] for row in own]) for key in ('told_by_surroundings', 'others')]
+        sides = ', '.join(f'{side:.0f}' for side in own_means(row['seen_pixels'] for row in own))
+        beside = f'{small}x{small}' if small else 'none'
+        lines.append(f'| {kernel}x{kernel} | {beside} | {" | ".join(figures)} | {sides} |')
+    return '\n'.join(lines) + '\n'
+
+
+def grouped(rows: Sequence[Mapping]) -> Iterable[tuple[tuple[int, int], list[Mapping]]]:
+    """Yields the runs of each network that differ in their seed only; 0 stands for no small kernel."""
+    def network(row: Mapping) -> tuple[int, int]:
+        return row['kernel'], row['small'] or 0
+
+    for key, own in itertools.groupby(sorted(rows, key=network), network):
+        yield key, list(own)
+
+
+def own_means(lists: Iterable[Sequence[float]]) -> list[float]:
+    return [statistics.mean(column) for column in zip(*lists, strict=True)]
+
+
+def mean_and_range(values: Sequence[float]) -> str:
+    return f'{statistics.mean(values):.1f} ({min(values):.1f} to {max(values):.1f})'
+
+
+def plot(rows: Sequence[Mapping], path: str) -> None:
+    """Draws mIoU over kernel size, and over the distance to what tells."""
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2), constrained_layout=True)
+    networks = dict(grouped(rows))
+    sizes = sorted({kernel for kernel, _ in networks})
+    for key, words, colour in (('told_by_surroundings', 'classes that only surroundings tell', 'tab:blue'),
+                               ('others', 'all other classes', 'tab:gray')):
+        for with_small, style, marker in ((True, '-', 'o'), (False, '--', 's')):
+            own = {kernel: [row[key] for row in found] for (kernel, small), found in networks.items()
+                   if bool(small) is with_small}
+            if own:
+                middle = [statistics.mean(own[size]) for size in own]
+                spread = [[m - min(own[s]) for m, s in zip(middle, own, strict=True)],
+                          [max(own[s]) - m for m, s in zip(middle, own, strict=True)]]
+                left.errorbar(list(own), middle, spread, linestyle=style, marker=marker, color=colour, capsize=3,
+                              label=f'{words}, {"with" if with_small else "without"} a small kernel')
+    left.set(xlabel='kernel size', ylabel='mIoU, %', ylim=(0, 102), xticks=sizes)
+    left.legend(fontsize=8, loc='center right')
+    middles = [(low + high) / 2 for low, high in itertools.pairwise(EDGES)]
+    for index, size in enumerate(sizes):
+        found = [row for (kernel, small), own in networks.items() if kernel == size and small for row in own]
+        if found:
+            right.plot(middles, own_means(row['right_by_distance'] for row in found), marker='o',
+                       color=pyplot.cm.viridis(index / len(sizes)), label=f'{size}x{size}')
+    right.set(xlabel='distance to the nearest pixel that is not pale, in pixels', ylabel='pixels that are right, %',
+              ylim=(0, 102))
+    right.legend(title='kernels', fontsize=8)
+    for axis in (left, right):
+        axis.grid(alpha=.3)
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)
+
+
+if __name__ == '__main__':
+    arguments = parse_args()
+    run(lambda: main(arguments))
