@@ -3,7 +3,7 @@ import json
 import pytest
 from fuzzing import sandbox
 
-from tests.tools.processes import command
+from tests.tools.processes import tool
 
 
 def test_a_few_inputs_of_each_kind_that_are_not_what_they_should_be(tmp_path):
@@ -11,7 +11,7 @@ def test_a_few_inputs_of_each_kind_that_are_not_what_they_should_be(tmp_path):
     pytest.importorskip('mmseg')
     pytest.importorskip('mmdet')
     figures = tmp_path / 'figures.json'
-    result = command('dev/fuzz_inputs.py', '--work-dir', tmp_path / 'work', '--json', figures, '--only', 1, 2)
+    result = tool('dev/fuzz_inputs.py', '--work-dir', tmp_path / 'work', '--json', figures, '--only', 1, 2)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     figures = json.loads(figures.read_text())
     assert {kind: figures[kind]['outcomes'] for kind in figures} == dict(
@@ -29,7 +29,7 @@ def test_a_few_inputs_of_each_kind_that_are_not_what_they_should_be(tmp_path):
 ])
 def test_the_judge(tmp_path, monkeypatch, script, outcome):
     if outcome == sandbox.HUNG:
-        monkeypatch.setattr(sandbox, 'TIMEOUT_SECONDS', 3)
+        monkeypatch.setattr(sandbox, 'TIMEOUT_SECONDS', 1)
     box = sandbox.Sandbox(tmp_path / 'work')
     (tmp_path / 'tool.py').write_text(script)
     case = sandbox.Case('a case', [str(tmp_path / 'tool.py'), str(box.marker)], ('it is', ))
@@ -41,5 +41,5 @@ def test_the_judge(tmp_path, monkeypatch, script, outcome):
     ('--json', '/', 'must be a file, it is a folder'),
 ])
 def test_what_cannot_be_done_is_said_at_once(option, value, words):
-    result = command('dev/fuzz_inputs.py', option, value)
+    result = tool('dev/fuzz_inputs.py', option, value)
     assert result.returncode == 2 and words in result.stderr and 'Traceback' not in result.stderr
