@@ -11,7 +11,10 @@ from torch import nn
 
 from mmreplk.ops import functional
 from mmreplk.ops.cpu import costs
+from tests.haste import hasten
 from tests.server import serving
+
+hasten()
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@ import json
 import pytest
 from fuzzing import sandbox
 
-from tests.tools.processes import command
+from tests.tools.processes import tool
 
 
 def test_a_few_inputs_of_each_kind_that_are_not_what_they_should_be(tmp_path):
@@ -12,12 +12,12 @@ def test_a_few_inputs_of_each_kind_that_are_not_what_they_should_be(tmp_path):
     pytest.importorskip('mmdet')
     figures, cases = tmp_path / 'figures.json', tmp_path / 'cases.json'
     call = ('dev/fuzz_inputs.py', '--work-dir', tmp_path / 'work', '--json', figures, '--cases', cases, '--only')
-    result = command(*call, 1)
+    result = tool(*call, 1)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     kept = json.loads(cases.read_text())
     kept['cases'][0]['outcome'] = 'refused, as it was kept'
     cases.write_text(json.dumps(kept))
-    assert command(*call, 1, 2).returncode == 1, 'an outcome that is not among the right ones'
+    assert tool(*call, 1, 2).returncode == 1, 'an outcome that is not among the right ones'
     assert len(json.loads(cases.read_text())['cases']) == 8
     figures = json.loads(figures.read_text())
     assert figures['checkpoints']['outcomes'].pop('refused, as it was kept') == 1
@@ -37,7 +37,7 @@ def test_a_few_inputs_of_each_kind_that_are_not_what_they_should_be(tmp_path):
 ])
 def test_the_judge(tmp_path, monkeypatch, script, outcome):
     if outcome == sandbox.HUNG:
-        monkeypatch.setattr(sandbox, 'TIMEOUT_SECONDS', 3)
+        monkeypatch.setattr(sandbox, 'TIMEOUT_SECONDS', 1)
     box = sandbox.Sandbox(tmp_path / 'work')
     (tmp_path / 'tool.py').write_text(script)
     case = sandbox.Case('a case', [str(tmp_path / 'tool.py'), str(box.marker)], ('it is', ))
@@ -49,5 +49,5 @@ def test_the_judge(tmp_path, monkeypatch, script, outcome):
     ('--json', '/', 'must be a file, it is a folder'),
 ])
 def test_what_cannot_be_done_is_said_at_once(option, value, words):
-    result = command('dev/fuzz_inputs.py', option, value)
+    result = tool('dev/fuzz_inputs.py', option, value)
     assert result.returncode == 2 and words in result.stderr and 'Traceback' not in result.stderr

@@ -1,11 +1,11 @@
 import json
 
 from tests.tools.conftest import TINY
-from tests.tools.processes import command
+from tests.tools.processes import tool
 
 
 def test_a_few_cycles_are_resumed_and_judged(tmp_path, data_options):
-    result = command(
+    result = tool(
         'dev/soak.py', TINY, '--minutes', 0, '--iterations', 2, '--work-dir', tmp_path / 'work', '--json',
         tmp_path / 'soak.json', '--plot', tmp_path / 'soak.png', '--cfg-options', *data_options,
         'train_dataloader.batch_size=2', 'model.backbone.arch.channels=(8,16,16,16)',

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from mmreplk.mm.data import make_mini_ade20k, make_mini_coco
-from tests.tools.processes import command, tool
+from tests.tools.processes import tool
 
 TINY = 'configs/upernet_replknet_tiny_miniade20k.py'
 MASKS = 'configs/cascade_mask_rcnn_replknet_tiny_minicoco.py'
@@ -49,7 +49,9 @@ def data_options(data_root):
 def short_options(data_options):
     """What makes the tiny config train four iterations with an evaluation and a checkpoint every second."""
     return [
-        *data_options, 'train_dataloader.batch_size=2', 'train_cfg.max_iters=4', 'train_cfg.val_interval=2',
+        *data_options, 'train_dataloader.dataset.pipeline.2.scale=(64,64)',
+        'train_dataloader.dataset.pipeline.3.crop_size=(64,64)', 'model.data_preprocessor.size=(64,64)',
+        'train_dataloader.batch_size=2', 'train_cfg.max_iters=4', 'train_cfg.val_interval=2',
         'default_hooks.checkpoint.interval=2', 'default_hooks.logger.interval=1'
     ]
 
@@ -58,7 +60,7 @@ def short_options(data_options):
 def trained(tmp_path_factory, short_options):
     """The work dir of a short training of the tiny config."""
     work_dir = tmp_path_factory.mktemp('trained')
-    result = command('train.py', TINY, '--work-dir', work_dir, '--cfg-options', *short_options)
+    result = tool('train.py', TINY, '--work-dir', work_dir, '--cfg-options', *short_options)
     assert result.returncode == 0, result.stdout + result.stderr
     return work_dir
 

@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import subprocess
 import sys
 
 import pytest
@@ -7,16 +8,17 @@ from mmengine.config import Config
 
 from mmreplk import InputError
 from tests.tools.conftest import REAL, TINY
-from tests.tools.processes import ROOT
+from tests.tools.processes import ROOT, forked
 
 
 @pytest.fixture
 def compare(monkeypatch):
-    """The tool with a command line, in this process: what it trains and tests runs in others."""
+    """The tool with a command line, in this process: what it trains and tests runs in others, that are forked."""
     spec = importlib.util.spec_from_file_location('compare', ROOT / 'tools/analysis_tools/compare.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(subprocess, 'run', forked)
 
     def call(*arguments):
         monkeypatch.setattr(sys, 'argv', ['analysis_tools/compare.py', *map(str, arguments)])
@@ -36,11 +38,10 @@ def rival(tmp_path):
     return path
 
 
-def test_trains_evaluates_tabulates_and_goes_on(compare, rival, data_options, tmp_path, capsys):
+def test_trains_evaluates_tabulates_and_goes_on(compare, rival, short_options, tmp_path, capsys):
     pytest.importorskip('mmseg')
     out = tmp_path / 'compare'
-    command = [TINY, rival, '--iters', 1, '--shape', 64, 64, '--out', out, '--cfg-options', *data_options,
-               'train_dataloader.batch_size=2']
+    command = [TINY, rival, '--iters', 1, '--shape', 64, 64, '--out', out, '--cfg-options', *short_options]
     compare(*command)
     output = capsys.readouterr().out
     assert '[2/2] small_kernels, seed 0' in output and '0 to go' in output
@@ -64,6 +65,13 @@ def test_trains_evaluates_tabulates_and_goes_on(compare, rival, data_options, tm
     assert len(list((out / 'upernet_replknet_tiny_miniade20k/seed0/test').glob('*/*.json'))) == 1
     with pytest.raises(InputError, match='is a run of another config or budget: give another --out, or delete'):
         compare(*command, 'optim_wrapper.optimizer.lr=1')
+
+
+def test_a_tool_that_fails_is_a_process_whose_last_lines_are_said(compare, tmp_path, monkeypatch):
+    monkeypatch.undo()
+    log = tmp_path / 'log.txt'
+    with pytest.raises(InputError, match=rf'tools/report.py failed, see {log}:\n(.*\n)*.*arguments: --nothing'):
+        compare.module.tool('report.py', tmp_path, '--nothing', log=log)
 
 
 def test_costs_alone(compare, rival, tmp_path):

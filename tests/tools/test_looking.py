@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.tools.conftest import TINY
-from tests.tools.processes import ROOT, command, tool
+from tests.tools.processes import ROOT, tool
 
 RESNET = """
 _base_ = '{base}'
@@ -28,7 +28,7 @@ def test_receptive_fields_side_by_side(trained, data_root, tmp_path):
     resnet = tmp_path / 'resnet.py'
     resnet.write_text(RESNET.format(base=(trained / TINY.split('/')[1]).resolve()))
     options = ['--images', images, '--shape', 64, 64, '--out', tmp_path]
-    result = command('analysis_tools/erf.py', TINY, trained / 'iter_4.pth', '--model', 'a ResNet', resnet, *options)
+    result = tool('analysis_tools/erf.py', TINY, trained / 'iter_4.pth', '--model', 'a ResNet', resnet, *options)
     assert result.returncode == 0 and result.stdout.count('2/2') == 3, result.stdout + result.stderr
     trained_field, other = (np.load(tmp_path / f'{n}.npy') for n in ('upernet_replknet_tiny_miniade20k', 'a_ResNet'))
     assert trained_field.shape == other.shape == (64, 64) and min(trained_field.min(), other.min()) == 0
@@ -64,7 +64,7 @@ def test_what_a_receptive_field_cannot_be_measured_of(arguments, message, tmp_pa
 
 
 def test_kernels_and_what_merging_changes(trained, data_root, tmp_path):
-    result = command('analysis_tools/show_filters.py', TINY, trained / 'iter_4.pth', '--out', tmp_path)
+    result = tool('analysis_tools/show_filters.py', TINY, trained / 'iter_4.pth', '--out', tmp_path)
     assert result.returncode == 0, result.stderr
     for stage in (1, 2, 3, 4):
         picture(tmp_path / f'stage{stage}.png')
@@ -73,7 +73,7 @@ def test_kernels_and_what_merging_changes(trained, data_root, tmp_path):
     assert all(0 < layer['radius50'] <= layer['radius90'] <= 22 for layer in layers)
     assert f'| stages.0.blocks.0 | 31 | 5 | {layers[0]["centre_share"]:.1%} | ' in result.stdout
     images = data_root / 'images/validation'
-    result = command('analysis_tools/check_merge.py', TINY, trained / 'iter_4.pth', '--images', images, '--count', 1,
+    result = tool('analysis_tools/check_merge.py', TINY, trained / 'iter_4.pth', '--images', images, '--count', 1,
                   '--out', tmp_path)
     assert result.returncode == 0, result.stderr
     picture(tmp_path / 'merge.png')

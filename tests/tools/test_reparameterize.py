@@ -3,7 +3,7 @@ import re
 import torch
 
 from tests.tools.conftest import TINY
-from tests.tools.processes import command, tool
+from tests.tools.processes import tool
 
 
 def miou(*arguments):
@@ -18,7 +18,7 @@ def test_a_deploy_checkpoint_evaluates_to_the_same(trained, data_options, tmp_pa
     assert 'evaluating with 6 large-kernel layers merged' in log
     for name, options in (('merged', []), ('folded', ['--fuse-bn'])):
         out = tmp_path / f'{name}.pth'
-        result = command('model_converters/reparameterize.py', checkpoint, out, *options)
+        result = tool('model_converters/reparameterize.py', checkpoint, out, *options)
         assert result.returncode == 0 and f'{out}: {name}, ' in result.stdout, result.stderr
         deploy = ['model.backbone.deploy=True', *['model.backbone.fuse_bn=True'][:len(options)]]
         assert result.stdout.strip().endswith(' '.join(deploy))

@@ -2,12 +2,12 @@
 
 import re
 
-from tests.tools.processes import command, tool
+from tests.tools.processes import tool
 
 
 def test_report_of_a_segmentor(trained, data_options, tmp_path):
     page = tmp_path / 'report.html'
-    result = command('report.py', trained, '--out', page, '--cfg-options', *data_options)
+    result = tool('report.py', trained, '--out', page, '--cfg-options', *data_options)
     assert result.returncode == 0, result.stderr
     text = page.read_text()
     *_, last = mious = list(map(float, re.findall(r'mIoU: ([0-9.]+)', next(trained.glob('*/*.log')).read_text())))

@@ -9,7 +9,7 @@ from mmreplk import RepLKNet
 from mmreplk.weights import read_checkpoint
 from tests.networks.layouts import mmpretrain, official_classification
 from tests.tools.conftest import TINY, miou
-from tests.tools.processes import command, tool
+from tests.tools.processes import tool
 from tests.weights.hostile import Hostile
 
 
@@ -84,7 +84,7 @@ def test_bad_checkpoints_end_with_one_sentence(data_options, trained, tmp_path, 
 def test_converting_on_the_command_line(trained, tmp_path):
     source, out = tmp_path / 'classifier.pth', tmp_path / 'out.pth'
     torch.save(official_classification(backbone_of(trained / 'iter_4.pth')), source)
-    result = command('model_converters/convert_checkpoint.py', source, out)
+    result = tool('model_converters/convert_checkpoint.py', source, out)
     assert result.returncode == 0, result.stderr
     assert re.search(r'^source +official classification checkpoint$', result.stdout, re.M)
     assert re.search(rf'^written +{out}$', result.stdout, re.M)
