@@ -1,12 +1,15 @@
 """The private parts of MMEngine that are touched are there, and are what they are taken for."""
 
 import ast
+import copy
+import pickle
 import traceback
 from pathlib import Path
 
 import mmengine
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
@@ -35,6 +38,22 @@ def test_seeds_of_each_process(tmp_path, different):
     runner = make_runner(tmp_path, randomness=dict(seed=3, diff_rank_seed=different))
     assert internals.has_own_seeds(runner) is different
     assert not internals.has_own_seeds(make_runner(tmp_path))
+
+
+def test_a_config_is_formatted_once(monkeypatch):
+    expected = Config(dict(a=[dict(b=i) for i in range(30)]))
+    cfg = expected.copy()
+    internals.format_once(cfg)
+    assert cfg.pretty_text == expected.pretty_text
+    with monkeypatch.context() as patch:
+        patch.setattr('yapf.yapflib.yapf_api.FormatCode', None)
+        for same in (cfg, cfg.copy(), copy.deepcopy(cfg)):
+            assert same.pretty_text == expected.pretty_text
+    cfg.a[7].b = expected.a[7].b = 'other'
+    assert cfg.pretty_text == expected.pretty_text == pickle.loads(pickle.dumps(cfg)).pretty_text
+    internals.leave_unformatted(cfg)
+    text = cfg.pretty_text
+    assert text != expected.pretty_text and Config.fromstring(text, '.py').to_dict() == expected.to_dict()
 
 
 def test_how_often_it_steps():

@@ -1,6 +1,7 @@
 """The command lines, each in a process of its own, as a user has them."""
 
 import atexit
+import gc
 import multiprocessing
 import os
 import runpy
@@ -45,6 +46,7 @@ def tool(name: str, *arguments: object) -> CompletedProcess:
 
 
 def _run(argv: list[str], folder: str, environment: dict[str, str]) -> None:
+    gc.freeze()  # the frameworks, for which each dataset of MMEngine would have garbage collected
     for stream in ('stdout', 'stderr'):
         with open(Path(folder, stream), 'wb') as file:
             os.dup2(file.fileno(), getattr(sys, stream).fileno())

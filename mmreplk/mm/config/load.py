@@ -13,6 +13,7 @@ from mmengine.logging import print_log
 from ...errors import InputError
 from ...shipped import find_config
 from ..checks.values import nodes
+from ..internals import format_once
 from ..kinds import kind_of
 from .datasets import make_palettes_drawable, move_data
 from .unread import READ, hooks_of_bases, replaced_hooks, unread_names, unread_options
@@ -81,6 +82,7 @@ def load_config(path: str, overrides: dict | None = None, work_dir: str | None =
                     'them, write custom_hooks = [*_base_.custom_hooks, ...]')
     for sentence in said if os.environ.get('RANK', '0') == '0' else ():
         print_log(sentence, logger='current', level=logging.WARNING)
+    format_once(cfg)
     cfg.launcher = launcher
     cfg.work_dir = work_dir or cfg.get('work_dir') or f'./work_dirs/{Path(path).stem}'
     has_gpu = torch.cuda.is_available()
