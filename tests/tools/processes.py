@@ -16,8 +16,9 @@ import torch
 ROOT = Path(__file__).parents[2]
 SECONDS = 600
 
-_server = multiprocessing.get_context('forkserver')
-_server.set_forkserver_preload(['mmreplk.mm', *(f'{framework}.{part}' for framework in ('mmseg', 'mmdet')
+# A process that has imported the frameworks, no more, from which others are forked.
+SERVER = multiprocessing.get_context('forkserver')
+SERVER.set_forkserver_preload(['mmreplk.mm', *(f'{framework}.{part}' for framework in ('mmseg', 'mmdet')
                                                for part in ('datasets', 'engine', 'models'))])
 
 
@@ -35,7 +36,7 @@ def tool(name: str, *arguments: object) -> CompletedProcess:
         return command(name, *arguments)
     argv = [f'tools/{name}', *map(str, arguments)]
     with tempfile.TemporaryDirectory() as folder:
-        process = _server.Process(target=_run, args=(argv, folder, dict(os.environ)))
+        process = SERVER.Process(target=_run, args=(argv, folder, dict(os.environ)))
         process.start()
         process.join(SECONDS)
         if process.exitcode is None:
