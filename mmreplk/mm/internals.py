@@ -54,7 +54,7 @@ def format_once(cfg: Config) -> None:
 
 def leave_unformatted(cfg: Config) -> None:
     """Lets the text of ``cfg`` be without line breaks, for files that nobody will read."""
-    vars(cfg)['_format_python_code'] = False
+    vars(cfg).update(_format_python_code=False, _once_formatted=('', ''))
 
 
 def _unformatted(cfg: Config) -> str:

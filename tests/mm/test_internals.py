@@ -44,11 +44,11 @@ def test_a_config_is_formatted_once(monkeypatch):
     expected = Config(dict(a=[dict(b=i) for i in range(30)]))
     cfg = expected.copy()
     internals.format_once(cfg)
-    assert cfg.pretty_text == expected.pretty_text
+    text = cfg.pretty_text
+    assert text == expected.pretty_text
     with monkeypatch.context() as patch:
         patch.setattr('yapf.yapflib.yapf_api.FormatCode', None)
-        for same in (cfg, cfg.copy(), copy.deepcopy(cfg)):
-            assert same.pretty_text == expected.pretty_text
+        assert all(same.pretty_text == text for same in (cfg, cfg.copy(), copy.deepcopy(cfg)))
     cfg.a[7].b = expected.a[7].b = 'other'
     assert cfg.pretty_text == expected.pretty_text == pickle.loads(pickle.dumps(cfg)).pretty_text
     internals.leave_unformatted(cfg)
