@@ -201,7 +201,7 @@ def test_checkpointing_changes_memory_only(network, compiled):
     for model in (plain, saving):
         model.train()
         torch.manual_seed(1)
-        run = torch.compile(model, backend='aot_eager') if compiled else model
+        run = torch.compile(model, backend='aot_eager') if compiled and model is saving else model
         sum(out.square().mean() for out in run(x)).backward()
     for (name, a), b in zip(saving.named_parameters(), plain.named_parameters(), strict=True):
         torch.testing.assert_close(a.grad, b[1].grad, rtol=1e-4, atol=1e-5, msg=name)
@@ -279,6 +279,8 @@ def test_receptive_field_and_filters_are_seen(network):
 
 def test_exported_it_computes_the_same(network, tmp_path):
     cfg = segmentor(network)
+    cfg.model.decode_head = dict(type='FCNHead', in_channels=16, in_index=2, channels=8, num_convs=1, num_classes=3,
+                                 concat_input=False, align_corners=False, norm_cfg=dict(type='BN'))
     model = trained(cfg)
     saved = dict(meta=dict(dataset_meta=dict(classes=CLASSES, palette=[[0, 0, 0]] * 3)), state_dict=model.state_dict())
     exported = export(cfg, saved, 'it', shape=(64, 96))

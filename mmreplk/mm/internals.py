@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from types import FrameType
 
+from mmengine.config import Config
 from mmengine.config import utils as config_utils
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
@@ -30,6 +31,11 @@ def find_shipped_configs() -> None:
     """Lets ``mmseg::`` in a config find MMSegmentation's configs, even if it was installed under another name."""
     if not is_installed('mmsegmentation') and find_spec('mmseg') is not None:
         config_utils.MODULE2PACKAGE['mmseg'] = 'mmseg'
+
+
+def leave_unformatted(cfg: Config) -> None:
+    """Leaves the text of ``cfg`` without line breaks, for files that nobody will read: formatting takes longest."""
+    vars(cfg).update(_format_python_code=False)
 
 
 def is_training(runner: Runner) -> bool:

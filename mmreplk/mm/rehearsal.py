@@ -28,6 +28,7 @@ from ..errors import InputError
 from ..spread import evenly_spread
 from .checks.schedule import counts_epochs, overlong, unsaved
 from .config.errors import config_errors, is_of_the_machine
+from .internals import leave_unformatted
 from .kinds import kind_of, listed_parts
 from .processes import join_processes
 from .runner import build_runner, close_runner
@@ -101,6 +102,7 @@ def shortened(cfg: Config, work_dir: str | Path) -> Config:
         work_dir: Where everything goes.
     """
     short = copy.deepcopy(cfg)
+    leave_unformatted(short)
     # The run itself will give any warning again.
     short.update(work_dir=str(work_dir), load_from=None, resume=False, log_level='ERROR')
     short.pop('compile', None)  # which takes minutes

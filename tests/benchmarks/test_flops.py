@@ -13,7 +13,7 @@ from mmreplk.mm.config import load_config
 from mmreplk.ops import depthwise_conv2d
 from tests.configs.narrowing import config_of, inputs, narrow
 from tests.tools.conftest import TINY
-from tests.tools.processes import ROOT, command
+from tests.tools.processes import ROOT, tool
 
 
 def count(small_kernel, *sizes, shape=(64, 128)):
@@ -99,7 +99,7 @@ def test_a_wrong_shape_is_named():
 
 def test_the_command(tmp_path):
     pytest.importorskip('mmdet')
-    result = command('analysis_tools/get_flops.py', 'configs/cascade_mask_rcnn_replknet_tiny_nuclei.py', '--shape', 256,
+    result = tool('analysis_tools/get_flops.py', 'configs/cascade_mask_rcnn_replknet_tiny_nuclei.py', '--shape', 256,
                   320, '--json', tmp_path / 'flops.json')
     assert result.returncode == 0, result.stderr
     figures = json.loads((tmp_path / 'flops.json').read_text())

@@ -1,6 +1,8 @@
 """Every config at its real depth and a fraction of its width, and what is fed to it."""
 
+import copy
 import dataclasses
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -19,9 +21,14 @@ NARROWING = 16
 def config_of(name):
     if 'convnext' in name:
         import_mmpretrain()
-    cfg = load_config(str(CONFIGS[name]))
+    cfg = copy.deepcopy(_loaded(name))
     init_default_scope(cfg.default_scope)
     return cfg
+
+
+@cache
+def _loaded(name):
+    return load_config(str(CONFIGS[name]))
 
 
 def narrow(cfg):

@@ -28,7 +28,11 @@ SHORT = [
         f'{split}_dataloader.{option}' for split in ('train', 'val', 'test')
         for option in ('num_workers=0', 'persistent_workers=False'))
 ]
-FOUND = ['model.test_cfg.rcnn.score_thr=0.0', 'model.test_cfg.rcnn.max_per_img=10']
+FEW = [
+    'model.test_cfg.rcnn.score_thr=0.0', 'model.test_cfg.rcnn.max_per_img=10', 'model.test_cfg.rpn.max_per_img=30',
+    'model.train_cfg.rpn_proposal.max_per_img=30', *(
+        f'model.train_cfg.rcnn.{stage}.sampler.num=32' for stage in range(3))
+]
 
 
 def scene(rng):
@@ -90,7 +94,7 @@ def test_the_page_names_all_tiny_configs():
 def test_a_tiny_recipe_is_checked_trained_drawn_and_predicted_with(base, folder, monkeypatch, capfd):
     recipe = TINY[base]
     written(recipe, folder, base)
-    options = SHORT + (FOUND if recipe == DETECTION else [])
+    options = SHORT + (FEW if recipe == DETECTION else [])
     for command in COMMANDS:
         command = command.replace(SEGMENTATION, recipe).replace('iter_1500', 'iter_2')
         command = command.replace('img_dir/val', 'val') if recipe == DETECTION else command

@@ -1,12 +1,15 @@
 """The private parts of MMEngine that are touched are there, and are what they are taken for."""
 
 import ast
+import copy
+import pickle
 import traceback
 from pathlib import Path
 
 import mmengine
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
@@ -35,6 +38,15 @@ def test_seeds_of_each_process(tmp_path, different):
     runner = make_runner(tmp_path, randomness=dict(seed=3, diff_rank_seed=different))
     assert internals.has_own_seeds(runner) is different
     assert not internals.has_own_seeds(make_runner(tmp_path))
+
+
+def test_a_config_that_is_left_unformatted_says_the_same(monkeypatch):
+    cfg = Config(dict(a=[dict(b=i) for i in range(30)]))
+    internals.leave_unformatted(cfg)
+    monkeypatch.setattr('mmengine.config.config.FormatCode', None, raising=False)
+    monkeypatch.setattr('yapf.yapflib.yapf_api.FormatCode', None)
+    for same in (cfg, cfg.copy(), copy.deepcopy(cfg), pickle.loads(pickle.dumps(cfg))):
+        assert Config.fromstring(same.pretty_text, '.py').to_dict() == cfg.to_dict()
 
 
 def test_how_often_it_steps():

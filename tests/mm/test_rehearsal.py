@@ -145,6 +145,7 @@ def rehearsed_in_a_process(cfg, is_trained=True):
     join_processes(cfg)
     os.environ.pop('RANK')  # which other launchers do not set
     rehearse(cfg)
+    torch.distributed.barrier()  # the other may still be cleaning up
     left = [path.name for path in Path(cfg.work_dir).rglob('*')]
     if not is_trained:
         return left, None

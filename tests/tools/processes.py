@@ -21,8 +21,9 @@ from tests.haste import hasten
 ROOT = Path(__file__).parents[2]
 SECONDS = 600
 
-_server = multiprocessing.get_context('forkserver')
-_server.set_forkserver_preload(
+# A process that has imported the frameworks, no more, from which others are forked.
+SERVER = multiprocessing.get_context('forkserver')
+SERVER.set_forkserver_preload(
     ['mmreplk.mm', 'torch._dynamo', *(f'{framework}.{part}' for framework in ('mmseg', 'mmdet')
                                       for part in ('datasets', 'engine', 'evaluation', 'models', 'visualization'))])
 
@@ -77,7 +78,7 @@ def forked(words: list[str], run: Callable = subprocess.run, **options: Any) -> 
 
 
 def _start(argv: list[str], streams: tuple[Path, Path], environment: Mapping[str, str]) -> BaseProcess:
-    process = _server.Process(target=_run, args=(argv, streams, dict(environment)))
+    process = SERVER.Process(target=_run, args=(argv, streams, dict(environment)))
     process.start()
     return process
 

@@ -3,6 +3,7 @@
 import ast
 import inspect
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from mmengine.config import Config
@@ -86,7 +87,12 @@ def _chain(path: Path, used: frozenset[str] = frozenset()) -> Iterator[tuple[Pat
 
 
 def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text()) if path.suffix == '.py' else ast.Module([], [])
+    return _parsed(path.read_text()) if path.suffix == '.py' else ast.Module([], [])
+
+
+@lru_cache(maxsize=16)  # of a config and its bases, each of which is asked for four times
+def _parsed(text: str) -> ast.Module:
+    return ast.parse(text)
 
 
 def _bases(path: Path) -> list[Path]:

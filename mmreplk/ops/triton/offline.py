@@ -40,7 +40,7 @@ class Compiled(NamedTuple):
     copies: dict[int, int]  # asynchronous ones in the loop, by bytes
     bulk_copies: int  # of whole blocks in the loop, by the tensor memory accelerator
     loads: int  # in the loop, not asynchronous
-    instructions: int  # of the machine code of the loop, for each warp; 0 if it was unrolled
+    instructions: int | None  # of the machine code of the loop, for each warp; 0 if it was unrolled; None: not counted
     registers: int
     stack: int  # bytes
     shared: int  # bytes
@@ -92,8 +92,11 @@ def compile_launch(launch: Launch, target: GPUTarget) -> triton.compiler.Compile
         driver.set_active(None)  # the one that Triton finds by itself
 
 
-def inspect(launch: Launch, capability: int) -> Compiled:
-    """Compiles ``launch`` for an NVIDIA GPU of compute capability ``capability / 10`` and reads off the result."""
+def inspect(launch: Launch, capability: int, counted: bool = True) -> Compiled:
+    """Compiles ``launch`` for an NVIDIA GPU of compute capability ``capability / 10`` and reads off the result.
+
+    Without ``counted``, it leaves the instructions uncounted, for which the machine code is disassembled.
+    """
     compiled = compile_launch(launch, GPUTarget('cuda', capability, 32))
     loop = _main_loop(compiled.asm['ptx'])
     cubin = compiled.asm['cubin']
@@ -104,7 +107,7 @@ def inspect(launch: Launch, capability: int) -> Compiled:
         dict(Counter(int(size, 16) for size in re.findall(_COPY, loop))),
         len(re.findall(r'cp\.async\.bulk\.tensor', loop)),
         len(re.findall(r'ld\.global', loop)),
-        _count_instructions(_ask('nvdisasm', '-c', cubin)),
+        _count_instructions(_ask('nvdisasm', '-c', cubin)) if counted else None,
         int(registers),
         int(stack),
         compiled.metadata.shared)

@@ -1,4 +1,3 @@
-import multiprocessing
 import sys
 from concurrent.futures import ProcessPoolExecutor
 
@@ -9,6 +8,7 @@ from mmreplk import reparameterized
 from mmreplk.mm.benchmarks.memory import build_segmentor, measure_memory, slide_bound_mib
 from tests.conftest import randomize
 from tests.mm.benchmarks.small import small_config
+from tests.tools.processes import SERVER
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def cfg():
 
 def measure_alone(*arguments):
     """Measures in a process of its own: in this one, other tests' garbage goes when it likes."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool:
+    with ProcessPoolExecutor(1, SERVER) as pool:
         return pool.submit(measure_memory, *arguments).result()
 
 

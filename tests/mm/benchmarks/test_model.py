@@ -18,6 +18,8 @@ def scope():
 @pytest.mark.parametrize('config', ['upernet_replknet_tiny_miniade20k', 'cascade_mask_rcnn_replknet_tiny_minicoco'])
 def test_every_form_is_timed_alone_and_whole(config):
     cfg = load_config(f'configs/{config}.py')
+    if cfg.default_scope == 'mmdet':
+        cfg.model.test_cfg.rpn.max_per_img = 20
     rows = benchmark_model(cfg, Setting((64, 96), rounds=2))
     assert [(row['part'], row['form']) for row in rows] == [(p, f) for p in ('backbone', 'model') for f in FORMS]
     for row in rows:

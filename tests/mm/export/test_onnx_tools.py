@@ -11,7 +11,7 @@ from mmreplk.mm.export.evaluation import build_onnx_segmentor
 from mmreplk.mm.export.onnx_files import OnnxNetwork, need_onnx
 from mmreplk.mm.export.quantization import quantize, training_images
 from mmreplk.mm.runner import build_runner, close_runner
-from tests.tools.processes import command, tool
+from tests.tools.processes import tool
 
 
 @pytest.fixture(scope='module')
@@ -26,10 +26,10 @@ def files(cfg, saved, exported, tmp_path_factory):
 
 def test_a_file_is_evaluated_as_its_model(cfg, saved, files, tmp_path):
     report = tmp_path / 'report.json'
-    result = command('deployment/quantize.py', files / 'config.py', files / 'float.onnx', tmp_path / 'int8.onnx',
+    result = tool('deployment/quantize.py', files / 'config.py', files / 'float.onnx', tmp_path / 'int8.onnx',
                   '--images', 2)
     assert result.returncode == 0 and f'{tmp_path}/int8.onnx: 0.' in result.stdout, result.stderr
-    result = command('deployment/test_onnx.py', files / 'config.py', files / 'float.onnx', tmp_path / 'int8.onnx',
+    result = tool('deployment/test_onnx.py', files / 'config.py', files / 'float.onnx', tmp_path / 'int8.onnx',
                   '--work-dir', tmp_path, '--shape', 40, 48, '--rounds', 2, '--json', report)
     assert result.returncode == 0, result.stderr
     in_float, in_int8 = json.loads(report.read_text())['results']
@@ -47,7 +47,7 @@ def test_nothing_wrong_is_written(files, tmp_path):
     arguments = ['deployment/export.py', files / 'config.py', files / 'trained.pth', '--out', out]
     result = tool(*arguments, '--tolerance', 1e-12)
     assert result.returncode == 2 and 'it is not written' in result.stderr and not list(tmp_path.iterdir())
-    result = command(*arguments)
+    result = tool(*arguments)
     assert result.returncode == 0 and f'{out}: logits; 0.' in result.stdout and 'on noise:' in result.stdout
     result = tool(*arguments)
     assert result.returncode == 2 and '--force replaces it' in result.stderr
