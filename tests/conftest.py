@@ -2,6 +2,7 @@ import logging
 import os
 import random
 import zlib
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -24,16 +25,21 @@ def seeded():
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True, scope='module')
+def nothing_left_by_modules():
+    """What a module's tests share sets the default scope, too."""
+    with _instances_as_before():
+        yield
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_behind():
     """Tools that run in this process set variables of the environment, and runs add handlers and loggers."""
     log, environment = logging.getLogger('mmreplk'), dict(os.environ)
     handlers, arithmetic = list(log.handlers), _arithmetic()
-    instances = [(kind, kind._instance_dict.copy()) for kind in _global_kinds()]
-    yield
+    with _instances_as_before():
+        yield
     log.handlers[:] = handlers
-    for kind, before in instances:
-        kind._instance_dict = before
     for name in {*os.environ} - {*environment}:
         del os.environ[name]
     os.environ.update(environment)
@@ -42,12 +48,16 @@ def nothing_left_behind():
     assert _arithmetic() == arithmetic, 'the test computes otherwise after it'
 
 
-def _global_kinds():
-    """Returns MMEngine's classes of which the last instance counts everywhere, such as the default scope."""
+@contextmanager
+def _instances_as_before():
+    """Restores the instances of MMEngine's classes of which the last one counts everywhere, such as DefaultScope."""
     kinds = [ManagerMixin]
     for kind in kinds:
         kinds += kind.__subclasses__()
-    return kinds
+    before = [(kind, kind._instance_dict.copy()) for kind in kinds]
+    yield
+    for kind, instances in before:
+        kind._instance_dict = instances
 
 
 def _arithmetic():
