@@ -2,7 +2,6 @@ import logging
 import os
 import random
 import zlib
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -27,9 +26,10 @@ def seeded():
 
 @pytest.fixture(autouse=True, scope='module')
 def nothing_left_by_modules():
-    """What a module's tests share sets the default scope, too."""
-    with _instances_as_before():
-        yield
+    """What tests share sets the default scope, too, and a session's fixtures are made before this one."""
+    yield
+    for kind in _global_kinds():
+        kind._instance_dict.clear()
 
 
 @pytest.fixture(autouse=True)
@@ -37,9 +37,11 @@ def nothing_left_behind():
     """Tools that run in this process set variables of the environment, and runs add handlers and loggers."""
     log, environment = logging.getLogger('mmreplk'), dict(os.environ)
     handlers, arithmetic = list(log.handlers), _arithmetic()
-    with _instances_as_before():
-        yield
+    instances = [(kind, kind._instance_dict.copy()) for kind in _global_kinds()]
+    yield
     log.handlers[:] = handlers
+    for kind, before in instances:
+        kind._instance_dict = before
     for name in {*os.environ} - {*environment}:
         del os.environ[name]
     os.environ.update(environment)
@@ -48,16 +50,12 @@ def nothing_left_behind():
     assert _arithmetic() == arithmetic, 'the test computes otherwise after it'
 
 
-@contextmanager
-def _instances_as_before():
-    """Restores the instances of MMEngine's classes of which the last one counts everywhere, such as DefaultScope."""
+def _global_kinds():
+    """Returns MMEngine's classes of which the last instance counts everywhere, such as the default scope."""
     kinds = [ManagerMixin]
     for kind in kinds:
         kinds += kind.__subclasses__()
-    before = [(kind, kind._instance_dict.copy()) for kind in kinds]
-    yield
-    for kind, instances in before:
-        kind._instance_dict = instances
+    return kinds
 
 
 def _arithmetic():
