@@ -15,7 +15,7 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mmreplk.layers import LargeKernelConv2d
-from mmreplk.ops import cpu, depthwise_conv2d, functional
+from mmreplk.ops import choice, cpu, depthwise_conv2d
 from tests.processes import in_two_processes
 
 pytestmark = [
@@ -86,7 +86,7 @@ def test_compiled_it_is_the_fast_operator(trains):
     assert sum('mmreplk.depthwise_conv2d' in str(node.target) for node in graphs[0].graph.nodes) == 1
 
 
-@pytest.mark.parametrize('function', [functional._is_exported, functional._fault_of_triton])
+@pytest.mark.parametrize('function', [choice._is_exported, choice._fault_of_triton])
 def test_compiled_what_is_constant_is_marked_as_pytorch_marks_it(function):
     """Which does it in the same way, but imports Dynamo first."""
     marks = vars(torch.compiler.assume_constant_result(lambda: None))
