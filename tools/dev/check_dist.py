@@ -90,7 +90,7 @@ def use_with_pytorch_alone(python: Installed) -> None:
     python.require(rf'^mmreplk +\S+, in {re.escape(str(python.site))}/mmreplk$', report)
     for line in (r'^mmengine +not installed$', r'^mmcv +not installed$', r'^backend torch +yes$'):
         python.require(line, report)
-    python.require('^error: .* needs a package that is not installed: .* no mmengine',
+    python.require('^error: .* needs a package that is not installed: .*not installed: mmengine',
                    python('-m', 'mmreplk', 'train', CONFIG, status=2))
 
 
