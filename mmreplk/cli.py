@@ -63,8 +63,8 @@ def device(name: str) -> str:
 
     try:
         torch.empty(0, device=name)
-    # A name that PyTorch does not know, a backend that it was built without, or one without kernels.
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    # For an unknown name, a backend that PyTorch was built without, and one without kernels, in this order.
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # all three are PyTorch's; nothing is unfinished
         raise ArgumentTypeError(f'{name!r} is not a device that can be used: {str(error).splitlines()[0]}') from error
     return name
 
