@@ -32,7 +32,8 @@ def load_config(path: str, overrides: dict | None = None, work_dir: str | None =
         launcher: How the processes were started: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
 
     Returns:
-        The config, with ``SyncBN`` as ``BN`` where there is one process or no GPU.
+        The config, with ``SyncBN`` as ``BN`` where there is one process or no GPU, and without a GPU with
+        ``AmpOptimWrapper`` as :class:`mmreplk.mm.CPUAmpOptimWrapper`.
 
     Raises:
         InputError: If the file is missing or cannot be read, an override does not fit it, or the framework that it is
@@ -89,6 +90,9 @@ def load_config(path: str, overrides: dict | None = None, work_dir: str | None =
         if replaced and os.environ.get('RANK', '0') == '0':
             reason = 'there is one process' if has_gpu else 'there is no GPU'
             print_log(f'SyncBN is replaced by BN in {replaced} places of the config, since {reason}.', logger='current')
+    if not has_gpu and kind_of(cfg.get('optim_wrapper')) == 'AmpOptimWrapper':
+        cfg.optim_wrapper.type = 'CPUAmpOptimWrapper'
+        print_log('AmpOptimWrapper is replaced by CPUAmpOptimWrapper, since there is no GPU.', logger='current')
     return cfg
 
 

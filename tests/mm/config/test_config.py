@@ -35,6 +35,14 @@ def test_sync_bn_needs_several_processes_with_gpus(monkeypatch, capfd, launcher,
 
 
 @pytest.mark.parametrize(('gpu', 'wrapper'), [(True, 'AmpOptimWrapper'), (False, 'CPUAmpOptimWrapper')])
+def test_mixed_precision_of_a_config_needs_no_gpu(monkeypatch, gpu, wrapper):
+    MMLogger.get_current_instance()  # which looks for the GPU itself
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
+    cfg = load_config(CAMVID, {'optim_wrapper.type': 'AmpOptimWrapper', 'optim_wrapper.dtype': 'bfloat16'})
+    assert cfg.optim_wrapper.type == wrapper and cfg.optim_wrapper.dtype == 'bfloat16'
+
+
+@pytest.mark.parametrize(('gpu', 'wrapper'), [(True, 'AmpOptimWrapper'), (False, 'CPUAmpOptimWrapper')])
 def test_training_options(monkeypatch, tmp_path, gpu, wrapper):
     MMLogger.get_current_instance()  # which looks for the GPU itself
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
