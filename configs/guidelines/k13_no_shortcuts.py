@@ -1,3 +1,2 @@
 _base_ = 'base.py'
 model = dict(backbone=dict(kernel_sizes=13, shortcuts=False))
-published = {'ImageNet top-1': 53.98}

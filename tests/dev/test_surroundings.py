@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import torch
 from mmengine.registry import MODELS, init_default_scope
 
@@ -27,18 +28,19 @@ def test_runs_are_measured_once_tabulated_and_drawn(tmp_path):
     data = make_mini_surroundings(tmp_path / 'data', num_train=1, num_val=4, size=96)
     for config, seed in (('surroundings_k3', 0), ('surroundings_k3', 1), ('surroundings_k31_alone', 0)):
         run_of(tmp_path / 'runs', data, config, seed)
-    figures, plot = tmp_path / 'figures.json', tmp_path / 'plot.png'
-    call = ('dev/surroundings.py', tmp_path / 'runs', '--json', figures, '--plot', plot)
+    figures, plots = tmp_path / 'figures.json', [tmp_path / 'sizes.png', tmp_path / 'bars.png']
+    call = ('dev/surroundings.py', tmp_path / 'runs', '--json', figures, '--sizes', plots[0], '--bars', plots[1])
     first = tool(*call)
     assert first.returncode == 0, first.stdout + first.stderr
     rows = json.loads(figures.read_text())['results']
-    assert [(row['config'], row['seed'], row['kernel'], row['small']) for row in rows] == [
-        ('surroundings_k3', 0, 3, 3), ('surroundings_k3', 1, 3, 3), ('surroundings_k31_alone', 0, 31, None)]
+    assert [(row['config'], row['seed'], row['kernels']) for row in rows] == [
+        ('surroundings_k3', 0, [3, 3]), ('surroundings_k3', 1, [3, 3]), ('surroundings_k31_alone', 0, [31])]
     for row in rows:
         assert 0 <= row['told_by_surroundings'] < 25 and 0 <= row['others'] < 25, 'nothing was learnt'
         assert len(row['right_by_distance']) == 7 and all(not share > 100 for share in row['right_by_distance'])
     assert rows[0]['seen_pixels'][1] < 60 < rows[2]['seen_pixels'][1], 'of 96'
-    assert '| 3x3 | 3x3 | ' in first.stdout and '| 31x31 | none | ' in first.stdout and plot.stat().st_size > 1000
+    assert '\n| surroundings_k3 | ' in first.stdout and '\n| surroundings_k31_alone | ' in first.stdout
+    assert all(cv2.imread(str(plot)) is not None for plot in plots)
     rows[0]['others'] = rows[1]['others'] = 12.34
     figures.write_text(json.dumps(dict(json.loads(figures.read_text()), results=rows)))
     assert '| 12.3 (12.3 to 12.3) |' in tool(*call).stdout, 'what was measured is not measured again'
