@@ -139,7 +139,7 @@ def test_filters_of_another_dtype_are_rounded():
 def test_every_candidate_tile_computes_the_same(shape, dtype, monkeypatch):
     """Those with tensor descriptors too, which no GPU of the interpreter's has as candidates."""
     operands, tried = make(shape, dtype), set()
-    for i in range(4):
+    for i in range(7):
         def best(kernel, problem, x, _, launch, i=i):
             rank = cost.forward_tiles if kernel == 'forward' else cost.grad_weight_tiles
             candidates = rank(problem, cost.GPUS[90])
@@ -149,7 +149,8 @@ def test_every_candidate_tile_computes_the_same(shape, dtype, monkeypatch):
 
         monkeypatch.setattr(tuning, 'best', best)
         check(*operands, shape[6:])
-    assert any(tile.descriptors for tile in tried if isinstance(tile, tiles.ForwardTile))
+    for kind in tiles.ForwardTile, tiles.GradWeightTile:
+        assert {tile.descriptors for tile in tried if isinstance(tile, kind)} == {False, True}
 
 
 def test_every_call_sees_the_filter_as_it_is():

@@ -104,7 +104,9 @@ def test_the_unmeasured_default_fits_the_gpu_and_takes_no_risk(sm, n, stage):
             first, *others = cost.forward_tiles(problem, gpu)
             assert not first.descriptors and cost.forward(problem, first, gpu) < math.inf
             assert any(tile.descriptors for tile in others) == (sm >= 90 and itemsize == 2)
-        assert cost.grad_weight(problem, cost.grad_weight_tiles(problem, gpu)[0], gpu) < math.inf
+        first, *others = cost.grad_weight_tiles(problem, gpu)
+        assert not first.descriptors and cost.grad_weight(problem, first, gpu) < math.inf
+        assert any(tile.descriptors for tile in others) == (sm >= 90 and itemsize == 2)
 
 
 def test_many_rows_get_wide_blocks_and_few_rows_small_ones():

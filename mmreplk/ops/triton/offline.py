@@ -116,9 +116,11 @@ def inspect(launch: Launch, capability: int, counted: bool = True) -> Compiled:
 def step(launch: Launch, compiled: Compiled, capability: int) -> cost.Step:
     """Returns what a step of the loop of ``launch`` costs, with the instructions that were counted."""
     sizes, dtype = launch.kwargs, launch.args[0].base.dtype if _is_described(launch) else launch.args[0].dtype
-    if compiled.kernel == 'grad_weight_kernel':
+    if compiled.kernel.endswith('grad_weight_kernel'):
         m, n, k = (math.prod(sizes[name] for name in names) for names in [
             ('DEPTH_IN', 'WIDTH'), ('DEPTH', 'BLOCK_X'), ('BLOCK_N', 'BLOCK_G')])
+        if _is_described(launch):
+            m, n = n, m
     else:
         m, n, k = sizes['DEPTH'] * sizes['BLOCK_X'], sizes['BLOCK_N'], sizes.get('BLOCK_K', sizes['WIDTH'])
         n *= sizes.get('BLOCK_G', 1)

@@ -41,13 +41,17 @@ class ForwardTile(NamedTuple):
 
 
 class GradWeightTile(NamedTuple):
-    """``depth_in`` input rows by ``depth`` rows of gradient, each ``block_x`` wide, ``block_k`` stacks a step."""
+    """``depth_in`` input rows by ``depth`` rows of gradient, each ``block_x`` wide, ``block_k`` stacks a step.
+
+    With ``descriptors`` operands are loaded through tensor descriptors, each input row on its own.
+    """
     block_x: int
     depth_in: int
     depth: int
     block_k: int
     num_warps: int
     num_stages: int
+    descriptors: bool = False
 
 
 class Window(NamedTuple):
@@ -135,6 +139,11 @@ def grad_weight_tiles(p: Problem) -> list[GradWeightTile]:
         block_k = max(16, min(128 // p.itemsize * 128 // (depth_in * width), most))
         num_warps = 8 if n >= 128 or p.precision == 'tf32x3' else 4
         found.append(GradWeightTile(block_x, depth_in, n // block_x, block_k, num_warps, num_stages))
+        if p.itemsize == 2 and n <= 128 and width <= MAX_BOX:
+            # Each input row is a load and a product of its own: more than eight are more code than work.
+            rows = {rows for rows in (128 // width, 256 // width) if 1 <= rows <= 8}
+            found += [GradWeightTile(block_x, depth_in, n // block_x, min(k, most), num_warps, num_stages, True)
+                      for depth_in, k in itertools.product(sorted(rows), (64, 128))]
     return found
 
 
