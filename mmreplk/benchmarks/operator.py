@@ -93,11 +93,11 @@ def rivals_on(device: str) -> dict[str, Rival]:
 def _way(rival: str) -> AbstractContextManager:
     """Returns a context that selects which of PyTorch's kernels a rival runs, in its backward pass too."""
     cudnn = torch.backends.cudnn
+    kept = dict(benchmark=cudnn.benchmark, benchmark_limit=cudnn.benchmark_limit, allow_tf32=cudnn.allow_tf32)
     if rival == 'torch cudnn':
-        return cudnn.flags(enabled=True, benchmark=cudnn.benchmark, allow_tf32=cudnn.allow_tf32,
-                           depthwise_kernel='cudnn')
+        return cudnn.flags(enabled=True, depthwise_kernel='cudnn', **kept)
     if rival == 'torch native':
-        return cudnn.flags(enabled=False, allow_tf32=cudnn.allow_tf32)
+        return cudnn.flags(enabled=False, **kept)
     return nullcontext()
 
 

@@ -9,7 +9,7 @@ also written to ``summary.md`` in that folder.
 """
 
 import argparse
-import importlib.util
+import os
 import sys
 import time
 from pathlib import Path
@@ -56,7 +56,9 @@ def main(args: argparse.Namespace) -> None:
 def planned(out: Path, device: str, tiny: bool) -> list[Part]:
     """Returns the parts, the most useful first."""
     setting = ['--device', device, '--plan', 'tiny' if tiny else 'whole']
-    tuned = ['env', 'MMREPLK_AUTOTUNE=1', f'MMREPLK_CACHE={out}', f'PYTHONPATH={ROOT}', sys.executable]
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
+    plain = ['env', f'MMREPLK_CACHE={out}', f'PYTHONPATH={path}', sys.executable]
+    tuned = ['env', 'MMREPLK_AUTOTUNE=1', *plain[1:]]
 
     def own(name: str, share: float, *precisions: str, file: str | None = None) -> Part:
         command = [*tuned, '-m', 'mmreplk.benchmarks.gpu_parts', name, str(out / f'{file or name}.json'), *setting]
@@ -69,19 +71,18 @@ def planned(out: Path, device: str, tiny: bool) -> list[Part]:
         return Part(name, [*command, '--device', device, '--dtype', dtype, '--batch', str(batch), *options,
                            '--json', str(out / f'{name}.json')], share)
 
-    workers = ['-n', '4', '--dist', 'loadfile'] if importlib.util.find_spec('xdist') and not tiny else []
-    folders = ['tests/ops/test_gpu.py'] if tiny else ['tests/ops', 'tests/networks']
-    tests = [*tuned, '-m', 'pytest', '-m', 'gpu', '-o', 'addopts=', '-v', '--tb=line', '-p', 'no:cacheprovider',
-             '--rootdir', str(ROOT), *workers, *(str(ROOT / folder) for folder in folders)]
+    # Untuned: the tests that want tuning ask for it.
+    places = ['tests/ops/test_gpu.py'] if tiny else ['tests/ops', 'tests/networks']
+    tests = [*plain, '-m', 'mmreplk.benchmarks.gpu_tests', str(ROOT), *places]
     fast = ['float32'] if device == 'cpu' else ['bfloat16']
     rest = ['float32'] if device == 'cpu' else ['float16', 'tf32', 'float32']
     few = ['bfloat16'] if tiny else ['bfloat16', *rest]
     batch = 2 if tiny else 16
     return [
-        own('environment', 4, *fast, *([] if device == 'cpu' else rest)),
-        own('compile', 20, *few),
+        own('environment', 10, *fast, *([] if device == 'cpu' else rest)),  # the first start of PyTorch may be slow
+        own('compile', 25, *few),
         Part('tests', tests, 25),
-        own('operator', 25, *fast, file='operator_fast'),
+        own('operator', 30, *fast, file='operator_fast'),
         model('models', 15, batch),
         model('training', 12, batch, '--train', '--no-inference'),
         own('pointwise', 6, *fast),

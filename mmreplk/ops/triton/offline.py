@@ -61,7 +61,14 @@ def candidates(gpu: cost.Gpu, function: Callable, *args, **kwargs) -> list[Launc
 
     with mock.patch.object(tuning, 'best', launch_all):
         found = _record(gpu, function, *args, **kwargs)
-    return list({(launch.kernel.__name__, str(launch.kwargs)): launch for launch in found}.values())
+    return list({signature(launch): launch for launch in found}.values())
+
+
+def signature(launch: Launch) -> str:
+    """Returns what ``launch`` is compiled from, the same for launches that share their machine code."""
+    operands = [(str(getattr(arg, 'base', arg).dtype), getattr(arg, 'block_shape', None))
+                if hasattr(arg, 'dtype') or hasattr(arg, 'base') else arg is None for arg in launch.args]
+    return f'{launch.kernel.__name__} {operands} {launch.kwargs}'
 
 
 def _record(gpu: cost.Gpu, function: Callable, *args, **kwargs) -> list[Launch]:
