@@ -13,7 +13,7 @@ if importlib.util.find_spec('triton') is None:
     pytest.skip('Triton is not installed', allow_module_level=True)
 
 from mmreplk.ops import tuning as store
-from mmreplk.ops.gpu import gains
+from mmreplk.ops.gpu import MOST_REACH, gains
 from mmreplk.ops.triton import cost, layout, tiles, tuning
 from mmreplk.ops.triton.tiles import Problem
 
@@ -107,6 +107,25 @@ def test_the_unmeasured_default_fits_the_gpu_and_takes_no_risk(sm, n, stage):
         first, *others = cost.grad_weight_tiles(problem, gpu)
         assert not first.descriptors and cost.grad_weight(problem, first, gpu) < math.inf
         assert any(tile.descriptors for tile in others) == (sm >= 90 and itemsize == 2)
+
+
+@pytest.mark.parametrize('sm', cost.GPUS)
+def test_there_is_a_tile_that_fits_for_every_filter_that_is_let_through(sm):
+    """Up to the widest, dilated or not, for narrow and wide maps."""
+    gpu, sizes = cost.GPUS[sm], (8, 16, 40, 64, 200, 1024)
+    filters = [(k, d) for k in (1, 3, 7, 31, 63, 127, 255, 481) for d in (1, 2, 7, 80) if k // 2 * d <= MOST_REACH]
+    for (k, d), w, n, kinds in itertools.product(filters, sizes, (1, 16), [(2, 'tf32'), (4, 'tf32'), (4, 'tf32x3')]):
+        problem = Problem(n, 8, w, w, k, k, d, d, *kinds)
+        assert cost.forward(problem, cost.forward_tiles(problem, gpu)[0], gpu) < math.inf, problem
+        assert cost.grad_weight(problem, cost.grad_weight_tiles(problem, gpu)[0], gpu) < math.inf, problem
+    assert max(k // 2 * d for k, d in filters) == MOST_REACH
+
+
+def test_tiles_that_do_not_fit_are_no_candidates():
+    problem = Problem(16, 8, 200, 200, 255, 255, itemsize=4)
+    for ranked, predict in (cost.forward_tiles, cost.forward), (cost.grad_weight_tiles, cost.grad_weight):
+        found = ranked(problem, cost.GPUS[86])
+        assert found and all(predict(problem, tile, cost.GPUS[86]) < math.inf for tile in found)
 
 
 def test_many_rows_get_wide_blocks_and_few_rows_small_ones():

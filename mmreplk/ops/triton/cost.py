@@ -209,4 +209,5 @@ def grad_weight_tiles(p: Problem, gpu: Gpu) -> list[GradWeightTile]:
 
 
 def _ranked(found: list, predict: Callable, gpu: Gpu, count: int) -> list:
-    return sorted(found, key=lambda tile: predict(tile, gpu))[:count]
+    fitting = [tile for tile in found if predict(tile, gpu) < math.inf]
+    return sorted(fitting, key=lambda tile: predict(tile, gpu))[:count]
