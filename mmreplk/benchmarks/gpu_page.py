@@ -20,7 +20,7 @@ def gpu_page(folder: Path) -> str:
     lines = _environment(read.get('environment', {}))
     lines += _table(['part', 'ended', 'seconds'],
                     [[name, part['status'], part.get('seconds', '')] for name, part in parts.items()])
-    lines += _compiled(read.get('compile', {}).get('compiled', []))
+    lines += _compiled(read.get('compile', {}))
     log = folder / 'tests.log'
     lines += _tests(log.read_text()) if log.exists() else []
     for name, report in read.items():
@@ -40,13 +40,16 @@ def _environment(found: dict[str, Any]) -> list[str]:
     return [', '.join(made_with), '', *rates]
 
 
-def _compiled(rows: list[dict]) -> list[str]:
+def _compiled(found: dict[str, Any]) -> list[str]:
+    rows = found.get('compiled', [])
     if not rows:
         return []
+    tried = [f'{kernel} {"works" if works else "does not work"} with tensor descriptors.'
+             for kernel, works in found.get('descriptors', {}).items()]
     seconds = sum(row['seconds'] for row in rows)
     problems = ['{kernel} {tile}, {precision}: {problem}'.format(**row) for row in rows if row['problem']]
     return [f'{len(rows)} kernels compiled in {seconds:.0f} s of a core; {len(problems)} failed.', '',
-            *(f'- {problem}' for problem in problems[:5]), '']
+            *(f'- {text}' for text in (*problems[:5], *tried)), '']
 
 
 def _tests(log: str) -> list[str]:

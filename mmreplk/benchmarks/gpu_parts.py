@@ -7,6 +7,7 @@ import argparse
 import functools
 import itertools
 import json
+import math
 import multiprocessing
 import os
 import time
@@ -71,19 +72,22 @@ def measure_environment(path: Path, device: str, precisions: list[str], plan: Pl
 def compile_all(path: Path, device: str, precisions: list[str], plan: Plan) -> None:
     """Compiles all tiles of all kernels into Triton's cache on disk, in as many processes as there are cores.
 
-    On a machine without a GPU, compiles for one of compute capability 9.0.
+    Meanwhile tries those with tensor descriptors on the GPU, in a process of their own. On a machine without a GPU,
+    compiles for one of compute capability 9.0.
     """
-    from ..ops.triton import cost, layout
+    from ..ops.triton import cost, layout, trial
     gpu = layout.gpu_of(torch.empty(1, device=device)) if device == 'cuda' else cost.GPUS[90]
-    rows: list[dict] = []
-    write_json(dict(compiled=rows), path)
+    found: dict[str, Any] = dict(compiled=[], descriptors={})
+    write_json(found, path)
     with ProcessPoolExecutor(len(os.sched_getaffinity(0)), multiprocessing.get_context('spawn')) as pool:
         waiting = [pool.submit(compile_kernel, *task, gpu) for task in _kernels(precisions, plan, gpu)]
-        written = time.monotonic()
-        for done in as_completed(waiting):
-            rows.append(done.result())
-            if time.monotonic() - written > WRITTEN_EVERY or len(rows) == len(waiting):
-                write_json(dict(compiled=rows), path)
+        for kernel in ('forward', 'grad_weight') if device == 'cuda' and gpu.capability >= 90 else ():
+            found['descriptors'][kernel] = trial.works(kernel, torch.device(device))
+        written = -math.inf
+        for i, done in enumerate(as_completed(waiting), 1):
+            found['compiled'].append(done.result())
+            if time.monotonic() - written > WRITTEN_EVERY or i == len(waiting):
+                write_json(found, path)
                 written = time.monotonic()
 
 

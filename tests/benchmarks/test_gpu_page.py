@@ -31,7 +31,7 @@ FILES = dict(
     compile=dict(compiled=[
         dict(CASE, kernel='a_kernel', tile=dict(DEPTH=4), seconds=.6, problem='PTXASError: too much'),
         dict(CASE, kernel='another_kernel', tile=dict(DEPTH=8), seconds=39.6, problem=None)
-    ]),
+    ], descriptors=dict(forward=True, grad_weight=False)),
     operator_fast=dict(environment=ENVIRONMENT, results=[
         row('mmreplk', .35, predicted_ms=.306), row('torch', 9.5), row('torch native', 9.4), row('torch.fft', 4.2),
         dict(CASE, rival='wrong', error=.3), dict(CASE, rival='other', raised='RuntimeError: not here')
@@ -44,6 +44,8 @@ LINES = """device A card, torch 2.13.0
 | bfloat16 | 700 | 3e+03 |
 2 kernels compiled in 40 s of a core; 1 failed.
 - a_kernel {'DEPTH': 4}, bfloat16: PTXASError: too much
+- forward works with tensor descriptors.
+- grad_weight does not work with tensor descriptors.
 Tests: 1 error, 1 failed, 2 passed.
 - tests/ops/test_gpu.py::test_shapes[(1, 7, 57, 75, 31, 31)-tf32]
 | operator_fast | out of time | 90 |

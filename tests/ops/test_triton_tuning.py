@@ -14,7 +14,7 @@ if importlib.util.find_spec('triton') is None:
 
 from mmreplk.ops import tuning as store
 from mmreplk.ops.gpu import MOST_REACH, gains
-from mmreplk.ops.triton import cost, layout, tiles, tuning
+from mmreplk.ops.triton import cost, layout, tiles, trial, tuning
 from mmreplk.ops.triton.tiles import Problem
 
 H100 = cost.GPUS[90]
@@ -22,6 +22,7 @@ H100 = cost.GPUS[90]
 STAGES = [(128, 128, 31), (256, 64, 29), (512, 32, 27), (1024, 16, 13)]
 PROBLEM = Problem(1, 2, 40, 40, 31, 31)
 CANDIDATES = cost.forward_tiles(PROBLEM, H100)
+TRY = trial._try  # which the fixture replaces
 
 
 @pytest.fixture
@@ -32,6 +33,7 @@ def gpu(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, 'get_device_name', lambda device: 'A GPU')
     monkeypatch.setattr(torch.cuda, 'is_current_stream_capturing', lambda: False)
     monkeypatch.setattr(tuning, '_milliseconds', lambda run: -run.args[0].num_stages - run.args[0].block_k)
+    monkeypatch.setattr(trial, '_try', lambda kernel, device: trial.WORKS)
     store._answers.cache_clear()
     return SimpleNamespace(is_cuda=True, dtype=torch.bfloat16, device='cuda:0')
 
@@ -68,6 +70,29 @@ def test_a_tile_that_cannot_be_trusted_is_passed_over(gpu, fault, caplog):
 
     best = tuning.best('forward', PROBLEM, gpu, CANDIDATES, launch)
     assert best != bad and str(tuple(bad)) in caplog.text
+
+
+def test_descriptors_that_do_not_work_are_tried_once_elsewhere(gpu, monkeypatch, caplog):
+    """In another process, which here ends because it finds no GPU."""
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
+    gpu.device = torch.device('cuda:0')
+    launched, tries = [], []
+
+    def launch(tile):
+        launched.append(tile)
+        return torch.ones(3)
+
+    monkeypatch.setattr(trial, '_try', lambda *arguments: tries.append(arguments) or TRY(*arguments))
+    for problem in PROBLEM, PROBLEM._replace(c=77):
+        assert not tuning.best('forward', problem, gpu, CANDIDATES, launch).descriptors
+    assert launched and not any(tile.descriptors for tile in launched) and len(tries) == 1
+    message, = caplog.messages
+    assert message.startswith('forward is not run with tensor descriptors: its trial ended with 1: ')
+
+
+def test_a_trial_that_does_not_end_is_ended(monkeypatch):
+    monkeypatch.setattr(trial, 'SECONDS', .01)
+    assert trial._try('grad_weight', torch.device('cuda:0')) == 'it did not end within 0.01 s'
 
 
 def test_results_of_zeros_are_the_same(gpu, caplog):
