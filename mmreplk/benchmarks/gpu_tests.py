@@ -37,13 +37,15 @@ def run_tests(folder: Path, paths: Sequence[str], processes: int, options: Seque
         How each ended, by name: ``'PASSED'``, ``'FAILED'``, ``'ERROR'`` or ``'SKIPPED'``.
 
     Raises:
-        InputError: If pytest cannot collect them, with what it says.
+        InputError: If pytest collects none, with what it says; if it cannot collect some, ``say`` is told.
     """
     call = [*PYTEST, '--rootdir', str(folder), *options]
     found = subprocess.run([*call, '--collect-only', '-q', *paths], cwd=folder, capture_output=True, text=True)
     names = [line for line in found.stdout.splitlines() if '::' in line]
-    if found.returncode != 0 or not names:
+    if not names:
         raise InputError(f'no tests can be collected: {(found.stdout + found.stderr).strip()}')
+    if found.returncode != 0:
+        say(found.stdout + found.stderr)
     ended: dict[str, str] = {}
     with ThreadPoolExecutor(processes) as pool:
         for part in pool.map(lambda i: _run(call, folder, names[i::processes], say), range(processes)):
