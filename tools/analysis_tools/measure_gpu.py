@@ -4,8 +4,8 @@ It measures in this order: the GPU itself, compilation of every tile of every ke
 GPU, the operator against other implementations in bfloat16, RepLKNet-31B's backbone and training step beside the same
 network with 3x3 kernels, 1x1 convolutions and norms, then single images and other precisions. Each part runs in a
 process of its own for its share of the time and writes its results at once; if one fails, the others still run, and the
-program ends in time. Called again with the same folder, it continues with what is missing. The page that it prints is
-also written to ``summary.md`` in that folder.
+program ends in time. Called again with the same folder, it continues with what is missing, and keeps apart what another
+commit has measured. The page that it prints is also written to ``summary.md`` in that folder.
 """
 
 import argparse
@@ -18,7 +18,8 @@ import torch
 
 from mmreplk import InputError
 from mmreplk.benchmarks.gpu_page import gpu_page
-from mmreplk.benchmarks.schedule import Part, run_parts
+from mmreplk.benchmarks.measure import environment
+from mmreplk.benchmarks.schedule import Part, run_parts, set_aside
 from mmreplk.cli import device, folder_to_write, run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,6 +48,8 @@ def main(args: argparse.Namespace) -> None:
             raise InputError(f'--only must name some of {", ".join(names)}, got {name!r}')
     parts = [part for part in planned(out.resolve(), args.device, args.tiny)
              if args.only is None or part.name in args.only]
+    # Without the GPU, which this process leaves to the parts.
+    set_aside(parts, out, {name: value for name, value in environment('cpu').items() if name != 'device'})
     run_parts(parts, args.minutes * 60 - (time.monotonic() - begin), out, lambda line: print(line, flush=True))
     page = gpu_page(out)
     (out / 'summary.md').write_text(page)
