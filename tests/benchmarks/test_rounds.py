@@ -1,5 +1,6 @@
 """How rivals are timed, on a CPU; the same code waits for a GPU."""
 
+import itertools
 import time
 from types import SimpleNamespace
 
@@ -21,7 +22,9 @@ def test_every_round_has_an_order_of_its_own_and_calls_are_numbered():
     turns = [name for (name, _), (before, _) in zip(calls[1:], calls, strict=False) if name != before]
     orders = {tuple(turns[i:i + 4]) for i in range(3, len(turns) - 3, 4)}
     assert len(orders) > 1, 'the order changes'
-    assert {i for _, i in calls} >= {0, 1, 2}, 'calls of a turn take operands in turn'
+    pairs = itertools.pairwise(calls)
+    assert all(i in (before + 1, -1) for (name, before), (after, i) in pairs if name == after), 'operands take turns'
+    assert {i for _, i in calls} >= {-1, 0, 1}
     assert all(len(times) == 8 and min(times) >= 1 for times in measured.ms.values())
     assert len(measured.canary) == 8 and min(measured.canary) == 1 and not measured.queued
 

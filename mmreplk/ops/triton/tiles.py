@@ -130,7 +130,7 @@ def grad_weight_tiles(p: Problem) -> list[GradWeightTile]:
     There is one for every filter that :func:`mmreplk.ops.gpu.why_too_large` lets through.
     """
     found, most_columns = [], 256 if p.itemsize == 2 else 64 if p.precision == 'tf32x3' else 128
-    for block_x, n, num_stages in itertools.product((16, 32, 64), (64, 128, 256), (2, 3, 4)):
+    for block_x, n, num_stages in itertools.product((16, 32, 64), (64, 128, 256), (3, 4, 2)):
         width = power_of_2(window(p, block_x).width)
         if num_stages == 2 and width < 256:  # the shared memory of consumer cards holds three of any other window
             continue
