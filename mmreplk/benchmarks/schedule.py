@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ..io import write_json
 
-LEAST_SECONDS = 3.  # a part with less is not begun
+LEAST_SECONDS = 10.  # a part with less is not begun: so long may PyTorch take to start
 GRACE_SECONDS = 2.  # between being asked and being made to stop
 STATE = 'parts.json'
 
