@@ -9,7 +9,7 @@ import torch
 from mmengine.utils import ManagerMixin
 from torch import nn
 
-from mmreplk.ops import functional
+from mmreplk.ops import functional, gpu
 from mmreplk.ops.cpu import costs
 from tests.haste import hasten
 from tests.server import serving
@@ -65,6 +65,23 @@ def _arithmetic():
         dtype=torch.get_default_dtype(), threads=torch.get_num_threads(), onednn=torch.backends.mkldnn.enabled,
         precision=getattr(convolutions, 'fp32_precision', None),
         flushes=bool(torch.tensor(1e-40) * 1 == 0))
+
+
+@pytest.fixture
+def on_triton(monkeypatch):
+    """On a GPU, its kernels compute maps of any size, and some map at least: PyTorch's would agree with themselves."""
+    from mmreplk.ops.triton import layout
+    seen, gpu_of = [], layout.gpu_of
+
+    def watched(t):
+        seen.append(t.device.type)
+        return gpu_of(t)
+
+    monkeypatch.setattr(layout, 'gpu_of', watched)
+    monkeypatch.setattr(gpu, 'SMALLEST_WORK', {False: 0, True: 0})
+    monkeypatch.setattr(functional, '_PLANS', {})
+    yield
+    assert 'cuda' in seen, 'no Triton kernel has run'
 
 
 @pytest.fixture

@@ -2,12 +2,12 @@
 
 import json
 import math
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from ..io import markdown_table
+from .gpu_tests import ENDED
 from .schedule import STATE
 
 OURS = 'mmreplk'
@@ -20,7 +20,7 @@ def gpu_page(folder: Path) -> str:
     lines = _environment(read.get('environment', {}))
     lines += _table(['part', 'ended', 'seconds'],
                     [[name, part['status'], part.get('seconds', '')] for name, part in parts.items()])
-    lines += _compiled(read.get('compile', {}).get('compiled', []))
+    lines += _compiled(read.get('compile', {}))
     log = folder / 'tests.log'
     lines += _tests(log.read_text()) if log.exists() else []
     for name, report in read.items():
@@ -40,23 +40,23 @@ def _environment(found: dict[str, Any]) -> list[str]:
     return [', '.join(made_with), '', *rates]
 
 
-def _compiled(rows: list[dict]) -> list[str]:
+def _compiled(found: dict[str, Any]) -> list[str]:
+    rows = found.get('compiled', [])
     if not rows:
         return []
-    problems = [problem for row in rows for problem in row['problems']]
-    kernels, seconds = sum(row['kernels'] for row in rows), sum(row['seconds'] for row in rows)
-    return [f'{kernels} kernels compiled in {seconds:.0f} s of a core; {len(problems)} failed.', '',
-            *(f'- {problem}' for problem in problems[:5]), '']
+    tried = [f'{kernel} {"works" if works else "does not work"} with tensor descriptors.'
+             for kernel, works in found.get('descriptors', {}).items()]
+    seconds = sum(row['seconds'] for row in rows)
+    problems = ['{kernel} {tile}, {precision}: {problem}'.format(**row) for row in rows if row['problem']]
+    return [f'{len(rows)} kernels compiled in {seconds:.0f} s of a core; {len(problems)} failed.', '',
+            *(f'- {text}' for text in (*problems[:5], *tried)), '']
 
 
 def _tests(log: str) -> list[str]:
-    """Reads what ``pytest -v`` says of each test as it ends, of one process or of several (with xdist)."""
-    ended = re.findall(r'^(\S+::.*?) (PASSED|FAILED|ERROR|SKIPPED)\b', log, re.MULTILINE)
-    ended += [(name, end) for end, name in re.findall(r'^\[gw\d+\].*? (PASSED|FAILED|ERROR|SKIPPED) (\S+::.*)', log,
-                                                      re.MULTILINE)]
-    counts = Counter(end.lower() for _, end in ended)
+    ended = dict(ENDED.findall(log))
+    counts = Counter(end.lower() for end in ended.values())
     told = ', '.join(f'{count} {end}' for end, count in sorted(counts.items())) or 'none ended'
-    failed = [name for name, end in ended if end in ('FAILED', 'ERROR')]
+    failed = [name for name, end in ended.items() if end in ('FAILED', 'ERROR')]
     return [f'Tests: {told}.', '', *(f'- {name}' for name in failed[:20]), '']
 
 

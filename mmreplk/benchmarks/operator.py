@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..ops import depthwise_conv2d, reference
 from .measure import peak_mib, time_in_turns
-from .rounds import copies_for, time_rounds
+from .rounds import copies_for, synchronize, time_rounds
 
 PASSES = ('forward', 'grad_input', 'grad_weight', 'forward+backward')
 
@@ -93,11 +93,11 @@ def rivals_on(device: str) -> dict[str, Rival]:
 def _way(rival: str) -> AbstractContextManager:
     """Returns a context that selects which of PyTorch's kernels a rival runs, in its backward pass too."""
     cudnn = torch.backends.cudnn
+    kept = dict(benchmark=cudnn.benchmark, benchmark_limit=cudnn.benchmark_limit, allow_tf32=cudnn.allow_tf32)
     if rival == 'torch cudnn':
-        return cudnn.flags(enabled=True, benchmark=cudnn.benchmark, allow_tf32=cudnn.allow_tf32,
-                           depthwise_kernel='cudnn')
+        return cudnn.flags(enabled=True, depthwise_kernel='cudnn', **kept)
     if rival == 'torch native':
-        return cudnn.flags(enabled=False, allow_tf32=cudnn.allow_tf32)
+        return cudnn.flags(enabled=False, **kept)
     return nullcontext()
 
 
@@ -201,6 +201,7 @@ def _verdict(name: str, rival: Rival, x: Tensor, weight: Tensor, grad: Tensor) -
         with _way(name):
             return dict(error=_error(rival, x, weight, grad))
     except (RuntimeError, TypeError, ValueError) as error:  # Not every library takes every dtype and shape.
+        synchronize(x.device.type)  # after a fault that leaves no GPU to measure on, this raises
         return dict(raised=f'{type(error).__name__}: {error}')
 
 

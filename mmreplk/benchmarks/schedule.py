@@ -1,5 +1,6 @@
 """Runs commands one after the other within a given time; none can stop the others or use up their time."""
 
+import itertools
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 from ..io import write_json
 
-LEAST_SECONDS = 3.  # a part with less is not begun
+LEAST_SECONDS = 10.  # a part with less is not begun: so long may PyTorch take to start
 GRACE_SECONDS = 2.  # between being asked and being made to stop
 STATE = 'parts.json'
 
@@ -45,7 +46,7 @@ def run_parts(parts: Sequence[Part], seconds: float, out: Path, say: Callable[[s
     """
     out.mkdir(parents=True, exist_ok=True)
     path, end = out / STATE, time.monotonic() + seconds
-    state: dict[str, dict] = json.loads(path.read_text()) if path.exists() else {}
+    state = _read_state(out)
     waiting = [part for part in parts if state.get(part.name, {}).get('status') != 'done']
     while waiting:
         part, left = waiting[0], end - time.monotonic() - GRACE_SECONDS
@@ -55,6 +56,32 @@ def run_parts(parts: Sequence[Part], seconds: float, out: Path, say: Callable[[s
         write_json(state, path)
         say('{}: {status}'.format(part.name, **state[part.name]))
     return state
+
+
+def set_aside(parts: Sequence[Part], out: Path, environment: dict[str, str | None]) -> None:
+    """Renames files of parts that will go on, but were begun with something else, such as another commit.
+
+    Figures of two are not mixed then, and those of the first are kept.
+
+    Args:
+        parts: The parts that will be run, each with its results in ``NAME.json``.
+        out: The folder of :func:`run_parts`.
+        environment: What is measured with now. Only what the file has too is compared.
+    """
+    state = _read_state(out)
+    for part in parts:
+        path = out / f'{part.name}.json'
+        if state.get(part.name, {}).get('status') == 'done' or not path.exists():
+            continue
+        found = json.loads(path.read_text()).get('environment', {})
+        if any(found[key] != value for key, value in environment.items() if key in found):
+            numbered = (out / f'{part.name}.{i}.json' for i in itertools.count(1))
+            path.rename(next(place for place in numbered if not place.exists()))
+
+
+def _read_state(out: Path) -> dict[str, dict]:
+    path = out / STATE
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def _run(part: Part, limit: float, out: Path) -> dict:

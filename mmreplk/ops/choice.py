@@ -58,6 +58,8 @@ def why_not(backend: str, x: Tensor, geometry: Geometry) -> str | None:
         return f'the input is on {x.device}'
     if backend == 'triton' and not geometry.is_same:
         return 'it needs odd kernel sizes, stride 1 and "same" padding'
+    if backend == 'triton' and (problem := gpu.why_too_large(x.shape, geometry.padding)) is not None:
+        return problem
     return why_not_here(backend, x.device)
 
 

@@ -42,14 +42,19 @@ def fastest(device: str, question: str, default: str, candidates: Mapping[str, C
     if remembered(device, question) not in candidates:
         measured = {name: _time(run, measure or seconds) for name, run in candidates.items()}
         best = min(measured, key=measured.get)
-        answers[question] = best if measured[best] < float('inf') else default
-        _remember(_path(device), {question: answers[question]})
+        remember(device, question, best if measured[best] < float('inf') else default)
     return answers[question]
 
 
 def remembered(device: str, question: str) -> str | None:
     """Returns the answer that was found before, in this process or in another one; None if there is none."""
     return _answers(_path(device)).get(question)
+
+
+def remember(device: str, question: str, answer: str) -> None:
+    """Keeps an answer, also one that was found in another way than by :func:`fastest`."""
+    _answers(_path(device))[question] = answer
+    _remember(_path(device), {question: answer})
 
 
 def size_class(extent: int) -> int:

@@ -6,8 +6,8 @@ from mmreplk.benchmarks import benchmark_tables
 from mmreplk.benchmarks.gpu_page import gpu_page
 
 CASE = dict(n=16, c=128, h=128, k=31, precision='bfloat16')
-LOG = """[gw1] [  3%] PASSED tests/ops/test_gpu.py::test_any_layout[sliced]
-[gw0] [  7%] FAILED tests/ops/test_gpu.py::test_shapes[(1, 7, 57, 75, 31, 31)-tf32]
+LOG = """tests/ops/test_gpu.py::test_any_layout[sliced] PASSED [  3%]
+tests/ops/test_gpu.py::test_shapes[(1, 7, 57, 75, 31, 31)-tf32] FAILED [  7%]
 tests/ops/test_gpu.py::test_autocast PASSED  [ 10%]
 tests/models/test_large_kernel.py::test_layer[31, 5] ERROR [ 12%]
 E   AssertionError: PASSED is not what it says
@@ -28,7 +28,10 @@ ROOFS = dict(bfloat16=dict(gemm_tflops=700.4, copy_gb_per_s=3000.2))
 ENVIRONMENT = dict(device='A card', torch='2.13.0', triton=None)
 FILES = dict(
     environment=dict(environment=ENVIRONMENT, roofs=ROOFS),
-    compile=dict(compiled=[dict(kernels=14, seconds=40.2, problems=['a tile: PTXASError: too much'])]),
+    compile=dict(compiled=[
+        dict(CASE, kernel='a_kernel', tile=dict(DEPTH=4), seconds=.6, problem='PTXASError: too much'),
+        dict(CASE, kernel='another_kernel', tile=dict(DEPTH=8), seconds=39.6, problem=None)
+    ], descriptors=dict(forward=True, grad_weight=False)),
     operator_fast=dict(environment=ENVIRONMENT, results=[
         row('mmreplk', .35, predicted_ms=.306), row('torch', 9.5), row('torch native', 9.4), row('torch.fft', 4.2),
         dict(CASE, rival='wrong', error=.3), dict(CASE, rival='other', raised='RuntimeError: not here')
@@ -39,8 +42,10 @@ FILES = dict(
 )
 LINES = """device A card, torch 2.13.0
 | bfloat16 | 700 | 3e+03 |
-14 kernels compiled in 40 s of a core; 1 failed.
-- a tile: PTXASError: too much
+2 kernels compiled in 40 s of a core; 1 failed.
+- a_kernel {'DEPTH': 4}, bfloat16: PTXASError: too much
+- forward works with tensor descriptors.
+- grad_weight does not work with tensor descriptors.
 Tests: 1 error, 1 failed, 2 passed.
 - tests/ops/test_gpu.py::test_shapes[(1, 7, 57, 75, 31, 31)-tf32]
 | operator_fast | out of time | 90 |

@@ -1,3 +1,5 @@
+import pytest
+
 from mmreplk.benchmarks import operator
 
 
@@ -25,3 +27,19 @@ def test_a_strip_is_counted_and_computed_as_one():
     rows = operator.benchmark(case, 'float32', 'cpu', ['forward'], rounds=2)
     assert {row['rival'] for row in rows if 'what' in row} == set(operator.RIVALS)
     assert all(row['kw'] == 7 for row in rows)
+
+
+def test_a_gpu_that_is_lost_is_not_the_fault_of_a_rival(monkeypatch):
+    """Else every further rival would fail, and its failure stand in the file as if it had been measured."""
+    def lost(device):
+        raise RuntimeError('an illegal memory access was encountered')
+
+    def raises(x, weight):
+        raise RuntimeError('it cannot do this')
+
+    case = operator.Case(n=1, c=4, h=9, k=7)
+    row, = operator.benchmark(case, 'float32', 'cpu', [], dict(other=raises))
+    assert 'it cannot do this' in row['raised']
+    monkeypatch.setattr(operator, 'synchronize', lost)
+    with pytest.raises(RuntimeError, match='illegal memory access'):
+        operator.benchmark(case, 'float32', 'cpu', [], dict(other=raises))

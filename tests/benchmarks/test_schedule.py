@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from mmreplk.benchmarks import schedule
-from mmreplk.benchmarks.schedule import Part, run_parts
+from mmreplk.benchmarks.schedule import Part, run_parts, set_aside
 
 WAIT = 'import time; time.sleep(60)'
 
@@ -63,3 +63,21 @@ while not (os.path.exists({str(pid)!r}) and open({str(pid)!r}).read().endswith("
 def test_parts_that_would_come_too_late_are_not_begun(tmp_path):
     state = run_parts([Part('late', python(WAIT), 1)], 4, tmp_path, lambda line: None)
     assert state == dict(late=dict(status='not begun')) and not (tmp_path / 'late.log').exists()
+
+
+def test_figures_of_two_commits_are_kept_apart(tmp_path):
+    parts = [Part(name, [], 1) for name in ('same', 'other', 'done', 'absent', 'bare')]
+    (tmp_path / 'parts.json').write_text(json.dumps(dict(done=dict(status='done'), other=dict(status='out of time'))))
+    for name, commit in [('same', 'b'), ('other', 'a'), ('done', 'a')]:
+        (tmp_path / f'{name}.json').write_text(json.dumps(dict(environment=dict(commit=commit, device='A card'))))
+    (tmp_path / 'bare.json').write_text('{"compiled": []}')
+    now = dict(commit='b', torch='2.13.0')
+
+    def files():
+        return sorted(path.name for path in tmp_path.glob('*.json'))
+
+    set_aside(parts, tmp_path, now)
+    assert files() == ['bare.json', 'done.json', 'other.1.json', 'parts.json', 'same.json']
+    (tmp_path / 'other.json').write_text('{"environment": {"commit": "c"}}')
+    set_aside(parts, tmp_path, now)
+    assert files() == ['bare.json', 'done.json', 'other.1.json', 'other.2.json', 'parts.json', 'same.json']

@@ -16,6 +16,7 @@ TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 1e-1, torch.float16: 1e-2}
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason='there is no CUDA GPU'),
+    pytest.mark.usefixtures('on_triton'),
 ]
 
 

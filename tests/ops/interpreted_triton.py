@@ -7,7 +7,7 @@ from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
 from mmreplk.ops import reference
 from mmreplk.ops import triton as kernels
-from mmreplk.ops.triton import cost, tiles, tuning
+from mmreplk.ops.triton import cost, descriptors, layout, tiles, trial, tuning
 
 pytestmark = pytest.mark.usefixtures('poisoned_empty', 'bfloat16_products')
 
@@ -139,7 +139,7 @@ def test_filters_of_another_dtype_are_rounded():
 def test_every_candidate_tile_computes_the_same(shape, dtype, monkeypatch):
     """Those with tensor descriptors too, which no GPU of the interpreter's has as candidates."""
     operands, tried = make(shape, dtype), set()
-    for i in range(4):
+    for i in range(7):
         def best(kernel, problem, x, _, launch, i=i):
             rank = cost.forward_tiles if kernel == 'forward' else cost.grad_weight_tiles
             candidates = rank(problem, cost.GPUS[90])
@@ -149,7 +149,8 @@ def test_every_candidate_tile_computes_the_same(shape, dtype, monkeypatch):
 
         monkeypatch.setattr(tuning, 'best', best)
         check(*operands, shape[6:])
-    assert any(tile.descriptors for tile in tried if isinstance(tile, tiles.ForwardTile))
+    for kind in tiles.ForwardTile, tiles.GradWeightTile:
+        assert {tile.descriptors for tile in tried if isinstance(tile, kind)} == {False, True}
 
 
 def test_every_call_sees_the_filter_as_it_is():
@@ -157,3 +158,20 @@ def test_every_call_sees_the_filter_as_it_is():
     before = kernels.forward(x, weight)
     weight.data.mul_(2)
     assert torch.equal(kernels.forward(x, weight), 2 * before)
+
+
+@pytest.mark.parametrize('kernel', ['forward', 'grad_weight'])
+def test_the_trial_of_descriptors_finds_a_wrong_result(kernel, monkeypatch):
+    right = getattr(descriptors, kernel)
+
+    def wrong(*operands):
+        right(*operands)
+        operands[3 if kernel == 'forward' else 2].mul_(1.2)  # what it has written
+
+    monkeypatch.setattr(tuning, 'best', tuning.best)  # which the trial replaces
+    monkeypatch.setattr(layout, 'gpu_of', lambda t: cost.GPUS[90])
+    monkeypatch.setattr(trial, 'SHAPES', [(2, 1, 9, 24, 7), (1, 2, 8, 16, 5)])
+    trial.main(kernel, 'cpu')
+    monkeypatch.setattr(descriptors, kernel, wrong)
+    with pytest.raises(AssertionError, match='is off by 2.0e-01'):
+        trial.main(kernel, 'cpu')

@@ -130,10 +130,10 @@ def test_choice_on_a_gpu(monkeypatch, caplog):
     capability, fault = SimpleNamespace(major=8), [None]
     monkeypatch.setattr(torch.cuda, 'get_device_properties', lambda device: capability)
 
-    def on_gpu(dtype=torch.bfloat16):
+    def on_gpu(dtype=torch.bfloat16, shape=(8, 3, 80, 80)):
         return SimpleNamespace(
-            is_cuda=True, requires_grad=False, device=torch.device('cuda:0'), dtype=dtype, shape=(8, 3, 80, 80),
-            numel=lambda: 153600)
+            is_cuda=True, requires_grad=False, device=torch.device('cuda:0'), dtype=dtype, shape=shape,
+            numel=lambda: math.prod(shape))
 
     def chosen_for(size, dtype=torch.bfloat16, **options):
         return chosen(on_gpu(dtype), torch.empty(3, 1, size, size), **options)
@@ -146,6 +146,12 @@ def test_choice_on_a_gpu(monkeypatch, caplog):
     geometry = operands.geometry_of((31, 31), 1, 'same', 1)
     assert choice.why_not('triton', on_gpu(), geometry) is choice.why_not('torch', on_gpu(), geometry) is None
     assert choice.why_not('cpu', on_gpu(), geometry) == 'the input is on cuda:0'
+    for shape in (1, 3, 2**15, 2**17), (1, 3, 2**31, 1), (2**20, 2**11, 1, 1), (2**21, 1, 2, 2**10):
+        assert 'below 2^31, got (' in choice.why_not('triton', on_gpu(shape=shape), geometry), shape
+    assert choice.why_not('triton', on_gpu(shape=(2**12, 2**10, 2**8, 2**8)), geometry) is None, 'in all'
+    assert chosen_for(481) == 'triton' and chosen_for(483) == chosen_for(31, dilation=17) == 'torch'
+    assert 'at most 240 pixels to each side, got 241' in caplog.messages[-2]
+    del caplog.records[2:]
     fault[0] = 'Triton does not work here: RuntimeError: Failed to find C compiler'
     for _ in range(2):
         assert chosen_for(31) == 'torch'

@@ -13,8 +13,8 @@ if importlib.util.find_spec('triton') is None:
     pytest.skip('Triton is not installed', allow_module_level=True)
 
 from mmreplk.ops import tuning as store
-from mmreplk.ops.gpu import gains
-from mmreplk.ops.triton import cost, layout, tiles, tuning
+from mmreplk.ops.gpu import MOST_REACH, gains
+from mmreplk.ops.triton import cost, layout, tiles, trial, tuning
 from mmreplk.ops.triton.tiles import Problem
 
 H100 = cost.GPUS[90]
@@ -22,6 +22,7 @@ H100 = cost.GPUS[90]
 STAGES = [(128, 128, 31), (256, 64, 29), (512, 32, 27), (1024, 16, 13)]
 PROBLEM = Problem(1, 2, 40, 40, 31, 31)
 CANDIDATES = cost.forward_tiles(PROBLEM, H100)
+TRY = trial._try  # which the fixture replaces
 
 
 @pytest.fixture
@@ -32,6 +33,7 @@ def gpu(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, 'get_device_name', lambda device: 'A GPU')
     monkeypatch.setattr(torch.cuda, 'is_current_stream_capturing', lambda: False)
     monkeypatch.setattr(tuning, '_milliseconds', lambda run: -run.args[0].num_stages - run.args[0].block_k)
+    monkeypatch.setattr(trial, '_try', lambda kernel, device: trial.WORKS)
     store._answers.cache_clear()
     return SimpleNamespace(is_cuda=True, dtype=torch.bfloat16, device='cuda:0')
 
@@ -70,6 +72,29 @@ def test_a_tile_that_cannot_be_trusted_is_passed_over(gpu, fault, caplog):
     assert best != bad and str(tuple(bad)) in caplog.text
 
 
+def test_descriptors_that_do_not_work_are_tried_once_elsewhere(gpu, monkeypatch, caplog):
+    """In another process, which here ends because it finds no GPU."""
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
+    gpu.device = torch.device('cuda:0')
+    launched, tries = [], []
+
+    def launch(tile):
+        launched.append(tile)
+        return torch.ones(3)
+
+    monkeypatch.setattr(trial, '_try', lambda *arguments: tries.append(arguments) or TRY(*arguments))
+    for problem in PROBLEM, PROBLEM._replace(c=77):
+        assert not tuning.best('forward', problem, gpu, CANDIDATES, launch).descriptors
+    assert launched and not any(tile.descriptors for tile in launched) and len(tries) == 1
+    message, = caplog.messages
+    assert message.startswith('forward is not run with tensor descriptors: its trial ended with 1: ')
+
+
+def test_a_trial_that_does_not_end_is_ended(monkeypatch):
+    monkeypatch.setattr(trial, 'SECONDS', .01)
+    assert trial._try('grad_weight', torch.device('cuda:0')) == 'it did not end within 0.01 s'
+
+
 def test_results_of_zeros_are_the_same(gpu, caplog):
     best = tuning.best('forward', PROBLEM, gpu, CANDIDATES, lambda tile: torch.zeros(3, dtype=torch.float16))
     assert best == max(CANDIDATES, key=lambda tile: tile.num_stages + tile.block_k) and not caplog.text
@@ -104,7 +129,28 @@ def test_the_unmeasured_default_fits_the_gpu_and_takes_no_risk(sm, n, stage):
             first, *others = cost.forward_tiles(problem, gpu)
             assert not first.descriptors and cost.forward(problem, first, gpu) < math.inf
             assert any(tile.descriptors for tile in others) == (sm >= 90 and itemsize == 2)
-        assert cost.grad_weight(problem, cost.grad_weight_tiles(problem, gpu)[0], gpu) < math.inf
+        first, *others = cost.grad_weight_tiles(problem, gpu)
+        assert not first.descriptors and cost.grad_weight(problem, first, gpu) < math.inf
+        assert any(tile.descriptors for tile in others) == (sm >= 90 and itemsize == 2)
+
+
+@pytest.mark.parametrize('sm', cost.GPUS)
+def test_there_is_a_tile_that_fits_for_every_filter_that_is_let_through(sm):
+    """Up to the widest, dilated or not, for narrow and wide maps."""
+    gpu, sizes = cost.GPUS[sm], (8, 16, 40, 64, 200, 1024)
+    filters = [(k, d) for k in (1, 3, 7, 31, 63, 127, 255, 481) for d in (1, 2, 7, 80) if k // 2 * d <= MOST_REACH]
+    for (k, d), w, n, kinds in itertools.product(filters, sizes, (1, 16), [(2, 'tf32'), (4, 'tf32'), (4, 'tf32x3')]):
+        problem = Problem(n, 8, w, w, k, k, d, d, *kinds)
+        assert cost.forward(problem, cost.forward_tiles(problem, gpu)[0], gpu) < math.inf, problem
+        assert cost.grad_weight(problem, cost.grad_weight_tiles(problem, gpu)[0], gpu) < math.inf, problem
+    assert max(k // 2 * d for k, d in filters) == MOST_REACH
+
+
+def test_tiles_that_do_not_fit_are_no_candidates():
+    problem = Problem(16, 8, 200, 200, 255, 255, itemsize=4)
+    for ranked, predict in (cost.forward_tiles, cost.forward), (cost.grad_weight_tiles, cost.grad_weight):
+        found = ranked(problem, cost.GPUS[86])
+        assert found and all(predict(problem, tile, cost.GPUS[86]) < math.inf for tile in found)
 
 
 def test_many_rows_get_wide_blocks_and_few_rows_small_ones():

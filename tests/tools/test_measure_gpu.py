@@ -2,7 +2,6 @@
 
 import json
 import runpy
-from pathlib import Path
 
 import pytest
 
@@ -32,9 +31,21 @@ def test_every_part_runs_and_a_second_call_goes_on(tmp_path):
     assert second.stdout.startswith('pointwise: done\n') and 'NCHW matrix product' in second.stdout
 
 
+@pytest.fixture
+def planned():
+    return runpy.run_path(str(ROOT / 'tools/analysis_tools/measure_gpu.py'))['planned']
+
+
 @pytest.mark.parametrize('tiny', [False, True])
-def test_the_tests_that_it_runs_are_there(tiny, tmp_path):
-    planned = runpy.run_path(str(ROOT / 'tools/analysis_tools/measure_gpu.py'))['planned']
+def test_the_tests_that_it_runs_are_there(planned, tiny, tmp_path):
     command = next(part.command for part in planned(tmp_path, 'cuda', tiny) if part.name == 'tests')
-    places = [Path(word) for word in command if word.startswith(f'{ROOT}/tests')]
+    places = [ROOT / word for word in command if word.startswith('tests/')]
     assert places and all(place.exists() for place in places), places
+
+
+def test_parts_find_what_this_process_finds_and_only_measurements_are_tuned(planned, tmp_path, monkeypatch):
+    """The frameworks may be in a folder that only PYTHONPATH names."""
+    monkeypatch.setenv('PYTHONPATH', '/frameworks')
+    for part in planned(tmp_path, 'cuda', False):
+        assert f'PYTHONPATH={ROOT}:/frameworks' in part.command, part
+        assert ('MMREPLK_AUTOTUNE=1' in part.command) == (part.name != 'tests'), part

@@ -4,12 +4,12 @@ It measures in this order: the GPU itself, compilation of every tile of every ke
 GPU, the operator against other implementations in bfloat16, RepLKNet-31B's backbone and training step beside the same
 network with 3x3 kernels, 1x1 convolutions and norms, then single images and other precisions. Each part runs in a
 process of its own for its share of the time and writes its results at once; if one fails, the others still run, and the
-program ends in time. Called again with the same folder, it continues with what is missing. The page that it prints is
-also written to ``summary.md`` in that folder.
+program ends in time. Called again with the same folder, it continues with what is missing, and keeps apart what another
+commit has measured. The page that it prints is also written to ``summary.md`` in that folder.
 """
 
 import argparse
-import importlib.util
+import os
 import sys
 import time
 from pathlib import Path
@@ -18,7 +18,8 @@ import torch
 
 from mmreplk import InputError
 from mmreplk.benchmarks.gpu_page import gpu_page
-from mmreplk.benchmarks.schedule import Part, run_parts
+from mmreplk.benchmarks.measure import environment
+from mmreplk.benchmarks.schedule import Part, run_parts, set_aside
 from mmreplk.cli import device, folder_to_write, run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,6 +48,8 @@ def main(args: argparse.Namespace) -> None:
             raise InputError(f'--only must name some of {", ".join(names)}, got {name!r}')
     parts = [part for part in planned(out.resolve(), args.device, args.tiny)
              if args.only is None or part.name in args.only]
+    # Without the GPU, which this process leaves to the parts.
+    set_aside(parts, out, {name: value for name, value in environment('cpu').items() if name != 'device'})
     run_parts(parts, args.minutes * 60 - (time.monotonic() - begin), out, lambda line: print(line, flush=True))
     page = gpu_page(out)
     (out / 'summary.md').write_text(page)
@@ -56,7 +59,9 @@ def main(args: argparse.Namespace) -> None:
 def planned(out: Path, device: str, tiny: bool) -> list[Part]:
     """Returns the parts, the most useful first."""
     setting = ['--device', device, '--plan', 'tiny' if tiny else 'whole']
-    tuned = ['env', 'MMREPLK_AUTOTUNE=1', f'MMREPLK_CACHE={out}', f'PYTHONPATH={ROOT}', sys.executable]
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
+    plain = ['env', f'MMREPLK_CACHE={out}', f'PYTHONPATH={path}', sys.executable]
+    tuned = ['env', 'MMREPLK_AUTOTUNE=1', *plain[1:]]
 
     def own(name: str, share: float, *precisions: str, file: str | None = None) -> Part:
         command = [*tuned, '-m', 'mmreplk.benchmarks.gpu_parts', name, str(out / f'{file or name}.json'), *setting]
@@ -69,19 +74,18 @@ def planned(out: Path, device: str, tiny: bool) -> list[Part]:
         return Part(name, [*command, '--device', device, '--dtype', dtype, '--batch', str(batch), *options,
                            '--json', str(out / f'{name}.json')], share)
 
-    workers = ['-n', '4', '--dist', 'loadfile'] if importlib.util.find_spec('xdist') and not tiny else []
-    folders = ['tests/ops/test_gpu.py'] if tiny else ['tests/ops', 'tests/networks']
-    tests = [*tuned, '-m', 'pytest', '-m', 'gpu', '-o', 'addopts=', '-v', '--tb=line', '-p', 'no:cacheprovider',
-             '--rootdir', str(ROOT), *workers, *(str(ROOT / folder) for folder in folders)]
+    # Untuned: the tests that want tuning ask for it.
+    places = ['tests/ops/test_gpu.py', *([] if tiny else ['tests/networks/test_gpu.py'])]
+    tests = [*plain, '-m', 'mmreplk.benchmarks.gpu_tests', str(ROOT), *places]
     fast = ['float32'] if device == 'cpu' else ['bfloat16']
     rest = ['float32'] if device == 'cpu' else ['float16', 'tf32', 'float32']
     few = ['bfloat16'] if tiny else ['bfloat16', *rest]
     batch = 2 if tiny else 16
     return [
-        own('environment', 4, *fast, *([] if device == 'cpu' else rest)),
-        own('compile', 20, *few),
+        own('environment', 10, *fast, *([] if device == 'cpu' else rest)),  # the first start of PyTorch may be slow
+        own('compile', 25, *few),
         Part('tests', tests, 25),
-        own('operator', 25, *fast, file='operator_fast'),
+        own('operator', 30, *fast, file='operator_fast'),
         model('models', 15, batch),
         model('training', 12, batch, '--train', '--no-inference'),
         own('pointwise', 6, *fast),

@@ -88,7 +88,7 @@ def step(gpu: Gpu, m: int, n: int, k: int, num_warps: int, itemsize: int, precis
 
 
 def instructions(gpu: Gpu, m: int, n: int, k: int, num_warps: int, itemsize: int, precision: str,
-                 copies: int | None = None) -> float:
+                 copies: float | None = None) -> float:
     """Estimates how many instructions a warp issues in a step: about 12 for each copy of 16 bytes.
 
     Below the ninth generation each warp also loads and multiplies fragments itself, and products of split operands are
@@ -145,14 +145,22 @@ def forward(p: Problem, tile: ForwardTile, gpu: Gpu) -> float:
 
 
 def grad_weight_step(p: Problem, tile: GradWeightTile, gpu: Gpu) -> Step:
-    m = tile.depth_in * tiles.power_of_2(tiles.window(p, tile.block_x).width)
-    shape = m, tile.depth * tile.block_x, tile.block_k, tile.num_warps, p.itemsize, p.precision
+    m, n = _grad_weight_block(p, tile)
+    if tile.descriptors:  # the roles are exchanged: the rows of the product are those of the gradient
+        shape = n, m, tile.block_k, tile.num_warps, p.itemsize, p.precision
+        return step(gpu, *shape, instructions(gpu, *shape, copies=2 + tile.depth_in * (1.5 + tile.block_k / 24)))
+    shape = m, n, tile.block_k, tile.num_warps, p.itemsize, p.precision
     return step(gpu, *shape, instructions(gpu, *shape))
+
+
+def _grad_weight_block(p: Problem, tile: GradWeightTile) -> tuple[int, int]:
+    """Returns the size of the product of a program: of windows of the input, and of the gradient."""
+    return tile.depth_in * tiles.power_of_2(tiles.window(p, tile.block_x).width), tile.depth * tile.block_x
 
 
 def grad_weight(p: Problem, tile: GradWeightTile, gpu: Gpu) -> float:
     """Predicts the microseconds of the gradient of the filter, the sum of the partial results included."""
-    m, n = tile.depth_in * tiles.power_of_2(tiles.window(p, tile.block_x).width), tile.depth * tile.block_x
+    m, n = _grad_weight_block(p, tile)
     rows = tiles.round_up(p.kh + tile.depth - 1, tile.depth_in)
     each = tiles.stacks(p, tile.depth) // p.dy
     images, of_each = tiles.split(tile.block_k, p.n, each)
@@ -161,8 +169,11 @@ def grad_weight(p: Problem, tile: GradWeightTile, gpu: Gpu) -> float:
     pace = grad_weight_step(p, tile, gpu)
     partial = p.c * rows * tile.depth * tiles.power_of_2(p.kw) * 4
     values = 2 * p.n * p.c * p.h * p.w * p.itemsize
+    # Descriptors need whole stacks, and those of the gradient next to each other.
+    pads, arranges = p.h % (tile.depth * p.dy) > 0, p.dy > 1 or p.w != tile.block_x
+    copied = values * (pads + (pads + arranges) / 2) if tile.descriptors else 0
     total = _time(gpu, pace, steps, p.c * rows // tile.depth_in, shared, tile.num_stages, values + partial)
-    return total + LAUNCH_US + partial / gpu.hbm / 1e3
+    return total + LAUNCH_US + (partial + copied) / gpu.hbm / 1e3
 
 
 def pytorch(p: Problem, what: str, gpu: Gpu) -> float:
@@ -189,12 +200,14 @@ def forward_tiles(p: Problem, gpu: Gpu) -> list[ForwardTile]:
 
 @functools.lru_cache(maxsize=1024)
 def grad_weight_tiles(p: Problem, gpu: Gpu) -> list[GradWeightTile]:
-    """Returns the tiles to measure. The first is taken if none is measured, and never so wide that it may spill."""
-    found = tiles.grad_weight_tiles(p)
+    """Returns the tiles to measure. The first is taken if none is measured; it has no descriptors, nor may it spill."""
     predict = functools.partial(grad_weight, p)
+    found, described = ([t for t in tiles.grad_weight_tiles(p) if t.descriptors == d] for d in (False, True))
     best = _ranked([t for t in found if t.depth * t.block_x <= 128], predict, gpu, 5)
-    return best + (_ranked([t for t in found if t.depth * t.block_x > 128], predict, gpu, 2) if gpu.is_wgmma else [])
+    best += _ranked([t for t in found if t.depth * t.block_x > 128], predict, gpu, 2) if gpu.is_wgmma else []
+    return best + (_ranked(described, predict, gpu, 4) if gpu.capability >= 90 else [])
 
 
 def _ranked(found: list, predict: Callable, gpu: Gpu, count: int) -> list:
-    return sorted(found, key=lambda tile: predict(tile, gpu))[:count]
+    fitting = [tile for tile in found if predict(tile, gpu) < math.inf]
+    return sorted(fitting, key=lambda tile: predict(tile, gpu))[:count]

@@ -51,7 +51,7 @@ def forward(
     def launch(tile: tiles.ForwardTile) -> Tensor:
         shape, out = tiles.geometry(problem, tile), torch.empty_like(x)
         tape = toeplitz.tape(weight, x.dtype, shape, dx, flip, transpose)
-        (descriptors.launch if tile.descriptors else _launch)(x, tape, bias, out, relu, problem, tile, shape)
+        (descriptors.forward if tile.descriptors else _launch)(x, tape, bias, out, relu, problem, tile, shape)
         return out
 
     out = launch(tuning.best('forward', problem, x, cost.forward_tiles(problem, layout.gpu_of(x)), launch))[..., :w]

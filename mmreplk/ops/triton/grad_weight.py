@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import cost, layout, tiles, tuning
+from . import cost, descriptors, layout, tiles, tuning
 from .layout import aligned
 
 
@@ -47,7 +47,12 @@ def grad_weight(
     problem = tiles.Problem(n, c, h, w, kh, kw, dy, dx, x.itemsize, product_precision(x, gpu))
 
     def launch(tile: tiles.GradWeightTile) -> Tensor:
-        return _launch(x, grad_output, problem, tile)
+        rows = tiles.round_up(kh + tile.depth - 1, tile.depth_in)
+        partial = x.new_empty(c, rows, tile.depth, tiles.power_of_2(kw), dtype=torch.float32)
+        (descriptors.grad_weight if tile.descriptors else _launch)(x, grad_output, partial, problem, tile)
+        of_channel, of_row, of_depth, of_tap = partial.stride()
+        diagonals = partial.as_strided((c, kh, kw, tile.depth), (of_channel, of_row, of_tap, of_row + of_depth))
+        return diagonals.sum(-1)
 
     tile = tuning.best('grad_weight', problem, x, cost.grad_weight_tiles(problem, gpu), launch)
     return launch(tile).to(x.dtype).view(c, 1, kh, kw)
@@ -65,21 +70,21 @@ def product_precision(x: Tensor, gpu: cost.Gpu) -> str:
     return 'bf16x3' if is_tf32 and gpu.is_wgmma and layout.HAS_BF16X3 else precision
 
 
-def _launch(x: Tensor, grad_output: Tensor, problem: tiles.Problem, tile: tiles.GradWeightTile) -> Tensor:
-    """Returns the gradient, ``(C, KH, KW)`` in float32."""
+def _launch(
+    x: Tensor,
+    grad_output: Tensor,
+    partial: Tensor,
+    problem: tiles.Problem,
+    tile: tiles.GradWeightTile,
+) -> None:
     n, c, h, w, kh, kw, dy, dx, *_ = problem
-    left, width = tiles.window(problem, tile.block_x)
-    rows = tiles.round_up(kh + tile.depth - 1, tile.depth_in)
-    partial = x.new_empty(c, rows, tile.depth, tiles.power_of_2(kw), dtype=torch.float32)
+    (left, width), rows = tiles.window(problem, tile.block_x), partial.shape[1]
     block_n, block_g = tiles.split(tile.block_k, n, tiles.stacks(problem, tile.depth) // dy)
     grad_weight_kernel[c * rows // tile.depth_in, ](
         x, grad_output, partial, n, c, h, w // tiles.ALIGN, KH=kh, KW=kw, DY=dy, DX=dx, ROWS=rows,
         TAPS=partial.shape[-1], LEFT=left, WIDTH=tiles.power_of_2(width), PRECISION=problem.precision,
         ALIGN=tiles.ALIGN, BLOCK_X=tile.block_x, DEPTH_IN=tile.depth_in, DEPTH=tile.depth, BLOCK_N=block_n,
         BLOCK_G=block_g, num_warps=tile.num_warps, num_stages=tile.num_stages)
-    of_channel, of_row, of_depth, of_tap = partial.stride()
-    diagonals = partial.as_strided((c, kh, kw, tile.depth), (of_channel, of_row, of_tap, of_row + of_depth))
-    return diagonals.sum(-1)
 
 
 @triton.jit(do_not_specialize=['N', 'C', 'H', 'W_ALIGNED'])

@@ -61,7 +61,14 @@ def candidates(gpu: cost.Gpu, function: Callable, *args, **kwargs) -> list[Launc
 
     with mock.patch.object(tuning, 'best', launch_all):
         found = _record(gpu, function, *args, **kwargs)
-    return list({(launch.kernel.__name__, str(launch.kwargs)): launch for launch in found}.values())
+    return list({signature(launch): launch for launch in found}.values())
+
+
+def signature(launch: Launch) -> str:
+    """Returns what ``launch`` is compiled from, the same for launches that share their machine code."""
+    operands = [(str(getattr(arg, 'base', arg).dtype), getattr(arg, 'block_shape', None))
+                if hasattr(arg, 'dtype') or hasattr(arg, 'base') else arg is None for arg in launch.args]
+    return f'{launch.kernel.__name__} {operands} {launch.kwargs}'
 
 
 def _record(gpu: cost.Gpu, function: Callable, *args, **kwargs) -> list[Launch]:
@@ -116,9 +123,11 @@ def inspect(launch: Launch, capability: int, counted: bool = True) -> Compiled:
 def step(launch: Launch, compiled: Compiled, capability: int) -> cost.Step:
     """Returns what a step of the loop of ``launch`` costs, with the instructions that were counted."""
     sizes, dtype = launch.kwargs, launch.args[0].base.dtype if _is_described(launch) else launch.args[0].dtype
-    if compiled.kernel == 'grad_weight_kernel':
+    if compiled.kernel.endswith('grad_weight_kernel'):
         m, n, k = (math.prod(sizes[name] for name in names) for names in [
             ('DEPTH_IN', 'WIDTH'), ('DEPTH', 'BLOCK_X'), ('BLOCK_N', 'BLOCK_G')])
+        if _is_described(launch):
+            m, n = n, m
     else:
         m, n, k = sizes['DEPTH'] * sizes['BLOCK_X'], sizes['BLOCK_N'], sizes.get('BLOCK_K', sizes['WIDTH'])
         n *= sizes.get('BLOCK_G', 1)

@@ -41,13 +41,17 @@ class ForwardTile(NamedTuple):
 
 
 class GradWeightTile(NamedTuple):
-    """``depth_in`` input rows by ``depth`` rows of gradient, each ``block_x`` wide, ``block_k`` stacks a step."""
+    """``depth_in`` input rows by ``depth`` rows of gradient, each ``block_x`` wide, ``block_k`` stacks a step.
+
+    With ``descriptors`` operands are loaded through tensor descriptors, each input row on its own.
+    """
     block_x: int
     depth_in: int
     depth: int
     block_k: int
     num_warps: int
     num_stages: int
+    descriptors: bool = False
 
 
 class Window(NamedTuple):
@@ -121,10 +125,15 @@ def forward_tiles(p: Problem) -> list[ForwardTile]:
 
 
 def grad_weight_tiles(p: Problem) -> list[GradWeightTile]:
-    """Returns all tiles that could be worth a try; the window is padded to a power of two here."""
+    """Returns all tiles that could be worth a try; the window is padded to a power of two here.
+
+    There is one for every filter that :func:`mmreplk.ops.gpu.why_too_large` lets through.
+    """
     found, most_columns = [], 256 if p.itemsize == 2 else 64 if p.precision == 'tf32x3' else 128
-    for block_x, n, num_stages in itertools.product((16, 32, 64), (64, 128, 256), (3, 4)):
+    for block_x, n, num_stages in itertools.product((16, 32, 64), (64, 128, 256), (3, 4, 2)):
         width = power_of_2(window(p, block_x).width)
+        if num_stages == 2 and width < 256:  # the shared memory of consumer cards holds three of any other window
+            continue
         if block_x > power_of_2(p.w) or n < block_x or n > most_columns:
             continue
         depth_in = max(1, 128 // width)
@@ -133,8 +142,13 @@ def grad_weight_tiles(p: Problem) -> list[GradWeightTile]:
             continue
         most = power_of_2(p.n * stacks(p, n // block_x))
         block_k = max(16, min(128 // p.itemsize * 128 // (depth_in * width), most))
-        num_warps = 8 if n >= 128 or p.precision == 'tf32x3' else 4
+        num_warps = 8 if n >= 128 or depth_in * width * n > 128 * 128 or p.precision == 'tf32x3' else 4
         found.append(GradWeightTile(block_x, depth_in, n // block_x, block_k, num_warps, num_stages))
+        if p.itemsize == 2 and n <= 128 and width <= MAX_BOX:
+            # Each input row is a load and a product of its own: more than eight are more code than work.
+            rows = {rows for rows in (128 // width, 256 // width) if 1 <= rows <= 8}
+            found += [GradWeightTile(block_x, depth_in, n // block_x, min(k, most), num_warps, num_stages, True)
+                      for depth_in, k in itertools.product(sorted(rows), (64, 128))]
     return found
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from triton.testing import do_bench
 
 from .. import tuning
+from . import trial
 
 Tile = TypeVar('Tile', bound=tuple)
 # How far the results of two tiles, which add the same products in another order, may differ, relative to the largest.
@@ -29,7 +30,7 @@ def best(kernel: str, problem: tuple, x: Tensor, candidates: list[Tile], launch:
         problem: What the choice depends on, besides the dtype of ``x`` and the GPU that it is on; N, C, H and W first.
         x: The input.
         candidates: Tiles to try, the default first. Others that fail to compile or to run, or whose result differs from
-            that of the default, are skipped.
+            that of the default, are skipped; so are all with descriptors where these do not work.
         launch: Runs the pass with a tile and returns its result.
     """
     if not tuning.is_enabled() or not x.is_cuda:
@@ -42,6 +43,8 @@ def best(kernel: str, problem: tuple, x: Tensor, candidates: list[Tile], launch:
     if answer not in by_text:
         if torch.cuda.is_current_stream_capturing():
             return candidates[0]
+        if any(tile.descriptors for tile in candidates) and not trial.works(kernel, x.device):
+            by_text = {text: tile for text, tile in by_text.items() if not tile.descriptors}
         runs = {text: functools.partial(launch, tile) for text, tile in by_text.items()}
         measure = functools.partial(_time, kernel, launch(candidates[0]), TOLERANCE[x.dtype])
         answer = tuning.fastest(device, question, str(tuple(candidates[0])), runs, measure)
