@@ -22,12 +22,15 @@ def run_of(folder, data, config, seed):
     torch.manual_seed(seed)
     torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), work_dir / 'iter_1.pth')
     (work_dir / 'last_checkpoint').write_text(str(work_dir / 'iter_1.pth'))
+    work_dir.with_suffix('.json').write_text('{}')
 
 
 def test_runs_are_measured_once_tabulated_and_drawn(tmp_path):
     data = make_mini_surroundings(tmp_path / 'data', num_train=1, num_val=4, size=96)
     for config, seed in (('surroundings_k3', 0), ('surroundings_k3', 1), ('surroundings_k31_alone', 0)):
         run_of(tmp_path / 'runs', data, config, seed)
+    run_of(tmp_path / 'runs', data, 'surroundings_k7', 0)
+    (tmp_path / 'runs/surroundings_k7/seed0.json').unlink()  # as of a run that is not finished
     figures, plots = tmp_path / 'figures.json', [tmp_path / 'sizes.png', tmp_path / 'bars.png']
     call = ('dev/surroundings.py', tmp_path / 'runs', '--json', figures, '--sizes', plots[0], '--bars', plots[1])
     first = tool(*call)

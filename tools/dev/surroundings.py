@@ -6,9 +6,9 @@
     python tools/dev/surroundings.py work_dirs/surroundings --json docs/benchmarks/surroundings.json \\
         --sizes docs/pictures/surroundings.png
 
-Every run is evaluated merged on the validation pictures: mIoU of the classes that only surroundings tell and of the
-others; of the pixels of the former, how many are right by how far away the nearest pixel is that is not pale; and the
-side of the smallest square that holds half of what the centre of the feature map depends on, and 99 % of it.
+Every finished run is evaluated merged on the validation pictures: mIoU of the classes that only surroundings tell and
+of the others; of the pixels of the former, how many are right by how far away the nearest pixel is that is not pale;
+and the side of the smallest square that holds half of what the centre of the feature map depends on, and 99 % of it.
 """
 
 import argparse
@@ -60,9 +60,10 @@ def main(args: argparse.Namespace) -> None:
     kept = Kept(args.json, dict(environment=environment('cpu'), edges=EDGES, seen=SEEN))
     for config in configs:
         key = dict(config=config.parent.name, seed=int(config.stem.removeprefix('seed')))
-        pointer = config.with_suffix('') / 'last_checkpoint'
-        if not kept.measured(**key) and pointer.is_file():
-            kept.add([dict(key, **measure(load_config(str(config)), pointer.read_text().strip()))])
+        is_finished = config.with_suffix('.json').is_file()
+        if is_finished and not kept.measured(**key):
+            checkpoint = (config.with_suffix('') / 'last_checkpoint').read_text().strip()
+            kept.add([dict(key, **measure(load_config(str(config)), checkpoint))])
             print(kept.rows[-1], flush=True)
     print(table(kept.rows))
     if args.sizes:
