@@ -26,8 +26,8 @@ DILATED = dict(n=(1, 8), c=(64, 256), h=(14, 28, 56), k=(3, 5, 7, 9), d=(2, 3, 5
 PASSES = ('forward', 'grad_input', 'grad_weight')
 LIMIT = 2e9  # useful operations; larger cases take PyTorch more than a few seconds
 GOAL = 0.9  # the share of the best way's speed to reach
-# From this N * C * H * W * KH * KW on, PyTorch is not timed on a CPU where it has no compiled kernel. Ways that are
-# predicted to be so many times slower than the cheapest are not timed either.
+# From this N * C * H * W * KH * KW on, PyTorch is timed on a CPU only where it has a compiled kernel or the operator
+# takes it. Ways that are predicted to be so many times slower than the cheapest are not timed either.
 LIMIT_OF_PYTORCH, HOPELESS = 1e8, 5
 Row = dict[str, Any]
 KEYS = tuple(name for name in Problem._fields if name != 'wants_channels_last')
@@ -65,14 +65,15 @@ def measure(problem: Problem, device: str, rounds: int) -> Row:
         calls = {'mmreplk': _pass(what, own, x, weight, grad)}
         work, ways = {}, _ways(what, problem, x, weight, grad) if device == 'cpu' and max(kh, kw) > 1 else {}
         is_slow = extent >= (cpu.NARROWEST_GRAD_WEIGHT if what == 'grad_weight' else facts.WIDEST_FORWARD + 1)
-        if device != 'cpu' or not is_slow or n * c * h * w * kh * kw < LIMIT_OF_PYTORCH:
+        row['chosen'][what] = _chosen(what, problem, x, weight, grad)
+        is_timed = device != 'cpu' or not is_slow or n * c * h * w * kh * kw < LIMIT_OF_PYTORCH
+        if is_timed or row['chosen'][what] == 'torch':
             calls['torch'] = _pass(what, theirs, x, weight, grad)
             work['torch'] = _pytorchs(what, problem, x, weight, grad)
         work.update(ways)
         for name, functions in (('ms', work), ('calls', calls)):
             row[name][what] = {function: round(min(times), 5)
                                for function, times in time_in_turns(functions, device, rounds, clock).items()}
-        row['chosen'][what] = _chosen(what, problem, x, weight, grad)
     return row
 
 

@@ -14,6 +14,8 @@ from torch.autograd.function import once_differentiable
 from . import memory_format, passes
 
 DEVICES = ('cpu', 'cuda')
+# PyTorch's own functions that tell whether a dispatch mode or a transform is active.
+PRIVATE = '_len_torch_dispatch_stack', '_are_functorch_transforms_active'
 
 
 @torch.library.custom_op('mmreplk::depthwise_conv2d', mutates_args=(), device_types=DEVICES)
@@ -94,5 +96,12 @@ class DepthwiseConv2d(torch.autograd.Function):
 
 def is_watched() -> bool:
     """Whether a compiler, a tracer, a dispatch mode such as FlopCounterMode, or a transform of torch.func is active."""
-    return (torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._len_torch_dispatch_stack() > 0 or
-            torch._C._are_functorch_transforms_active())
+    return torch.compiler.is_compiling() or torch.jit.is_tracing() or any(map(_says, PRIVATE))
+
+
+def _says(name: str) -> bool:
+    """Asks a private function of PyTorch; True where it is not as it is today, since the operators are always right."""
+    try:
+        return bool(getattr(torch._C, name)())
+    except (AttributeError, TypeError):
+        return True

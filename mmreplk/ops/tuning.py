@@ -1,6 +1,7 @@
 """What is fastest on this machine: measured once for a class of problems, if asked, and remembered on disk.
 
-Off by default. ``MMREPLK_AUTOTUNE=1`` turns it on; the answers go into ``$MMREPLK_CACHE``, by default
+Off by default, since ways differ in rounding and a measurement in the load of the machine: two runs would not end with
+the same bits. ``MMREPLK_AUTOTUNE=1`` turns it on; the answers go into ``$MMREPLK_CACHE``, by default
 ``~/.cache/mmreplk``, one JSON file for each name of a processor or GPU. If the folder cannot be read or written, or a
 file is not JSON, a line is logged and the run goes on without the answers of other runs.
 """

@@ -21,6 +21,17 @@ def test_all_ways_that_may_be_best_are_timed_in_every_pass():
             assert all(t > 0 for t in (*times.values(), *row['calls'][what].values()))
 
 
+@pytest.mark.skipif(not cpu.IS_SUPPORTED, reason='needs AVX2: elsewhere PyTorch computes')
+def test_pytorch_is_not_timed_where_it_is_hopeless_but_is_where_the_operator_takes_it(monkeypatch):
+    monkeypatch.setattr(grid, 'LIMIT_OF_PYTORCH', 0)
+    for backend in ('cpu', 'torch'):
+        monkeypatch.setattr(grid.functional, 'choose_backend', lambda *_, backend=backend: backend)
+        monkeypatch.setattr(grid.functional, '_PLANS', {})
+        row = grid.measure(PROBLEM._replace(kh=17, kw=17), 'cpu', rounds=2)
+        assert all(('torch' in times) == (backend == 'torch') for times in row['ms'].values())
+        assert all(0 < grid.speed(row, what)[0] <= 1 for what in grid.PASSES)
+
+
 def test_the_grid_has_squares_and_strips_in_both_formats():
     problems = list(grid.problems([torch.float32, torch.bfloat16]))
     assert len(set(problems)) == len(problems) > 1000

@@ -69,6 +69,14 @@ def test_tall_kernels_of_few_columns_are_left_to_pytorch(on_avx512):
     assert chosen_for(51, 5, trains=True) == 'cpu'
 
 
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize('shape', [(8, 256, 16, 16), (1, 64, 128, 128)], ids=str)
+def test_kernels_of_one_tap_are_left_to_pytorch(monkeypatch, on_avx512, shape, dtype):
+    monkeypatch.setattr(facts, 'SLOW_DTYPES', set())
+    x, weight = torch.empty(shape, dtype=dtype), torch.empty(shape[1], 1, 1, 1, dtype=dtype, requires_grad=True)
+    assert chosen(x, weight) == 'torch'
+
+
 def test_what_pytorch_computes_slowly_on_a_cpu_takes_the_fast_path(monkeypatch):
     monkeypatch.setattr(facts, 'IS_SUPPORTED', True)
     monkeypatch.setattr(costs, 'OVERHEAD', math.inf)

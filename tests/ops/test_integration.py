@@ -15,7 +15,7 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mmreplk.layers import LargeKernelConv2d
-from mmreplk.ops import choice, cpu, depthwise_conv2d
+from mmreplk.ops import choice, cpu, custom_ops, depthwise_conv2d
 from tests.processes import in_two_processes
 
 pytestmark = [
@@ -181,6 +181,18 @@ def averaged_and_expected():
     model.zero_grad()
     model(x).square().mean().backward()
     return averaged.numpy(), model.weight.grad.numpy()
+
+
+@pytest.mark.parametrize('name', ['no_such_function', '_push_on_torch_dispatch_stack'])  # the latter takes a mode
+def test_in_a_pytorch_with_other_private_functions_it_is_an_operator(monkeypatch, name):
+    x, weight = torch.randn(2, 4, 20, 20, requires_grad=True), torch.randn(4, 1, 31, 31, requires_grad=True)
+    direct = depthwise_conv2d(x, weight)
+    assert type(direct.grad_fn).__name__ == 'DepthwiseConv2dBackward' and not custom_ops.is_watched()
+    monkeypatch.setattr(custom_ops, 'PRIVATE', (name, ))
+    out = depthwise_conv2d(x, weight)
+    assert type(out.grad_fn).__name__ != 'DepthwiseConv2dBackward' and custom_ops.is_watched()
+    grads, expected = (torch.autograd.grad(t.square().sum(), (x, weight)) for t in (out, direct))
+    assert all(map(torch.equal, (out, *grads), (direct, *expected)))
 
 
 def test_two_processes_average_its_gradients():

@@ -16,10 +16,10 @@ from mmreplk.ops.cpu.costs import Problem, Way
 
 CHANNELS = (8, 16, 32, 48, 64, 100, 128, 256, 384, 512, 1024)
 EXTENTS = (7, 10, 14, 16, 20, 28, 32, 33, 48, 56, 64, 96, 128, 200, 256)
-KERNEL_SIZES = (1, 3, 5, 7, 9, 11, 13, 15, 17, 21, 25, 31, 41, 51)
+KERNEL_SIZES = (3, 5, 7, 9, 11, 13, 15, 17, 21, 25, 31, 41, 51)
 STRIPS = ((51, 5), (49, 5), (13, 5), (21, 3), (19, 1), (11, 1), (7, 1))
 DILATED_SIZES, DILATIONS = (3, 5, 7, 9), (2, 3, 4, 5, 7)
-MOST_PIXELS, MOST_PRODUCTS, MOST_DILATED_PRODUCTS, SLOW_PRODUCTS = 4e6, 6e8, 4e7, 4e7
+MOST_PIXELS, MOST_PRODUCTS, MOST_DILATED_PRODUCTS, SLOW_PRODUCTS = 1e7, 6e8, 4e7, 4e7
 FIELDS = ('n', 'c', 'h', 'w', 'kh', 'kw', 'dy', 'dx')  # of a problem and of a row
 ROUNDS, TURN = 3, 3e-3
 Row = dict[str, Any]
@@ -29,11 +29,12 @@ def problems(seed: int) -> Iterator[Problem]:
     """Yields random problems in float32 without end: one in three is a strip, one in four is dilated."""
     rng = random.Random(seed)
     while True:
-        n, c, h = rng.choice((1, 1, 2, 8)), rng.choice(CHANNELS), rng.choice(EXTENTS)
+        n, c, h = rng.choice((1, 1, 2, 8, 32)), rng.choice(CHANNELS), rng.choice(EXTENTS)
         kernel = (rng.choice(KERNEL_SIZES),) * 2 if rng.random() < 2 / 3 else rng.choice(STRIPS)[::rng.choice((1, -1))]
         dilation = rng.choice(DILATIONS) if rng.random() < 1 / 4 else 1
         if dilation > 1:
             kernel = (rng.choice(DILATED_SIZES),) * 2
+        kernel = tuple(min(k, 2 * h - 1) for k in kernel)  # other taps never meet the map, and are left out
         products = n * c * costs.taps_inside(h, kernel[0]) * costs.taps_inside(h, kernel[1])
         most = MOST_PRODUCTS if dilation == 1 else MOST_DILATED_PRODUCTS
         if 5e3 < n * c * h * h < MOST_PIXELS and products < most:
@@ -79,7 +80,8 @@ def fitted(rows: Sequence[Row]) -> dict[str, tuple[float, ...]]:
     prices: dict[str, tuple[float, ...]] = {}
     with _at(prices):  # the work of dilated kernels is counted in costs of others
         for name in names:
-            samples = [(_parts(name, row), row['milliseconds'][name]) for row in rows if name in row['milliseconds']]
+            samples = [(_parts(name, row), _memory(name, row), row['milliseconds'][name])
+                       for row in rows if name in row['milliseconds']]
             prices[name] = _fit(samples)
             costs.cheapest.cache_clear()
     return prices
@@ -97,16 +99,16 @@ def _at(prices: dict[str, tuple[float, ...]]) -> Iterator[None]:
         costs.cheapest.cache_clear()
 
 
-def _fit(samples: Sequence[tuple[tuple[float, ...], float]], steps: int = 2000) -> tuple[float, ...]:
-    parts = torch.tensor([part for part, _ in samples], dtype=torch.float64)
-    parts /= torch.tensor([[time] for _, time in samples], dtype=torch.float64)
+def _fit(samples: Sequence[tuple[tuple[float, ...], float, float]], steps: int = 2000) -> tuple[float, ...]:
+    parts, memory, times = (torch.tensor(column, dtype=torch.float64) for column in zip(*samples, strict=True))
+    parts, memory = parts / times[:, None], memory / times
     scale = parts.mean(0).clamp(min=1e-300)
     logarithms = torch.full((parts.shape[1],), -1.5, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.Adam([logarithms], lr=0.05)
     with torch.enable_grad():
         for _ in range(steps):
             optimizer.zero_grad()
-            (parts / scale @ logarithms.exp()).log().abs().mean().backward()
+            (parts / scale @ logarithms.exp() + memory).log().abs().mean().backward()
             optimizer.step()
     prices = (logarithms.detach().exp() / scale) * (parts.sum(0) > 0)
     return tuple(float(f'{price:.3g}') for price in prices.tolist())
@@ -114,10 +116,23 @@ def _fit(samples: Sequence[tuple[tuple[float, ...], float]], steps: int = 2000) 
 
 def _parts(name: str, row: Row) -> tuple[float, ...]:
     problem = _problem(row, torch.float32, False)
-    if name == 'cast' or name.startswith('lay out'):
+    if name == 'cast':
         return 1e4, math.prod(problem[:4])
+    if name.startswith('lay out'):
+        return costs.laying_out_work(problem._replace(dtype=getattr(torch, name.split()[-1])))
     what, way = named(name)
     return costs.work(what, problem._replace(dtype=way.dtype), way)
+
+
+def _memory(name: str, row: Row) -> float:
+    """Returns the milliseconds that new memory takes in a measurement, which have a price of their own."""
+    problem = _problem(row, torch.float32, False)
+    if name == 'cast' or name.startswith('lay out'):
+        size = 4 if name == 'lay out float32' else 2
+        return costs.new_memory([size * math.prod(problem[:4])])
+    what, way = named(name)
+    alone = problem._replace(dtype=way.dtype, channels_last=way.channels_last, wants_channels_last=way.channels_last)
+    return costs.memory(what, alone, way)
 
 
 def _problem(row: Row, dtype: torch.dtype, channels_last: bool) -> Problem:
@@ -153,11 +168,13 @@ def regrets(rows: Sequence[Row], prices: dict[str, tuple[float, ...]], dtype: to
 
 
 def _total(what: str, row: Row, problem: Problem, way: Way) -> float:
-    times = row['milliseconds']
-    total, maps = times.get(costs.price_name(what, problem, way), math.inf), 2
+    names = [costs.price_name(what, problem, way)]
     if problem.channels_last != way.channels_last:
-        total += maps * times[f'lay out {str(problem.dtype).removeprefix("torch.")}']
-    return total + maps * times['cast'] * (problem.dtype != way.dtype)
+        names += 2 * [f'lay out {str(problem.dtype).removeprefix("torch.")}']
+    names += 2 * ['cast'] * (problem.dtype != way.dtype)
+    # Together they may need more new memory than each alone.
+    return sum(row['milliseconds'].get(name, math.inf) - _memory(name, row) for name in names) + costs.memory(
+        what, problem, way)
 
 
 def _milliseconds(run: Callable[[], object]) -> float:

@@ -45,7 +45,7 @@ def gains(x: Tensor, weight: Tensor, dtype: torch.dtype, dilation: Pair, is_same
     if facts.is_wrong(x, weight, dtype, dilation, is_training):
         return dtype != torch.float64
     kh, kw = weight.shape[2:]
-    if not is_same:
+    if not is_same or kh * kw == 1:  # which is a product for each pixel: there is nothing to gain
         return False
     if dtype in (torch.float32, torch.bfloat16) and not torch.compiler.is_compiling():  # compiled, sizes may be symbols
         if tuning.is_enabled():  # PyTorch's ways are among those that are measured

@@ -12,13 +12,14 @@ from typing import NamedTuple
 import torch
 
 from .. import memory_format
-from . import facts, fourier
+from . import facts, fourier, onednn
 from .prices import PRICES
 
-# Bytes from which on an image does not stay in a core's cache, and from which on a batch gets new memory.
-CACHE, ARENA = 2**20, 2**23
-# Bytes from which on the C library maps new memory for each tensor, and the milliseconds that each byte takes.
-KEPT, NEW_BYTE = 2**25, 4e-7
+# Bytes from which on a batch does not stay in the caches, and those between which pixels share sets of the first.
+CACHE, PAGE = 2**22, 2**12
+# The C library maps new memory for a tensor of this many bytes or more, and keeps no more than twice as many that are
+# free. What the system then takes for each new byte, in milliseconds.
+KEPT, NEW_BYTE = 2**25, 4.5e-7
 
 
 class Problem(NamedTuple):
@@ -120,11 +121,37 @@ def cheapest(what: str, problem: Problem) -> Way:
 
 def cost(what: str, problem: Problem, way: Way) -> float:
     """Returns about how many milliseconds one thread takes, conversions included."""
-    own = _price(price_name(what, problem, way), work(what, problem, way))
-    pixels = problem.n * problem.c * problem.h * problem.w
-    maps = 2 if what == 'grad_weight' else 1
-    own += maps * _converting(pixels, problem.dtype, way, problem.channels_last)
-    return own if what == 'grad_weight' else own + _converting(pixels, problem.dtype, way, problem.wants_channels_last)
+    total = _price(price_name(what, problem, way), work(what, problem, way)) + memory(what, problem, way)
+    for channels_last in _formats(what, problem):
+        if channels_last != way.channels_last:
+            total += laying_out(problem)
+        if problem.dtype != way.dtype:
+            total += _price('cast', (1e4, math.prod(problem[:4])))
+    return total
+
+
+def _formats(what: str, problem: Problem) -> tuple[bool, bool]:
+    """Returns the memory formats of the two maps of a pass."""
+    return problem.channels_last, problem.channels_last if what == 'grad_weight' else problem.wants_channels_last
+
+
+def memory(what: str, problem: Problem, way: Way) -> float:
+    """Returns the cost of the memory for results, copies and conversions that the allocator does not keep."""
+    inner = 0 if way.channels_last or way.kernel in ('fourier', 'dense') else 2  # oneDNN's copies by blocks of channels
+    copies = 2 if way.kernel == 'turned' else 0
+    if what == 'convolve':
+        copies += 1 + inner
+    elif way.kernel == 'pytorch':
+        copies += inner
+    pixels = math.prod(problem[:4])
+    sizes = [pixels * way.dtype.itemsize] * (copies + 2 * (problem.dtype != way.dtype))
+    sizes += [pixels * problem.dtype.itemsize for last in _formats(what, problem) if last != way.channels_last]
+    return new_memory(sizes)
+
+
+def new_memory(sizes: list[int]) -> float:
+    """Returns the cost of tensors of these bytes, if the allocator does not keep their memory for the next call."""
+    return NEW_BYTE * sum(sizes) if sizes and (max(sizes) >= KEPT or sum(sizes) >= 2 * KEPT) else 0.0
 
 
 def price_name(what: str, problem: Problem, way: Way) -> str:
@@ -145,28 +172,38 @@ def work(what: str, problem: Problem, way: Way) -> tuple[float, ...]:
 
 def _convolving_work(problem: Problem, way: Way) -> tuple[float, ...]:
     n, c, h, w, kh, kw = problem[:6]
-    channels = _whole_blocks(c)
+    channels, image = _whole_blocks(c), h * w * c * way.dtype.itemsize
     rows, columns, maps = taps_inside(h, kh), taps_inside(w, kw), n * channels
-    image = h * w * c * way.dtype.itemsize
-    is_alone, is_large, is_huge = c <= facts.CHANNEL_BLOCK, image > CACHE, n * image > ARENA
-    # The channels-last forward is slow for rows of 13 taps, except with one or three blocks of channels.
-    is_slow = kw == 13 and channels not in (facts.CHANNEL_BLOCK, 3 * facts.CHANNEL_BLOCK)
-    return (1e4, maps * h * w, maps * h * w * is_large, maps * rows * w * kw, maps * rows * columns, maps * rows * kw,
-            channels * kh * kw, maps * rows * w * kw * is_alone, maps * rows * columns * is_slow,
-            maps * rows * w * kw * (kw > 13), maps * rows * w * w * (kw > w), maps * rows * columns * is_large,
-            maps * h * w * is_huge)
+    is_alone, is_large = c <= facts.CHANNEL_BLOCK, n * image > CACHE
+    # Neighbouring pixels of this many bytes apart share sets of the first cache.
+    conflicts = math.gcd(c * way.dtype.itemsize, PAGE) / PAGE if way.channels_last else 0
+    products = maps * rows * w * kw
+    parts = (1e4, maps * h * w, maps * h * w * is_large, maps * rows * columns, maps * rows * kw, channels * kh * kw,
+             products * is_alone, products * (c < channels), maps * rows * columns * is_large, products * conflicts)
+    if way.kernel == 'transposed':
+        # Pixels whose taps are all inside are computed in blocks; the rest of these, and those at the border, singly.
+        inner = max(0, w - (kw - 1))
+        singles, border = inner % facts.PIXEL_BLOCK, maps * rows * (columns - inner * kw)
+        is_wide = kw > facts.WIDEST_FORWARD
+        return (*parts, maps * rows * (inner - singles) * kw, maps * rows * singles * kw, border * is_wide,
+                border * (not is_wide))
+    # The channels-last forward is slow for rows of 9 to 13 taps, less so with two blocks of channels, and not at all
+    # with one or three.
+    slowdown = max(0, kw - 7) * (kw <= 13) * {1: 0.0, 2: 0.5, 3: 0.0}.get(channels // facts.CHANNEL_BLOCK, 1.0)
+    return (*parts, products, products * slowdown, products * (kw > 13), maps * rows * w * w * (kw > w))
 
 
 def _grad_weight_work(problem: Problem, way: Way) -> tuple[float, ...]:
     n, c, h, w, kh, kw = problem[:6]
-    maps = n * _whole_blocks(c)
     if way.kernel == 'pytorch':
-        few = kw <= 3 and kh <= h  # what PyTorch has a compiled kernel for
-        products, is_wide = maps * taps_inside(h, kh) * w * kw, kw > facts.WIDEST_FORWARD
-        parts = 1e4, maps * h * w, products * few, products * (not few), n * maps * kh * kw
-        return (*parts, products * is_wide, products * c * (not few)) if way.channels_last else parts
-    padded = (h + kh - 1) * (w + kw - 1)
-    return 1e4, maps * h * w, maps * padded, maps * h * w * kh * kw, maps * kh * kw * h, maps * kh * h
+        maps, few = n * _whole_blocks(c), kw <= 3 and kh <= h  # what PyTorch has a compiled kernel for
+        products, is_wide = n * c * h * w * kh * kw * (not few), kw > facts.WIDEST_FORWARD
+        parts = 1e4, maps * h * w, maps * taps_inside(h, kh) * w * kw * few, products, maps * kh * kw
+        return (*parts, products * is_wide, products * c) if way.channels_last else parts
+    maps = _whole_blocks(n * c)
+    padded, (blocks, singles) = (h + kh - 1) * (w + kw - 1), divmod(kw, facts.PIXEL_BLOCK)
+    return (1e4, maps * h * w, maps * padded, maps * h * w * kh * blocks, maps * h * w * kh * singles,
+            maps * kh * h * (blocks + singles), maps * kh * h)
 
 
 def _fourier_work(problem: Problem) -> tuple[float, ...]:
@@ -181,16 +218,21 @@ def _dilated_work(what: str, problem: Problem, way: Way) -> tuple[float, ...]:
     extent = problem.dy * (kh - 1) + 1, problem.dx * (kw - 1) + 1
     maps, pixels = n * _whole_blocks(c), n * c * h * w
     if way.kernel in ('phases', 'dense'):
-        inner = _undilated(problem, way.kernel, extent)
-        return cost(what, inner, cheapest(what, inner)), 1e4, pixels, c * extent[0] * extent[1]
+        inner, parts = _undilated(problem, way.kernel, extent), 1
+        if what == 'grad_weight':
+            together = onednn.channels_together(n, h, w)
+            inner, parts = inner._replace(c=min(c, together)), -(-c // together)
+        return parts * cost(what, inner, cheapest(what, inner)), 1e4 * parts, pixels, c * extent[0] * extent[1]
+    if what == 'grad_weight':
+        is_small, products = extent[0] > h or extent[1] > w, pixels * kh * kw
+        few = pixels * kh, products * is_small, products * c
+        return 1e4, maps * h * w, maps * kh * kw, *(few if way.channels_last else (products, ))
     rows, columns = taps_inside(h, kh, problem.dy), taps_inside(w, kw, problem.dx)
     products, is_wide = maps * h * w * kh * kw, extent[1] > facts.WIDEST_FORWARD
     is_wide |= way.channels_last and extent[1] > w  # oneDNN has no kernel for these either
-    if what == 'convolve':
-        return (1e4, maps * h * w, maps * rows * w * kw * (not is_wide), maps * rows * columns * (not is_wide),
-                products * is_wide, maps * kh * kw * is_wide)
-    is_small = extent[0] > h or extent[1] > w  # the map
-    return 1e4, maps * h * w, products, products * is_small, n * maps * kh * kw
+    is_large = pixels * way.dtype.itemsize > CACHE
+    return (1e4, maps * h * w, maps * h * w * is_large, maps * rows * w * kw * (not is_wide),
+            maps * rows * columns * (not is_wide), products * is_wide, maps * kh * kw * is_wide)
 
 
 def _undilated(problem: Problem, way: str, extent: tuple[int, int]) -> Problem:
@@ -239,22 +281,17 @@ def _price(name: str, parts: tuple[float, ...]) -> float:
     return float('inf') if prices is None else sum(price * part for price, part in zip(prices, parts, strict=True))
 
 
-def laying_out(pixels: int, dtype: torch.dtype) -> float:
+def laying_out(problem: Problem) -> float:
     """Returns the cost of converting a map from one memory format to the other."""
     threads = torch.get_num_threads() if torch.get_num_threads() <= memory_format.MOST_THREADS else 1
-    return threads * _price(f'lay out {"bfloat16" if dtype in LOW_PRECISION else "float32"}', (1e4, pixels))
+    name = 'bfloat16' if problem.dtype in LOW_PRECISION else 'float32'
+    return threads * _price(f'lay out {name}', laying_out_work(problem))
 
 
-def _converting(pixels: int, dtype: torch.dtype, way: Way, channels_last: bool) -> float:
-    """Returns the cost of converting a map between its own format and dtype and those of a way."""
-    total = 0.0
-    if channels_last != way.channels_last:
-        total += laying_out(pixels, dtype) + _new_memory(pixels * dtype.itemsize)
-    if dtype != way.dtype:
-        total += _price('cast', (1e4, pixels)) + _new_memory(pixels * way.dtype.itemsize)
-    return total
+def laying_out_work(problem: Problem) -> tuple[float, ...]:
+    """Returns the parts of the work of converting a map, whose images are copied one after the other if large."""
+    n, pixels = problem.n, problem.c * problem.h * problem.w
+    is_blocked = pixels >= memory_format.SMALLEST_BLOCKED
+    return (1e4 * (not is_blocked), n * pixels * (not is_blocked), 1e4 * n * is_blocked, n * pixels * is_blocked,
+            n * pixels * (n * pixels * problem.dtype.itemsize > CACHE))
 
-
-def _new_memory(size: int) -> float:
-    """Returns the cost of bytes that the allocator does not keep for the next call."""
-    return NEW_BYTE * size if size >= KEPT else 0.0

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import memory_format
-from . import facts, left_to_pytorch, onednn, undilated
+from . import left_to_pytorch, onednn, undilated
 from .costs import Problem, Way
 
 Pair = tuple[int, int]
@@ -58,7 +58,7 @@ def grad_weight_by(way: Way, x: Tensor, grad_output: Tensor, kernel_size: Pair, 
         x, grad_output = (memory_format.convert(t, way.channels_last) for t in (x, grad_output))
         return left_to_pytorch.grad_weight(x, grad_output, kernel_size, (1, 1), padding, dilation)
     n, _, h, w = x.shape
-    channels = facts.CHANNEL_BLOCK * max(torch.get_num_threads(), onednn.SCRATCH // (n * h * w * facts.CHANNEL_BLOCK))
+    channels = onednn.channels_together(n, h, w)
     grads = []
     for part, grad in zip(x.split(channels, 1), grad_output.split(channels, 1), strict=True):
         if way.kernel == 'dense':  # from the gradient of the filter that has a tap at each pixel

@@ -31,6 +31,8 @@ LARGEST_SOUND = 49
 LARGEST_SOUND_ALONE = 13
 # Channels that oneDNN's kernels compute together.
 CHANNEL_BLOCK = 16
+# Pixels of a row that its backward-data kernel computes together; what remains of a row it computes one by one.
+PIXEL_BLOCK = 6 if INSTRUCTIONS == 'AVX512' else 4
 
 
 def may_never_return(x: Tensor, weight: Tensor, dtype: torch.dtype) -> bool:

@@ -9,134 +9,139 @@ Prices = dict[str, tuple[float, ...]]
 
 _AVX512: Prices = {
     'cast':
-        (1.5e-7, 7.4e-8),
+        (1.6e-7, 7.4e-8),
     'convolve forward channels_last bfloat16':
-        (2.8e-6, 4.2e-8, 2.6e-9, 2.6e-9, 9.7e-9, 1.1e-8, 2.9e-7, 3e-11, 3.2e-8, 1.8e-10, 1e-10, 6.5e-10, 0),
+        (3.4e-6, 3.9e-8, 1.1e-7, 1.1e-8, 2.4e-8, 4.3e-7, 2.5e-11, 2.5e-10, 5.7e-11, 3.8e-9, 2.1e-10, 3.6e-9, 1.1e-9,
+         5.5e-11),
     'convolve forward channels_last float32':
-        (2.4e-6, 1.2e-7, 2.7e-9, 6.4e-11, 1.3e-8, 6.4e-8, 2.7e-7, 2.5e-11, 3.8e-8, 1.9e-11, 6.4e-11, 5.7e-9, 2e-7),
+        (3e-6, 1.1e-7, 1.9e-7, 1.3e-8, 3.7e-8, 5.4e-7, 1.9e-11, 3.2e-9, 6.9e-10, 1.1e-8, 2e-10, 4.2e-9, 2.3e-10,
+         6.9e-11),
     'convolve forward contiguous bfloat16':
-        (4.4e-6, 5.7e-7, 6.4e-9, 3.5e-9, 9.7e-9, 4.1e-9, 2.2e-7, 1.3e-9, 5.3e-10, 0, 3.8e-9, 2.8e-10, 0),
+        (4.5e-6, 6.1e-7, 1.3e-7, 1.3e-8, 5.6e-9, 4.4e-7, 8.5e-10, 3e-11, 7.2e-11, 0, 8.3e-10, 2.5e-11, 0, 2.5e-10),
     'convolve forward contiguous float32':
-        (4.2e-6, 4e-7, 8.9e-8, 4.1e-10, 9.8e-9, 5.4e-10, 9.9e-8, 1.6e-9, 1.5e-9, 0, 5.5e-9, 8.3e-10, 2.7e-6),
+        (4.2e-6, 4.3e-7, 5.7e-7, 1.2e-8, 8.1e-10, 1.8e-7, 1e-10, 3.3e-9, 2.8e-10, 0, 2e-10, 9.1e-12, 0, 4.8e-10),
     'convolve fourier contiguous float32':
-        (3.4e-6, 4.1e-6, 1.5e-6, 6.5e-9),
+        (3.4e-6, 4.2e-6, 1.6e-6, 1.6e-8),
     'convolve transposed channels_last bfloat16':
-        (3.3e-6, 2.2e-8, 1.6e-8, 1.3e-9, 1.3e-8, 8.2e-8, 3.7e-7, 1.7e-8, 4.3e-9, 6e-9, 2.7e-9, 7.8e-11, 0),
+        (3.8e-6, 5.1e-8, 2.9e-7, 5.3e-9, 8.4e-9, 7.2e-7, 1.2e-8, 2.2e-10, 4.8e-10, 4.8e-9, 8.5e-9, 3.2e-8, 2.9e-8,
+         2.1e-8),
     'convolve transposed channels_last float32':
-        (2.9e-6, 1.1e-7, 3.9e-8, 4.3e-10, 1.8e-8, 1.5e-7, 4.4e-9, 3.5e-10, 6.2e-9, 1.2e-8, 1.1e-8, 2.6e-9, 3.2e-7),
+        (3.4e-6, 1.4e-7, 3.9e-7, 5.9e-9, 1.2e-8, 4.1e-7, 2.5e-10, 3.5e-9, 9.6e-10, 1.8e-8, 7.4e-9, 5.2e-8, 5.2e-8,
+         3.8e-8),
     'convolve transposed contiguous bfloat16':
-        (4.9e-6, 5.7e-7, 6e-9, 1.5e-9, 1.2e-8, 6e-8, 4.2e-7, 2e-8, 3e-9, 5.4e-9, 1.5e-9, 4.2e-11, 0),
+        (5e-6, 6.1e-7, 1.6e-7, 4.8e-9, 3.1e-9, 6.2e-7, 1.5e-8, 1.3e-10, 1.1e-10, 0, 8.8e-9, 1.9e-8, 2.7e-8, 2.4e-8),
     'convolve transposed contiguous float32':
-        (4.7e-6, 3.5e-7, 1e-7, 1.4e-9, 1.7e-8, 1.6e-9, 5.6e-8, 3.2e-9, 5.8e-9, 1.4e-8, 1.2e-8, 1.7e-10, 2e-6),
+        (4.6e-6, 4.3e-7, 7e-7, 5.8e-9, 1.6e-9, 1.9e-7, 2.3e-9, 1.9e-9, 1.1e-10, 0, 8.2e-9, 3.5e-8, 5.1e-8, 2.3e-8),
     'convolve turned channels_last bfloat16':
-        (4.1e-6, 2.4e-7, 7e-9, 9.9e-9, 7.6e-10, 2.5e-8, 7.9e-7, 4.6e-11, 3.3e-8, 0, 1.6e-10, 1.6e-9, 0),
+        (4e-6, 2.5e-7, 1.8e-7, 7.8e-9, 9e-10, 5.5e-7, 4.8e-10, 2.3e-9, 1.8e-9, 1.7e-8, 3.4e-9, 0, 0, 0),
     'convolve turned channels_last float32':
-        (3.5e-6, 5.4e-7, 4.4e-9, 5.3e-10, 8.8e-9, 1.5e-7, 7.3e-7, 1.6e-11, 4e-8, 0, 2.6e-10, 7.1e-9, 0),
+        (3.5e-6, 4.9e-7, 5.5e-7, 1.1e-8, 2.1e-9, 1.1e-6, 4.1e-11, 1.4e-9, 1.8e-9, 2.6e-8, 2.8e-9, 0, 0, 0),
     'convolve turned contiguous bfloat16':
-        (5.7e-6, 1.2e-6, 8.9e-9, 6.8e-10, 1.2e-8, 3.6e-8, 8.6e-7, 1.6e-9, 2.6e-10, 0, 1.5e-10, 2.2e-10, 0),
+        (5.1e-6, 1.4e-6, 1.5e-7, 1.2e-8, 1.5e-9, 1.5e-6, 1.6e-9, 4e-11, 1e-10, 0, 1.5e-9, 0, 0, 0),
     'convolve turned contiguous float32':
-        (5.6e-6, 1.2e-6, 2.3e-7, 4.4e-10, 1.1e-8, 4.2e-9, 6.3e-7, 3.5e-11, 4.8e-11, 0, 7.8e-10, 1.3e-10, 0),
+        (4.7e-6, 1.3e-6, 1e-6, 9.9e-9, 3.4e-9, 1e-6, 4e-10, 9.7e-11, 1.4e-10, 0, 2.4e-9, 0, 0, 0),
     'grad_weight fourier contiguous float32':
-        (3.6e-6, 4.2e-6, 2.1e-6, 8.8e-9),
+        (3.7e-6, 4.4e-6, 2.3e-6, 2.7e-8),
     'grad_weight pytorch channels_last float32':
-        (4.3e-6, 2.4e-7, 1.3e-8, 1.1e-7, 3.1e-7, 4e-7, 1.4e-9),
+        (3.7e-6, 2.2e-7, 9.7e-9, 1.4e-7, 4.8e-6, 4.9e-7, 4.7e-10),
     'grad_weight pytorch contiguous bfloat16':
-        (3.5e-6, 6.2e-7, 1.2e-8, 6.5e-7, 8.3e-7),
+        (4.5e-6, 6.8e-7, 1.2e-8, 6e-7, 1.2e-8),
     'grad_weight pytorch contiguous float32':
-        (4e-6, 3.4e-7, 1e-8, 6e-7, 1.4e-6),
+        (4.5e-6, 4.7e-7, 1.1e-8, 5.6e-7, 2.3e-8),
     'grad_weight transposed contiguous float32':
-        (4.5e-6, 1.3e-6, 5.1e-9, 1.9e-8, 1.2e-9, 1.8e-6),
+        (5.7e-6, 8e-7, 2.3e-7, 9.2e-8, 6.8e-8, 3.1e-9, 1.2e-8),
     'grad_weight turned contiguous float32':
-        (4.7e-6, 2e-6, 8e-9, 1.1e-8, 2.9e-7, 4.4e-7),
+        (5.7e-6, 2.1e-6, 2.6e-8, 1e-7, 8.7e-8, 1.2e-8, 4.6e-7),
     'lay out bfloat16':
-        (9.4e-7, 3.4e-7),
+        (2.6e-7, 2.8e-7, 8.8e-7, 3.3e-7, 2e-7),
     'lay out float32':
-        (8.3e-7, 4.3e-7),
+        (2.4e-7, 2.8e-7, 8.5e-7, 4e-7, 3.4e-7),
     'dilated convolve forward channels_last bfloat16':
-        (3.7e-6, 9.9e-8, 1.2e-8, 2.8e-9, 2.3e-7, 3.1e-5),
+        (3.7e-6, 4.4e-8, 3.6e-8, 1.4e-8, 5.5e-10, 2.2e-7, 1.1e-5),
     'dilated convolve forward channels_last float32':
-        (3.5e-6, 2.3e-7, 1.1e-8, 2.2e-9, 1.4e-7, 4.6e-5),
+        (3.4e-6, 1.4e-7, 2.3e-7, 1.2e-8, 4.8e-10, 1.2e-7, 3.9e-5),
     'dilated convolve forward contiguous bfloat16':
-        (5.4e-6, 6.4e-7, 9.1e-9, 4e-9, 2.4e-7, 1.1e-5),
+        (4.8e-6, 5.8e-7, 1.8e-7, 1.3e-8, 1.5e-9, 2.4e-7, 1.2e-5),
     'dilated convolve forward contiguous float32':
-        (5e-6, 5.7e-7, 9.8e-9, 6.8e-9, 3.2e-7, 5.8e-6),
+        (4.6e-6, 4.3e-7, 6e-7, 8.8e-10, 1.2e-8, 3.3e-7, 3.1e-6),
     'dilated convolve phases channels_last bfloat16':
-        (1.6, 3.7e-6, 2.5e-7, 1.7e-8),
+        (1, 3.8e-6, 3.2e-7, 7.5e-10),
     'dilated convolve phases channels_last float32':
-        (1.3, 4.7e-6, 5.1e-7, 3.2e-9),
+        (1, 3.3e-6, 5.6e-7, 9.7e-10),
     'dilated convolve transposed channels_last bfloat16':
-        (2.2e-6, 7.1e-7, 2.7e-7, 1.2e-8, 2.3e-7, 2.2e-5),
+        (2.1e-6, 5.4e-7, 9.4e-7, 2.6e-7, 3.1e-9, 2.1e-7, 1.6e-5),
     'dilated convolve transposed channels_last float32':
-        (2.8e-6, 1.5e-6, 1.9e-7, 7.4e-9, 1.3e-7, 3e-5),
+        (2.1e-6, 1.2e-6, 1.1e-6, 1.7e-7, 1.5e-9, 1.1e-7, 3e-5),
     'dilated convolve transposed contiguous bfloat16':
-        (5e-6, 2.2e-6, 6.4e-7, 1e-8, 4.1e-7, 6.5e-8),
+        (4.5e-6, 2.6e-6, 1e-8, 5.3e-7, 4.5e-9, 4.1e-7, 4.8e-8),
     'dilated convolve transposed contiguous float32':
-        (4.7e-6, 3e-6, 5.6e-7, 8.6e-9, 3.7e-7, 5.5e-8),
+        (3.1e-6, 2.8e-6, 3.2e-7, 5.2e-7, 3.7e-9, 4.2e-7, 3.1e-8),
     'dilated grad_weight dense contiguous bfloat16':
-        (1.2, 2.4e-6, 8.3e-7, 1.9e-7),
+        (0.89, 3e-6, 6.2e-7, 1.3e-6),
     'dilated grad_weight dense contiguous float32':
-        (1.2, 1.9e-6, 4.8e-7, 3e-7),
+        (0.89, 1.8e-6, 5.8e-7, 1.2e-6),
     'dilated grad_weight phases channels_last bfloat16':
-        (1.6, 2.7e-7, 1.6e-6, 3.4e-7),
+        (1.1, 3.3e-6, 9.3e-7, 1.4e-6),
     'dilated grad_weight phases channels_last float32':
-        (1.7, 3.7e-8, 1.1e-6, 5e-7),
+        (1.3, 5.4e-7, 4.9e-7, 1.2e-6),
     'dilated grad_weight pytorch channels_last float32':
-        (2.7e-6, 2.5e-6, 1.6e-7, 6e-7, 1.6e-6),
+        (2.7e-6, 1.2e-8, 2e-5, 1e-6, 4.3e-7, 3.3e-10),
     'dilated grad_weight pytorch contiguous bfloat16':
-        (3.7e-6, 1.5e-6, 5e-7, 9.3e-10, 1.9e-8),
+        (3.2e-6, 1.1e-6, 2.8e-8, 5.2e-7),
     'dilated grad_weight pytorch contiguous float32':
-        (5.3e-6, 9.3e-7, 4.9e-7, 2.5e-9, 3.5e-8),
+        (4.8e-6, 7.2e-7, 6.7e-8, 5e-7),
 }
 
 _AVX2: Prices = {
     'cast':
-        (1.5e-7, 7.3e-8),
+        (1.5e-7, 7.5e-8),
     'convolve forward channels_last float32':
-        (3e-6, 1.4e-7, 6.3e-8, 1.2e-8, 2e-8, 3.3e-8, 6.1e-7, 1.9e-11, 4.9e-10, 3.6e-9, 7.1e-10, 5.6e-9, 2.2e-7),
+        (3e-6, 7.4e-9, 1.1e-7, 2.9e-8, 1.2e-8, 4.1e-7, 1.4e-11, 3.4e-10, 7.5e-11, 2.3e-8, 5.8e-9, 4e-10, 3.6e-9,
+         2.3e-10),
     'convolve forward contiguous float32':
-        (4.6e-6, 4.1e-7, 2e-7, 4.1e-9, 1.7e-8, 3.7e-9, 1.8e-8, 5.3e-11, 0, 0, 3.7e-10, 5.7e-10, 2.7e-6),
+        (4.3e-6, 3.6e-7, 5.1e-7, 1.9e-8, 6.3e-8, 2e-7, 3.9e-11, 1e-10, 6.3e-11, 0, 1.4e-9, 4.2e-10, 0, 3.2e-10),
     'convolve fourier contiguous float32':
-        (3.4e-6, 4.4e-6, 1.4e-6, 1.1e-8),
+        (3.9e-6, 4.3e-6, 1.3e-6, 1.2e-8),
     'convolve transposed channels_last float32':
-        (3.2e-6, 2.7e-7, 4e-7, 3e-10, 2.6e-8, 1.7e-7, 2e-8, 5.5e-11, 3.2e-9, 1.2e-8, 1.5e-8, 5e-9, 8.2e-8),
+        (3.4e-6, 1.1e-7, 6e-7, 9e-9, 6.1e-10, 3e-7, 3.4e-11, 9e-11, 6.4e-9, 3.4e-8, 1.3e-8, 3.2e-8, 5.7e-8, 4.9e-8),
     'convolve transposed contiguous float32':
-        (5.1e-6, 6.1e-7, 2.9e-8, 6e-10, 2.4e-8, 5.9e-8, 9e-8, 1.8e-10, 3.5e-9, 9.7e-9, 9.4e-9, 6.1e-11, 5.9e-7),
+        (5.1e-6, 4.2e-7, 5.8e-7, 9.1e-9, 5.9e-9, 2.6e-8, 5.7e-10, 6.4e-11, 5.5e-11, 0, 1.2e-8, 4.9e-8, 4.7e-8, 5.4e-8),
     'convolve turned channels_last float32':
-        (3.6e-6, 3e-7, 1.6e-8, 1.8e-9, 3.2e-8, 9.6e-8, 7.6e-7, 2.7e-11, 0, 0, 1.4e-10, 9.4e-9, 0),
+        (3.1e-6, 5.6e-7, 3e-7, 1.8e-8, 4e-9, 1.1e-6, 2e-11, 4.2e-11, 4.1e-9, 5.4e-8, 1.2e-8, 0, 0, 0),
     'convolve turned contiguous float32':
-        (5.8e-6, 1.1e-6, 3e-7, 2.7e-9, 1.5e-8, 5.3e-8, 6.1e-7, 5.8e-11, 0, 0, 1.4e-10, 2.9e-10, 0),
+        (4.4e-6, 1.2e-6, 1e-6, 1.2e-8, 6.6e-8, 5.9e-7, 5.5e-11, 4.4e-11, 3.9e-10, 0, 6.2e-9, 0, 0, 0),
     'grad_weight fourier contiguous float32':
-        (3.4e-6, 4.7e-6, 2.2e-6, 1.5e-8),
+        (3.5e-6, 4.4e-6, 2.2e-6, 2.7e-8),
     'grad_weight pytorch channels_last float32':
-        (4.2e-6, 2.3e-7, 2.3e-8, 1.4e-7, 1.8e-6, 4.5e-7, 4.6e-10),
+        (2.2e-6, 6.6e-7, 1.3e-8, 1.6e-7, 6.4e-6, 1.2e-7, 2.8e-12),
     'grad_weight pytorch contiguous float32':
-        (3.7e-6, 7.5e-7, 1.1e-8, 6e-7, 1.4e-6),
+        (4.2e-6, 9e-7, 1.3e-8, 5.3e-7, 2.9e-8),
     'grad_weight transposed contiguous float32':
-        (5.1e-6, 1.1e-6, 3.2e-7, 2.5e-8, 5.2e-8, 5.9e-7),
+        (5.8e-6, 6.8e-7, 3.6e-7, 9.9e-8, 5.7e-8, 4.4e-9, 1e-8),
     'grad_weight turned contiguous float32':
-        (4.2e-6, 2.2e-6, 4.1e-9, 2.2e-8, 3.3e-7, 1e-7),
+        (6.9e-6, 2e-6, 1.1e-8, 1.2e-7, 4.6e-8, 1.7e-8, 1.6e-6),
     'lay out bfloat16':
-        (9.9e-7, 3.8e-7),
+        (2.4e-7, 2.8e-7, 7.1e-7, 3.4e-7, 1.8e-7),
     'lay out float32':
-        (8.5e-7, 4.9e-7),
+        (2.5e-7, 2.8e-7, 6.7e-7, 4.3e-7, 3.3e-7),
     'dilated convolve forward channels_last float32':
-        (3.9e-6, 1.2e-7, 1.8e-8, 2.7e-9, 5.7e-7, 3.3e-5),
+        (3.4e-6, 1.1e-7, 1.7e-7, 1.9e-8, 1.2e-9, 6.7e-7, 1.3e-5),
     'dilated convolve forward contiguous float32':
-        (4.2e-6, 7.2e-7, 1.6e-9, 9.9e-10, 3.1e-7, 5.8e-6),
+        (4.4e-6, 3.3e-7, 2.9e-7, 2.4e-8, 7.7e-9, 3.6e-7, 1e-6),
     'dilated convolve phases channels_last float32':
-        (0.93, 4.4e-6, 6.3e-7, 2e-8),
+        (0.89, 4e-6, 8.6e-7, 3.3e-9),
     'dilated convolve transposed channels_last float32':
-        (1.5e-7, 6.6e-9, 4.3e-7, 3.5e-8, 8.2e-7, 9.3e-8),
+        (5.5e-6, 1.2e-6, 2.4e-8, 1.7e-7, 3.4e-9, 8.5e-7, 4.1e-8),
     'dilated convolve transposed contiguous float32':
-        (1.5e-6, 3e-6, 4.6e-7, 1.8e-8, 4.3e-7, 5e-8),
+        (2.7e-6, 2.4e-6, 2.1e-8, 5.6e-7, 6.1e-9, 4.3e-7, 2.4e-8),
     'dilated grad_weight dense contiguous float32':
-        (1.1, 1.1e-6, 2.9e-7, 2.5e-7),
+        (0.88, 1.7e-6, 7.6e-7, 1e-6),
     'dilated grad_weight phases channels_last float32':
-        (1.3, 1.1e-6, 8.8e-7, 3.9e-7),
+        (1.4, 2.6e-8, 4.5e-7, 1.2e-6),
     'dilated grad_weight pytorch channels_last float32':
-        (4.9e-6, 3e-6, 5.3e-7, 1.5e-7, 5.1e-6),
+        (4.2e-6, 4e-9, 3.8e-5, 3e-6, 6.9e-9, 4.3e-10),
     'dilated grad_weight pytorch contiguous float32':
-        (1.8e-6, 1.3e-6, 5.1e-7, 9.3e-10, 1.2e-7),
+        (3.4e-6, 7.9e-7, 4.8e-8, 5.1e-7),
 }
 
 
