@@ -23,6 +23,7 @@ BELOW = {
     'spread': set(),
     'io': {'errors'},
     'interrupts': set(),
+    'allocator': set(),
     'cli': {*_BASE, 'interrupts'},
     'ops': _OPS,
     'layers': _LAYERS,
@@ -68,7 +69,7 @@ MM = {
     'rehearsal': {*_MM_BASE, 'checks', 'config', 'runner'},
     'hooks': {*_MM_BASE, 'data', 'checks', 'hooks'},
     'inference': {*_MM_MIDDLE, 'inference'},
-    'benchmarks': {*_MM_MIDDLE, 'benchmarks'},
+    'benchmarks': {*_MM_MIDDLE, 'inference', 'export', 'benchmarks'},
     'export': {*_MM_MIDDLE, 'inference', 'export'},
     'reports': {*_MM_MIDDLE, 'inference', 'reports'},
 }

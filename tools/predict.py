@@ -5,6 +5,7 @@ import sys
 import time
 
 from mmreplk import InputError
+from mmreplk.allocator import keep_freed_memory
 from mmreplk.cli import add_trust_checkpoint, device, folder_to_write, run
 from mmreplk.mm.checkpoints import last_checkpoint
 from mmreplk.mm.config import add_cfg_options, load_config
@@ -45,6 +46,7 @@ def main(args: argparse.Namespace) -> None:
     checkpoint = args.checkpoint or last_checkpoint(cfg.work_dir)
     decide_trust(cfg, args.trust_checkpoint)
     jobs = check_new(find_jobs(args.images, args.out, prediction_type(cfg).suffix), args.force, args.skip_existing)
+    keep_freed_memory()
     predictor = Predictor(cfg, checkpoint, windows, args.batch_size, args.device, args.score, args.trust_checkpoint,
                           args.dtype)
     start = time.time()

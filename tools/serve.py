@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 from mmreplk import InputError
+from mmreplk.allocator import keep_freed_memory
 from mmreplk.cli import add_trust_checkpoint, device, run
 from mmreplk.mm.config import add_cfg_options, load_config
 from mmreplk.mm.inference import Limits, Predictor, Windows, list_files, serve
@@ -38,6 +39,7 @@ def main(args: argparse.Namespace) -> None:
     examples = list(list_files(Path(args.examples)))[:6] if args.examples else []
     cfg = load_config(args.config, args.cfg_options)
     decide_trust(cfg, args.trust_checkpoint)
+    keep_freed_memory()
     windows = Windows.of(*args.slide) if args.slide else None
     predictor = Predictor(cfg, args.checkpoint, windows, device=args.device, least_score=args.score,
                           trusted=args.trust_checkpoint, dtype=args.dtype)

@@ -3,6 +3,7 @@
 import argparse
 import os
 
+from mmreplk.allocator import keep_freed_memory
 from mmreplk.cli import add_trust_checkpoint, file_to_write, folder_to_write, run
 from mmreplk.mm.checks import check_before_testing
 from mmreplk.mm.config import add_cfg_options, add_launcher, config_errors, load_config, prepare_testing
@@ -42,6 +43,7 @@ def main(args: argparse.Namespace) -> None:
                     args.dtype)
     decide_trust(cfg, args.trust_checkpoint)
     check_before_testing(cfg, args.trust_checkpoint)
+    keep_freed_memory()
     with config_errors(cfg):
         build_runner(cfg, args.verbose).test()
 
