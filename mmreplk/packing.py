@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import InputError
+from .ops import memory_format
 from .ops.cpu.packed import why_not
 
 DTYPES = {'float32': None, 'bfloat16': torch.bfloat16}  # float32 is what parameters have
@@ -21,7 +22,9 @@ def inference_form(module: nn.Module, pack: Callable[[nn.Module], nn.Module] | N
     Args:
         module: In evaluation mode; it is of no use afterwards. Its inputs and results must be tensors or lists of them.
         pack: Packs it, on CPUs where that works; a reason why it does not is logged once. None to leave it as it is.
-        dtype: What it computes in; inputs are cast to it and results to the dtype of the first input. None for its own.
+        dtype: What it computes in; inputs are cast to it. None for its own.
+
+    Results have the dtype and the memory format of the first input.
     """
     first = next(module.parameters(), None)
     if first is None or not (pack or dtype):
@@ -49,15 +52,18 @@ def _computing_in(dtype: torch.dtype, forward: Callable) -> Callable:
 
     @torch.no_grad()
     def computing(x: Tensor | list[Tensor]) -> Any:
-        own = x if isinstance(x, Tensor) else x[0]
-        with torch.autocast(own.device.type, enabled=False):
-            return _cast(forward(_cast(x, dtype)), own.dtype)
+        first = x if isinstance(x, Tensor) else x[0]
+        with torch.autocast(first.device.type, enabled=False):
+            out = forward(_each(x, lambda t: t.to(dtype)))
+        # Operators of other libraries, such as MMCV's RoIAlign, take any map for contiguous.
+        channels_last = not first.is_contiguous() and first.is_contiguous(memory_format=torch.channels_last)
+        return _each(out, lambda t: memory_format.convert(t.to(first.dtype), channels_last))
 
     return computing
 
 
-def _cast(x: Tensor | list[Tensor] | tuple[Tensor, ...], dtype: torch.dtype) -> Any:
-    return x.to(dtype) if isinstance(x, Tensor) else type(x)(t.to(dtype) for t in x)
+def _each(x: Tensor | list[Tensor] | tuple[Tensor, ...], function: Callable[[Tensor], Tensor]) -> Any:
+    return function(x) if isinstance(x, Tensor) else type(x)(map(function, x))
 
 
 @functools.cache

@@ -103,6 +103,7 @@ def test_the_form_for_inference_computes_the_same(network, dtype):
         for images in (x, x.contiguous(memory_format=torch.channels_last)):
             for actual, wanted in zip(model(images), expected, strict=True):
                 assert actual.dtype == wanted.dtype and actual.shape == wanted.shape
+                assert actual.is_contiguous() or not images.is_contiguous(), 'others take maps for contiguous'
                 assert (actual - wanted).abs().max() <= tolerance * wanted.abs().max()
 
     with reparameterized(model, pack=True, dtype=dtype, check=True):

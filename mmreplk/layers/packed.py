@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from ..ops import memory_format
 from ..ops.cpu.packed import PackedConvolution, PackedLinear
 from ..ops.cpu.prepared import PreparedFilter
 
@@ -62,7 +63,7 @@ class PackedConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps ``(N, C, H, W)`` to ``(N, C', H', W')``."""
-        return self._convolution(x.contiguous(memory_format=torch.channels_last))
+        return self._convolution(memory_format.convert(x, True))
 
 
 class PackedPointwise(nn.Module):
@@ -122,7 +123,7 @@ class PackedDepthwiseConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps ``(N, C, H, W)`` to the same."""
-        return self._filter(x.contiguous(memory_format=torch.channels_last))
+        return self._filter(memory_format.convert(x, True))
 
 
 class Residual(nn.Module):
@@ -135,13 +136,13 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps ``(N, C, H, W)`` to the same."""
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = memory_format.convert(x, True)
         return self.last(self.layers(x), x)
 
 
 def as_rows(x: Tensor) -> Tensor:
-    """Returns channels-last maps ``(N, C, H, W)`` as ``(N * H * W, C)``."""
-    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+    """Returns maps ``(N, C, H, W)`` as ``(N * H * W, C)``, channels-last ones without a copy."""
+    return memory_format.convert(x, True).permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
 
 def as_maps(rows: Tensor, shape: torch.Size) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..ops import memory_format
 from ..ops.cpu.packed import PackedConvolution, PackedLinear
 from .packed import as_rows
 
@@ -42,7 +43,8 @@ class PackedPyramidConv2d(nn.Module):
 
     def forward(self, first: Tensor, *others: Tensor) -> Tensor:
         """Maps ``(N, C_i, H_i, W_i)`` to channels-last ``(N, out_channels, H_0, W_0)``."""
-        out = self._first(first.contiguous(memory_format=torch.channels_last))
+        out = self._first(memory_format.convert(first, True))
+        others = [memory_format.convert(other, True) for other in others]
         for i, image in enumerate(out):
             self._add(image.permute(1, 2, 0), [other[i:i + 1] for other in others])
         return out.relu_() if self._is_rectified else out

@@ -85,7 +85,7 @@ COMMANDS = {
         'GOOD.py --dtype float16 --channels-last --compile --train --size -3 4', 'GOOD.py --rounds 0',
         'GOOD.py --json JUNK/list.json', 'GOOD.py --json FOLDER', 'GOOD.py --json FILE/x.json',
         'GOOD.py --cfg-options model.backbone=FILE', 'GOOD.py --no-inference --json FOLDER',
-        'GOOD.py --forms packed --rivals JUNK',
+        'GOOD.py --parts model --forms packed --rivals JUNK',
     ],
     'analysis_tools/check_dataset.py': [
         'JUNK/x.py', 'GOOD.py --sample -1', 'GOOD.py --cfg-options train_dataloader.dataset.data_root=JUNK',

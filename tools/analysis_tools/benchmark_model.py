@@ -36,6 +36,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--train', action='store_true',
                         help='measure training steps too, for batches of 2 images or more')
     parser.add_argument('--no-inference', action='store_true', help='with --train, measure training steps only')
+    parser.add_argument('--parts', nargs='+', choices=PARTS, default=PARTS, help='what is measured at inference')
     parser.add_argument('--forms', nargs='+', choices=FORMS + PACKED,
                         help='forms to measure at inference; default: all, the packed ones on CPUs')
     parser.add_argument('--rivals', nargs='+', choices=list(RUNTIMES), default=[],
@@ -63,7 +64,7 @@ def main(args: argparse.Namespace) -> None:
         measured = dict(batch=batch, size=args.size, dtype=args.dtype, channels_last=channels_last, compiled=compiled)
         setting = Setting(tuple(args.size), batch, getattr(torch, args.dtype), args.device, channels_last, compiled,
                           args.rounds)
-        for part in (*([] if args.no_inference else PARTS), *([STEP] if args.train and batch > 1 else [])):
+        for part in (*([] if args.no_inference else args.parts), *([STEP] if args.train and batch > 1 else [])):
             if not kept.measured(part=part, **measured):
                 kept.add(measure(part, cfg, setting, weights, measured, args.forms, args.rivals))
             for row in kept.measured(part=part, **measured):
