@@ -171,7 +171,7 @@ class MergeableConv(nn.Module):
         """Returns the form of the merged layer for inference on CPUs."""
         for path in self.merges:
             parent, _, name = path.rpartition('.')
-            own = self.activation if len(self.merges) == 1 else None
+            own = nn.ReLU() if self.activation and len(self.merges) == 1 else None
             setattr(self.get_submodule(parent), name, self.get_submodule(path).packed(own))
         return self if len(self.merges) > 1 else self.get_submodule(path)
 

@@ -4,7 +4,7 @@ import torch.fx
 from torch import Tensor, nn
 
 from ..ops import depthwise_conv2d
-from .packed import PackedDepthwiseConv2d
+from .packed import activation_of, can_pack, pack_convolution
 
 
 class LargeKernelConv2d(nn.Conv2d):
@@ -21,13 +21,11 @@ class LargeKernelConv2d(nn.Conv2d):
         out = nn.Conv2d.forward(self, x)  # not super(): other subclasses of nn.Conv2d use this forward too
         return out if activation is None else out.relu()
 
-    def packed(self, activation: str | None = None) -> nn.Module:
-        """Returns the form for inference on CPUs, with the activation; of another geometry, the layer itself."""
-        is_depthwise = self.groups == self.in_channels == self.out_channels and self.padding_mode == 'zeros'
-        is_same = self.padding == 'same' or self.padding == tuple(k // 2 for k in self.kernel_size)
-        if is_depthwise and is_same and self.stride == self.dilation == (1, 1) and all(k % 2 for k in self.kernel_size):
-            return PackedDepthwiseConv2d(self, activation)
-        return self if activation is None else nn.Sequential(self, nn.ReLU())
+    def packed(self, activation: nn.Module | None = None) -> nn.Module:
+        """Returns the form for inference on CPUs, with the activation after it."""
+        if can_pack(self, activation):
+            return pack_convolution(self, activation_of(activation))
+        return self if activation is None else nn.Sequential(self, activation)
 
 
 @torch.fx.wrap  # torch.fx traces into layers outside torch.nn, and cannot trace an if

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..ops import memory_format
+from ..ops.cpu import facts
 from ..ops.cpu.packed import PackedConvolution, PackedLinear
 from ..ops.cpu.prepared import PreparedFilter
 
@@ -48,8 +49,24 @@ def activation_of(module: nn.Module | None) -> str | None:
 
 def can_pack(conv: nn.Conv2d, activation: nn.Module | None = None) -> bool:
     """Whether there is a packed form of a convolution and the activation after it."""
-    is_known = type(activation) in (type(None), nn.Identity, nn.ReLU, nn.GELU)
-    return is_known and conv.padding_mode == 'zeros' and conv.padding != 'same'
+    if type(activation) not in (type(None), nn.Identity, nn.ReLU, nn.GELU) or conv.padding_mode != 'zeros':
+        return False
+    if is_depthwise(conv):
+        # PyTorch may be wrong about wider ones, or not return; the operator knows when.
+        extent = max(d * (k - 1) + 1 for d, k in zip(conv.dilation, conv.kernel_size, strict=True))
+        return extent <= facts.LARGEST_SOUND_ALONE or (_is_same(conv) and type(activation) is not nn.GELU)
+    return conv.padding != 'same'
+
+
+def is_depthwise(conv: nn.Conv2d) -> bool:
+    return conv.groups == conv.in_channels == conv.out_channels
+
+
+def _is_same(conv: nn.Conv2d) -> bool:
+    """Whether the kernel is odd, stride and dilation are 1, and the padding keeps the size of a map."""
+    same = tuple(k // 2 for k in conv.kernel_size)
+    return all(k % 2 for k in conv.kernel_size) and conv.stride == conv.dilation == (1, 1) and (
+        conv.padding in ('same', same))
 
 
 class PackedConv2d(nn.Module):
@@ -153,7 +170,8 @@ def as_maps(rows: Tensor, shape: torch.Size) -> Tensor:
 
 def pack_convolution(conv: nn.Conv2d, activation: str | None = None) -> nn.Module:
     """Returns the packed form of a convolution that :func:`can_pack` and the activation after it."""
-    assert can_pack(conv)
+    if is_depthwise(conv) and _is_same(conv) and activation in (None, 'relu'):
+        return PackedDepthwiseConv2d(conv, activation)
     is_pointwise = (conv.kernel_size, conv.stride, conv.groups) == ((1, 1), (1, 1), 1)
     if is_pointwise and conv.padding in ('valid', (0, 0)):
         return PackedPointwise(conv, activation)

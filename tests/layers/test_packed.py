@@ -72,13 +72,28 @@ def test_an_mlp_is_computed_part_by_part(pixels, is_residual, dtype, monkeypatch
 @pytest.mark.parametrize('activation', [None, 'relu'])
 def test_large_kernels_of_maps_whose_size_changes(kernel_size, channels, activation, dtype):
     conv = LargeKernelConv2d(channels, channels, kernel_size, padding='same', groups=channels).to(dtype)
-    form = conv.packed(activation)
+    form = conv.packed(nn.ReLU() if activation else None)
     for size in ((1, channels, 40, 33), (2, channels, 9, 12), (1, channels, 40, 33), (1, channels, 1, 3)):
         x = torch.randn(size).to(dtype)
         expected = F.conv2d(x.double(), conv.weight.double(), conv.bias.double(), padding='same', groups=channels)
         out = form(x)
         assert_close(out, expected if activation is None else expected.relu())
         assert out.dtype == dtype
+
+
+@pytest.mark.parametrize('options', [
+    dict(kernel_size=17, padding=3), dict(kernel_size=9, padding=8, dilation=2),
+    dict(kernel_size=(4, 20), padding='same'), dict(kernel_size=15, padding=7, stride=2),
+    dict(kernel_size=15, padding='same', padding_mode='reflect')
+], ids=str)
+@pytest.mark.parametrize('channels', [1, 16])
+def test_large_kernels_of_another_geometry_are_left_to_the_operator(options, channels, dtype):
+    conv = LargeKernelConv2d(channels, channels, groups=channels, **options).to(dtype)
+    x = torch.randn(1, channels, 24, 25)
+    expected = nn.Conv2d.forward(conv.double(), x.double())
+    assert conv.to(dtype).packed() is conv
+    assert_close(conv.packed(nn.ReLU())(x.to(dtype)), expected.relu())
+    assert not packed.can_pack(nn.Conv2d(channels, channels, groups=channels, **options))
 
 
 @pytest.mark.parametrize('kernel', ['forward', 'transposed', 'turned', 'fourier'])
@@ -91,7 +106,7 @@ def test_a_large_kernel_by_each_way(kernel, channels_last, dtype, monkeypatch):
     ways = [way for way in costs.convolving_ways(problem) if way[:2] == (kernel, channels_last)]
     for way in ways:
         monkeypatch.setattr(costs, 'cheapest_prepared', lambda problem, way=way: way)
-        form = conv.packed('relu')
+        form = conv.packed(nn.ReLU())
         assert_close(form(x), expected)
         assert_close(form(x), expected)  # with what is kept of the filter
     assert ways or (kernel, channels_last) in {('forward', False), ('fourier', True)}

@@ -31,10 +31,10 @@ class PreparedFilter:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Maps channels-last ``(N, C, H, W)`` to the same."""
-        question = x.shape, torch.get_num_threads()
-        if self._last is None or self._last[0] != question:
-            self._last = question, self._way(x)
-        way = self._last[1]
+        question, last = (x.shape, torch.get_num_threads()), self._last  # which another thread may replace
+        if last is None or last[0] != question:
+            last = self._last = question, self._way(x)
+        way = last[1]
         if way is not None and way.kernel == 'forward' and way.channels_last and way.dtype == x.dtype:
             return self._pack()(x)
         if way == FOURIER:
@@ -72,8 +72,9 @@ class PreparedFilter:
 
     def _by_fourier(self, x: Tensor) -> Tensor:
         size = fourier.transform_size(x.shape, self._weight.shape[2:])
-        if self._spectrum is None or self._spectrum[0] != size:
-            self._spectrum = size, fourier.spectrum(self._weight.float(), size)
+        kept = self._spectrum
+        if kept is None or kept[0] != size:
+            kept = self._spectrum = size, fourier.spectrum(self._weight.float(), size)
         bias = None if self._bias is None else self._bias.float()
-        out = fourier.convolve(memory_format.convert(x, False).float(), self._weight, bias, kept=self._spectrum[1])
+        out = fourier.convolve(memory_format.convert(x, False).float(), self._weight, bias, kept=kept[1])
         return memory_format.convert(out.to(x.dtype), True)
