@@ -112,12 +112,17 @@ def test_a_large_kernel_by_each_way(kernel, channels_last, dtype, monkeypatch):
     assert ways or (kernel, channels_last) in {('forward', False), ('fourier', True)}
 
 
-def test_the_spectrum_that_is_kept_makes_fourier_transforms_cheaper():
+@pytest.mark.parametrize(('share', 'is_chosen'), [(0.5, True), (2, False)])
+def test_the_transform_of_the_filter_costs_nothing_once_it_is_kept(share, is_chosen, monkeypatch):
     problem = costs.Problem(1, 256, 64, 64, 29, 29, torch.float32, True, True)
-    if costs.FOURIER not in costs.convolving_ways(problem):
-        pytest.skip('this PyTorch has no Fourier transforms of its own')
-    assert costs.cheapest_prepared(problem) in costs.convolving_ways(problem)
+    name, work = costs.price_name('convolve', problem, costs.FOURIER), (1, 1, costs._fourier_work(problem)[2], 1)
+    monkeypatch.setattr(costs, 'PRICES', {costs.PROCESSOR: {name: (0, 0, 1, 0)}})
+    prices = {costs.FOURIER: 1 + share * work[2]}
+    monkeypatch.setattr(costs, 'cost', lambda what, problem, way: prices.get(way, 1))
+    monkeypatch.setattr(costs, 'ways', lambda *_: [costs.Way('forward', True, torch.float32), costs.FOURIER])
     costs.cheapest_prepared.cache_clear()
+    expected = prices[costs.FOURIER] - work[2] < 1
+    assert (costs.cheapest_prepared(problem) == costs.FOURIER) is expected is is_chosen
 
 
 def test_other_modules_keep_what_they_may_look_into():
