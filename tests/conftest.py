@@ -47,6 +47,7 @@ def nothing_left_behind():
     os.environ.update(environment)
     functional._PLANS.clear()
     costs.cheapest.cache_clear()  # at prices that a test has changed
+    costs.cheapest_prepared.cache_clear()
     assert _arithmetic() == arithmetic, 'the test computes otherwise after it'
 
 

@@ -92,6 +92,32 @@ def trained(cfg):
     return randomize(MODELS.build(copy.deepcopy(cfg.model))).eval()
 
 
+@torch.no_grad()
+@pytest.mark.parametrize('dtype', [None, torch.bfloat16])
+def test_the_form_for_inference_computes_the_same(network, dtype):
+    model, tolerance = build(network).eval(), 1e-5 if dtype is None else 3e-2
+    x = torch.randn(2, 3, 80, 71)
+    expected, before = model(x), copied_state(model)
+
+    def check():
+        for images in (x, x.contiguous(memory_format=torch.channels_last)):
+            for actual, wanted in zip(model(images), expected, strict=True):
+                assert actual.dtype == wanted.dtype and actual.shape == wanted.shape
+                assert actual.is_contiguous() or not images.is_contiguous(), 'others take maps for contiguous'
+                assert (actual - wanted).abs().max() <= tolerance * wanted.abs().max()
+
+    with reparameterized(model, pack=True, dtype=dtype, check=True):
+        check()
+    with torch.autocast('cpu', torch.bfloat16):
+        wanted = model(x)
+        with reparameterized(model, pack=True, dtype=dtype):  # autocast rules
+            assert all(torch.equal(a, b) for a, b in zip(model(x), wanted, strict=True))
+    assert all(torch.equal(actual, wanted) for actual, wanted in zip(model(x), expected, strict=True))
+    assert_same_bits(model.state_dict(), before)
+    assert reparameterize(model, pack=True, dtype=dtype).large_kernels > 0
+    check()
+
+
 @pytest.mark.parametrize('dtype', [torch.float64, torch.float32])
 def test_all_forms_compute_the_same(network, dtype):
     model = build(network).to(dtype).eval()
@@ -304,6 +330,10 @@ def test_pictures_are_predicted_from_any_form(network, tmp_path, form):
         pixels = torch.from_numpy(picture).permute(2, 0, 1)
         expected = model.test_step(dict(inputs=[pixels], data_samples=[sample()]))[0].pred_sem_seg.data[0]
     assert (prediction.labels == expected.numpy()).mean() > 0.999
+    (prediction, ) = Predictor(cfg, path, device='cpu', dtype='bfloat16')([picture])
+    assert (prediction.labels == expected.numpy()).mean() > 0.95
+    with pytest.raises(InputError, match="dtype must be one of float32, bfloat16, got 'half'"):
+        Predictor(cfg, path, dtype='half')
 
 
 def sample():

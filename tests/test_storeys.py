@@ -15,7 +15,7 @@ _BASE = {'errors', 'io', 'required', 'spread', 'version'}
 _OPS = {*_BASE, 'ops'}
 _LAYERS = {*_OPS, 'layers'}
 _NETWORKS = {*_LAYERS, 'networks'}
-_ABOVE_NETWORKS = {*_NETWORKS, 'merging', 'weights'}
+_ABOVE_NETWORKS = {*_NETWORKS, 'packing', 'merging', 'weights'}
 BELOW = {
     'errors': set(),
     'version': set(),
@@ -23,6 +23,7 @@ BELOW = {
     'spread': set(),
     'io': {'errors'},
     'interrupts': set(),
+    'allocator': set(),
     'cli': {*_BASE, 'interrupts'},
     'ops': _OPS,
     'layers': _LAYERS,
@@ -32,7 +33,8 @@ BELOW = {
     'about': {'version', 'shipped', 'ops'},
     '__main__': {'errors', 'cli', 'shipped', 'about', 'stand_in'},
     'networks': _NETWORKS,
-    'merging': _NETWORKS,
+    'packing': {*_LAYERS, 'packing'},
+    'merging': {*_NETWORKS, 'packing'},
     'sparsity': set(),
     'weights': {*_NETWORKS, 'weights'},
     'timm': {*_NETWORKS, 'weights'},
@@ -52,6 +54,7 @@ MM = {
     'published_weights': set(),
     'mobilenet_v2': {'backbones'},
     'conv_module': set(),
+    'upernet': {'conv_module'},
     'trust': set(),
     'internals': set(),
     'wrappers': set(),
@@ -66,7 +69,7 @@ MM = {
     'rehearsal': {*_MM_BASE, 'checks', 'config', 'runner'},
     'hooks': {*_MM_BASE, 'data', 'checks', 'hooks'},
     'inference': {*_MM_MIDDLE, 'inference'},
-    'benchmarks': {*_MM_MIDDLE, 'benchmarks'},
+    'benchmarks': {*_MM_MIDDLE, 'inference', 'export', 'benchmarks'},
     'export': {*_MM_MIDDLE, 'inference', 'export'},
     'reports': {*_MM_MIDDLE, 'inference', 'reports'},
 }

@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 from mmreplk import InputError
+from mmreplk.allocator import keep_freed_memory
 from mmreplk.cli import add_trust_checkpoint, device, run
 from mmreplk.mm.config import add_cfg_options, load_config
 from mmreplk.mm.inference import Limits, Predictor, Windows, list_files, serve
@@ -25,6 +26,8 @@ def parse_args() -> argparse.Namespace:
                         help='predict in square windows of CROP pixels, STRIDE apart')
     parser.add_argument('--score', type=float, default=0.3, help='lowest score of detections that are drawn')
     parser.add_argument('--device', type=device, help='cpu, cuda:0, ...; default: the best available')
+    parser.add_argument('--dtype', choices=['float32', 'bfloat16'], default='float32',
+                        help='what the network computes in; bfloat16 is faster on CPUs that have instructions for it')
     add_trust_checkpoint(parser)
     add_cfg_options(parser)
     return parser.parse_args()
@@ -36,9 +39,10 @@ def main(args: argparse.Namespace) -> None:
     examples = list(list_files(Path(args.examples)))[:6] if args.examples else []
     cfg = load_config(args.config, args.cfg_options)
     decide_trust(cfg, args.trust_checkpoint)
+    keep_freed_memory()
     windows = Windows.of(*args.slide) if args.slide else None
     predictor = Predictor(cfg, args.checkpoint, windows, device=args.device, least_score=args.score,
-                          trusted=args.trust_checkpoint)
+                          trusted=args.trust_checkpoint, dtype=args.dtype)
     limits = Limits(args.max_megabytes, args.max_megapixels)
     with serve(predictor, args.title or Path(args.config).stem, examples, limits, args.host, args.port) as url:
         print(f'The page is at {url} until Ctrl-C.', flush=True)

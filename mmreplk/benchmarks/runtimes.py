@@ -1,5 +1,6 @@
-"""One convolution in the runtimes that people deploy with on CPUs, as rivals of the operator."""
+"""The runtimes that people deploy with on CPUs, and one convolution in them, as rivals of the operator."""
 
+import functools
 import importlib.util
 import io
 import statistics
@@ -19,6 +20,7 @@ from .measure import time_in_turns
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}  # of the largest value
 CHECKED = 2  # images and channels that are compared with float64; none depends on the others
 LIMIT_OF_PYTORCH = 3e9  # N * C * H * W * KH * KW from which on PyTorch takes a second and more, and is not timed
+Run = Callable[[np.ndarray], list[np.ndarray]]
 PACKAGES = ('onnx', 'onnxruntime', 'openvino')
 
 
@@ -70,8 +72,7 @@ def compare(case: Case, dtype: torch.dtype, rounds: int = 10) -> list[dict[str, 
     own = x.to(dtype), weight.to(dtype)
     work: dict[str, Callable[[], Any]] = {
         'mmreplk': lambda: depthwise_conv2d(*own),
-        'onnxruntime': _onnxruntime(model, pixels),
-        'openvino': _openvino(model, pixels, dtype),
+        **{name: functools.partial(load(model, dtype), pixels) for name, load in RUNTIMES.items()},
     }
     if n * c * h * h * kh * kw < LIMIT_OF_PYTORCH:
         work['torch'] = lambda: F.conv2d(*own, padding=(kh // 2, kw // 2), groups=c)
@@ -79,7 +80,8 @@ def compare(case: Case, dtype: torch.dtype, rounds: int = 10) -> list[dict[str, 
     expected = reference.forward(x[some].double(), weight[some[1]].double())
     rows = []
     for name, run in work.items():
-        out = torch.as_tensor(run())[some].double()
+        out = run()
+        out = torch.as_tensor(out if isinstance(out, Tensor) else out[0])[some].double()
         error = ((out - expected).abs().max() / expected.abs().max()).item()
         rows.append(dict(case._asdict(), dtype=str(dtype).removeprefix('torch.'), rival=name, error=error))
     right = {row['rival']: work[row['rival']] for row in rows if row['error'] <= TOLERANCE[dtype]}
@@ -101,18 +103,25 @@ def _one_layer(x: Tensor, weight: Tensor) -> bytes:
     return buffer.getvalue()
 
 
-def _onnxruntime(model: bytes, pixels: np.ndarray) -> Callable[[], np.ndarray]:
+def load_onnxruntime(model: bytes, dtype: torch.dtype) -> Run:
+    """Returns a function that runs an ONNX file; it computes in float32, whatever ``dtype``."""
     import onnxruntime
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model, options, providers=['CPUExecutionProvider'])
-    return lambda: session.run(None, {'x': pixels})[0]
+    name = session.get_inputs()[0].name
+    return lambda pixels: session.run(None, {name: pixels})
 
 
-def _openvino(model: bytes, pixels: np.ndarray, dtype: torch.dtype) -> Callable[[], np.ndarray]:
+def load_openvino(model: bytes, dtype: torch.dtype) -> Run:
+    """Returns a function that runs an ONNX file in ``dtype``."""
     import openvino
     core = openvino.Core()
     options = dict(INFERENCE_NUM_THREADS=torch.get_num_threads(), PERFORMANCE_HINT='LATENCY',
                    INFERENCE_PRECISION_HINT='bf16' if dtype == torch.bfloat16 else 'f32')
     request = core.compile_model(core.read_model(io.BytesIO(model)), 'CPU', options).create_infer_request()
-    return lambda: request.infer([pixels], share_inputs=True, share_outputs=True)[0]
+    return lambda pixels: list(request.infer([pixels], share_inputs=True, share_outputs=True).values())
+
+
+RUNTIMES = {'onnxruntime': load_onnxruntime, 'openvino': load_openvino}

@@ -27,7 +27,8 @@ def benchmark_tables(folder: str | Path) -> str:
         rows = report.get('results') or [{}]
         table = next((make for field, make in TABLES.items() if field in rows[0]), None)
         if table is not None:
-            made_with = ', '.join(f'{name} {value}' for name, value in report['environment'].items() if value)
+            versions = report['environment'] | (report.get('runtimes') or {})
+            made_with = ', '.join(f'{name} {value}' for name, value in versions.items() if value)
             name = path.relative_to(folder).as_posix()
             sections.append(f'## {path.stem}\n\n[{name}]({Path(folder).name}/{name}): {made_with}.\n\n{table(report)}')
     return '\n'.join(sections)
@@ -107,8 +108,19 @@ def runtimes_table(report: dict) -> str:
                            'PyTorch, ms', 'better of the two / ours'], lines)
 
 
+def _exported_forms(report: dict) -> str:
+    cases: dict[tuple, dict[str, float]] = {}
+    for row in report['results']:
+        case = cases.setdefault((f'1,{row["c"]},{row["h"]},{row["k"]}', row['runtime'], row['dtype']), {})
+        case[row['exported_form']] = row.get('median_ms')
+    forms = list(next(iter(cases.values())))
+    lines = [[*case, *(_ms(times.get(form)) for form in forms)] for case, times in cases.items()]
+    return markdown_table(['N,C,H=W,K', 'runtime', 'dtype', *(f'{form}, ms' for form in forms)], lines)
+
+
 # The function that makes a report's table, by a field of its rows.
-TABLES = {'network': runtimes_table, 'rival': _operator, 'form': _model, 'plain_ms': _acceleration}
+TABLES = {'network': runtimes_table, 'exported_form': _exported_forms, 'rival': _operator, 'form': _model,
+          'plain_ms': _acceleration}
 
 
 def _ms(value: float | None) -> str:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from .branches import Norm, build_bn
 from .folding import BatchNorm, biased, fold_bn
+from .packed import pack_convolution
 
 
 class ConvBN(nn.Sequential):
@@ -22,6 +23,10 @@ class ConvBN(nn.Sequential):
         """Folds the BatchNorm, and the one ``before``, for good into the convolution."""
         self.conv = biased(self.conv, *fold_bn(self.conv, self.bn, before))
         del self.bn
+
+    def packed(self) -> nn.Module:
+        """Returns the form of the folded layer for inference on CPUs."""
+        return pack_convolution(self.conv, 'relu' if hasattr(self, 'nonlinear') else None)
 
 
 class DropPath(nn.Module):
@@ -118,3 +123,8 @@ class SqueezeExcitation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         means = x.mean((2, 3), keepdim=True)
         return x * torch.sigmoid(self.up(F.relu(self.down(means))))
+
+    def packed(self) -> 'SqueezeExcitation':
+        """Returns the form for inference on CPUs."""
+        self.down, self.up = pack_convolution(self.down), pack_convolution(self.up)
+        return self

@@ -167,6 +167,14 @@ class MergeableConv(nn.Module):
             _place(self, path, conv)
         self.is_merged = True
 
+    def packed(self) -> nn.Module:
+        """Returns the form of the merged layer for inference on CPUs."""
+        for path in self.merges:
+            parent, _, name = path.rpartition('.')
+            own = nn.ReLU() if self.activation and len(self.merges) == 1 else None
+            setattr(self.get_submodule(parent), name, self.get_submodule(path).packed(own))
+        return self if len(self.merges) > 1 else self.get_submodule(path)
+
 
 class ReparamLargeKernelConv(MergeableConv):
     """A large convolution with a parallel small one, which helps it to learn small patterns.

@@ -4,6 +4,7 @@ import torch.fx
 from torch import Tensor, nn
 
 from ..ops import depthwise_conv2d
+from .packed import activation_of, can_pack, pack_convolution
 
 
 class LargeKernelConv2d(nn.Conv2d):
@@ -19,6 +20,12 @@ class LargeKernelConv2d(nn.Conv2d):
             return _convolve(x, self.weight, self.bias, self.stride, padding, self.dilation, activation)
         out = nn.Conv2d.forward(self, x)  # not super(): other subclasses of nn.Conv2d use this forward too
         return out if activation is None else out.relu()
+
+    def packed(self, activation: nn.Module | None = None) -> nn.Module:
+        """Returns the form for inference on CPUs, with the activation after it."""
+        if can_pack(self, activation):
+            return pack_convolution(self, activation_of(activation))
+        return self if activation is None else nn.Sequential(self, activation)
 
 
 @torch.fx.wrap  # torch.fx traces into layers outside torch.nn, and cannot trace an if

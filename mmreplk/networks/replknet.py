@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..layers.blocks import ConvBN, DropPath
 from ..layers.branches import Norm, ReparamLargeKernelConv, build_bn
+from ..layers.packed import PackedMLP, Residual, activation_of
 from . import arch
 from .base import LargeKernelBackbone
 
@@ -119,6 +120,10 @@ class RepLKBlock(nn.Module):
         self.prelkb_bn = nn.Identity()
         self.pw2.fuse_bn()
 
+    def packed(self) -> Residual:
+        """Returns the form of the folded block for inference on CPUs."""
+        return Residual([self.pw1.packed(), self.large_kernel.packed()], self.pw2.packed())
+
 
 class ConvFFN(nn.Module):
     """Pre-norm residual block of two 1x1 convolutions; ``(N, in_channels, H, W)`` to the same."""
@@ -140,6 +145,10 @@ class ConvFFN(nn.Module):
         self.pw1.fuse_bn(self.preffn_bn)
         self.preffn_bn = nn.Identity()
         self.pw2.fuse_bn()
+
+    def packed(self) -> Residual:
+        """Returns the form of the folded block for inference on CPUs."""
+        return Residual([], PackedMLP(self.pw1.conv, activation_of(self.nonlinear), self.pw2.conv))
 
 
 class RepLKNetStage(nn.Module):

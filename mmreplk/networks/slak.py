@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..layers.blocks import DropPath, LayerNorm2d
+from ..layers.blocks import DropPath, LayerNorm2d, ToChannelsFirst, ToChannelsLast
 from ..layers.branches import Branch, MergeableConv, Norm, ReparamLargeKernelConv, check_kernel_sizes
 from ..layers.folding import biased
+from ..layers.packed import PackedMLP, Residual, activation_of
 from . import arch
 from .convnext import ConvNeXtBody
 
@@ -123,6 +124,11 @@ class SLaKBlock(nn.Module):
         weight, bias = self.pwconv2.weight.to(scale.dtype), self.pwconv2.bias.to(scale.dtype)
         self.pwconv2 = biased(self.pwconv2, weight * scale[:, None], bias * scale)
         self.gamma = None
+
+    def packed(self) -> Residual:
+        """Returns the form of the folded block for inference on CPUs."""
+        layers = [self.large_kernel.packed(), ToChannelsLast(), self.norm, ToChannelsFirst()]
+        return Residual(layers, PackedMLP(self.pwconv1, activation_of(self.act), self.pwconv2))
 
 
 class SLaK(ConvNeXtBody):

@@ -13,6 +13,7 @@ from ..layers.blocks import GRN, DropPath, LayerNorm2d, SqueezeExcitation, ToCha
 from ..layers.branches import Branch, MergeableConv, Norm, build_bn
 from ..layers.conv import LargeKernelConv2d
 from ..layers.folding import biased, fold_bn
+from ..layers.packed import PackedPointwise, Residual, activation_of, packed
 from . import arch
 from .convnext import ConvNeXtBody
 
@@ -144,6 +145,13 @@ class UniRepLKNetBlock(nn.Module):
         scale = self.gamma.to(weight.dtype)
         self.pwconv2 = nn.Sequential(biased(linear, weight * scale[:, None], bias * scale), to_channels_first)
         self.act[1].beta = self.gamma = None
+
+    def packed(self) -> Residual:
+        """Returns the form of the folded block for inference on CPUs."""
+        (gelu, grn), (last, _) = self.act, self.pwconv2
+        first = PackedPointwise(self.pwconv1[1], activation_of(gelu))
+        layers = [packed(self.dwconv), packed(self.se), first, ToChannelsLast(), grn, ToChannelsFirst()]
+        return Residual(layers, PackedPointwise(last))
 
 
 class UniRepLKNet(ConvNeXtBody):

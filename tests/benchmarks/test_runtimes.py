@@ -20,7 +20,7 @@ def test_all_compute_the_same_and_are_timed(dtype):
 
 def test_one_that_is_wrong_is_not_timed(monkeypatch):
     wrong = torch.zeros(2, 24, 20, 20).numpy()
-    monkeypatch.setattr(runtimes, '_openvino', lambda *_: lambda: wrong)
+    monkeypatch.setitem(runtimes.RUNTIMES, 'openvino', lambda *_: lambda pixels: [wrong])
     monkeypatch.setattr(runtimes, 'LIMIT_OF_PYTORCH', 0)
     *right, last = runtimes.compare(STRIP, torch.float32, rounds=2)
     assert last['rival'] == 'openvino' and last['error'] == 1 and 'median_ms' not in last

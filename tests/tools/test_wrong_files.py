@@ -52,6 +52,7 @@ COMMANDS = {
         'GOOD.py GOOD.pth --out FILE --work-dir OUT', 'GOOD.py JUNK/x.pth --show --verbose --wait-time -1',
         'GOOD.py GOOD.pth --show-dir FILE --work-dir OUT', 'GOOD.py JUNK/empty.pth --tta',
         'GOOD.py JUNK/x.pth --trust-checkpoint', 'GOOD.py GOOD.pth --launcher mpi --local-rank 3 --work-dir OUT',
+        'GOOD.py JUNK/x.pth --dtype bfloat16',
         'GOOD.py GOOD.pth --cfg-options test_dataloader.dataset.data_root=JUNK',
     ],
     'predict.py': [
@@ -64,6 +65,7 @@ COMMANDS = {
         f'JUNK {MODEL} --out OUT/9 --device JUNK',
         'JUNK --model GOOD.py --checkpoint JUNK/x.pth --out OUT/10 --trust-checkpoint',
         f'JUNK {MODEL} --out OUT/11 --cfg-options test_dataloader=FILE', 'JUNK --model GOOD.py --out OUT/12',
+        f'JUNK {MODEL} --out OUT/13 --dtype half',
         'JUNK --model upernet_replknet_tinny_camvid --checkpoint GOOD.pth',
     ],
     'report.py': [
@@ -76,13 +78,14 @@ COMMANDS = {
         'GOOD.py GOOD.pth --max-megabytes -1', 'GOOD.py GOOD.pth --max-megapixels nan', 'GOOD.py GOOD.pth --host JUNK',
         'GOOD.py GOOD.pth --port 99999', 'GOOD.py JUNK/x.pth --title JUNK', 'GOOD.py GOOD.pth --slide 5 9',
         'GOOD.py JUNK/x.pth --score 7', 'GOOD.py GOOD.pth --device JUNK', 'GOOD.py JUNK/x.pth --trust-checkpoint',
-        'GOOD.py GOOD.pth --cfg-options model.test_cfg.mode=slide',
+        'GOOD.py GOOD.pth --cfg-options model.test_cfg.mode=slide', 'GOOD.py JUNK/x.pth --dtype bfloat16',
     ],
     'analysis_tools/benchmark_model.py': [
         'JUNK/x.py', 'GOOD.py JUNK/x.pth', 'GOOD.py --size 0 -1', 'GOOD.py --batch 0', 'GOOD.py --device JUNK',
         'GOOD.py --dtype float16 --channels-last --compile --train --size -3 4', 'GOOD.py --rounds 0',
         'GOOD.py --json JUNK/list.json', 'GOOD.py --json FOLDER', 'GOOD.py --json FILE/x.json',
         'GOOD.py --cfg-options model.backbone=FILE', 'GOOD.py --no-inference --json FOLDER',
+        'GOOD.py --parts model --forms packed --rivals JUNK',
     ],
     'analysis_tools/check_dataset.py': [
         'JUNK/x.py', 'GOOD.py --sample -1', 'GOOD.py --cfg-options train_dataloader.dataset.data_root=JUNK',

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -22,46 +22,34 @@ from ...layers import LargeKernelConv2d, MergeableConv
 from ...merging import reparameterized
 from ..backbones import build_empty, network_of
 from .memory import labelled_batch
+from .rivals import rivals_of
 from .samples import packed_sample
+from .setting import Setting
 
 PARTS, STEP = ('backbone', 'model'), 'training step'
 FORMS = ('plain', 'training', 'merged', 'folded', 'folded 3x3')
+PACKED = ('packed', 'packed 3x3')  # on CPUs
 TRAINED_FORMS = ('plain', 'training', 'training 3x3')
 
 
-class Setting(NamedTuple):
-    """How a network is run to be timed.
-
-    Attributes:
-        size: Height and width of the images, in pixels.
-        batch: Images at a time.
-        dtype: The backbone alone runs in it, the whole model under autocast to it.
-        device: ``'cuda'`` or ``'cpu'``.
-        channels_last: Whether images and convolutions are laid out channels-last.
-        compiled: Whether ``torch.compile`` compiles the backbone.
-        rounds: How often each is timed.
-    """
-    size: tuple[int, int] = (512, 512)
-    batch: int = 1
-    dtype: torch.dtype = torch.float32
-    device: str = 'cpu'
-    channels_last: bool = False
-    compiled: bool = False
-    rounds: int = 5
-
-
 def benchmark_model(cfg: Config, setting: Setting, weights: dict[str, torch.Tensor] | None = None,
-                    parts: Sequence[str] = PARTS) -> list[dict]:
+                    parts: Sequence[str] = PARTS, forms: Sequence[str] | None = None,
+                    rivals: Sequence[str] = ()) -> list[dict]:
     """Times inference of the forms of a network in turns, all in one run: the backbone alone, then the whole model.
 
     The forms: ``plain``, the training form on ``nn.Conv2d``; ``training``, the same on our convolution; ``merged``;
-    ``folded``, as ``ReparamHook`` evaluates; ``folded 3x3``, the same network with all large kernels 3x3.
+    ``folded``; ``packed``, as ``ReparamHook`` evaluates and ``Predictor`` predicts on CPUs, from float32 to float32
+    whatever the dtype; ``folded 3x3`` and ``packed 3x3``, the same network with all large kernels 3x3.
 
     Args:
         cfg: Config of a segmentor or detector with a large-kernel network.
         setting: How they are run.
         weights: State dict of the model; None for fresh weights. The 3x3 network always has fresh ones.
         parts: What is timed: the backbone, the model, or each after the other.
+        forms: Some of the forms; None for all that there are on the device, the packed ones only where nothing is
+            compiled.
+        rivals: Runtimes for CPUs, ``'onnxruntime'`` or ``'openvino'``, that run the exported network too, with large
+            kernels and with 3x3 ones; their forms are named after them.
 
     Returns:
         For each part, for each form, a row with median, 20th and 80th percentile in
@@ -69,22 +57,28 @@ def benchmark_model(cfg: Config, setting: Setting, weights: dict[str, torch.Tens
         the time spent in the large-kernel layers (None if compiled) and all raw times.
 
     Raises:
-        InputError: If the backbone is not a large-kernel network, or a number of the setting is too small.
+        InputError: If the backbone is not a large-kernel network, a number of the setting is too small, or a rival is
+            not installed or is wrong.
     """
     size, batch, dtype, device, channels_last, compiled, rounds = setting
     if min(*size, batch) < 1 or rounds < 2:
         raise InputError(f'size and batch must be positive, and rounds at least 2, got {tuple(size)}, {batch} and '
                          f'{rounds}')
     init_default_scope(cfg.default_scope)
+    if forms is None:
+        forms = FORMS + (PACKED if device == 'cpu' and not compiled else ())
     rows = []
     for part in parts:
         with ExitStack() as stack, torch.no_grad():
             work = {}
-            for form in FORMS:
-                model = _build(cfg, form, weights, setting).eval()
+            for form in forms:
+                model, is_packed = _build(cfg, form, weights, setting).eval(), form in PACKED
+                dtype = torch.float32 if is_packed else setting.dtype  # outside
                 if part == 'backbone':
                     model = model.backbone.to(dtype)
-                if form in ('merged', 'folded', 'folded 3x3'):
+                if is_packed:
+                    stack.enter_context(reparameterized(model, pack=True, dtype=setting.dtype))
+                elif form in ('merged', 'folded', 'folded 3x3'):
                     stack.enter_context(reparameterized(model, fuse_bn=form != 'merged'))
                 if compiled:
                     (model if part == 'backbone' else model.backbone).compile()
@@ -95,6 +89,11 @@ def benchmark_model(cfg: Config, setting: Setting, weights: dict[str, torch.Tens
                     work[form] = functools.partial(model, images)
                 else:
                     work[form] = _whole(model, images, cfg.default_scope, dtype)
+            for kernels in ('', ' 3x3') if rivals else ():
+                model = _build(cfg, f'exported{kernels}', weights, setting).eval()
+                preprocessor = cfg.model.get('data_preprocessor') or {}
+                runs = rivals_of(model, rivals, part, preprocessor, setting)
+                work |= {f'{rival}{kernels}': run for rival, run in runs.items()}
             rows += _measure(part, work, setting, with_share=not compiled)
     return rows
 
@@ -152,7 +151,8 @@ def _measure(part: str, work: dict[str, Callable[[], object]], setting: Setting,
     for run in work.values():  # searches and caches of the first call are not the network's time or memory
         run()
     peaks = {form: peak_mib(run, setting.device) for form, run in work.items()}
-    shares = {form: _large_kernel_share(run, setting.device) if with_share else None for form, run in work.items()}
+    shares = {form: _large_kernel_share(run, setting.device) if with_share and form in FORMS + TRAINED_FORMS else None
+              for form, run in work.items()}
     rows = []
     for form, times in time_in_turns(work, setting.device, setting.rounds).items():
         low, median, high = statistics.quantiles(times, n=10)[1::3]

@@ -16,7 +16,8 @@ def prepare_testing(cfg: Config,
                     show_dir: str | None = None,
                     wait_time: float = 2,
                     tta: bool = False,
-                    out: str | None = None) -> None:
+                    out: str | None = None,
+                    dtype: str = 'float32') -> None:
     """Makes ``cfg`` test a checkpoint, with options that each framework understands in its own way.
 
     Args:
@@ -28,6 +29,7 @@ def prepare_testing(cfg: Config,
         tta: Test-time augmentation.
         out: The folder for predictions: label maps of a segmentor, COCO's JSON of a detector; or a detector's ``.pkl``
             file for the tools of MMDetection.
+        dtype: What ``ReparamHook`` computes in, which ``'bfloat16'`` adds where the config has none.
 
     Raises:
         InputError: If the config lacks what an option needs.
@@ -37,6 +39,8 @@ def prepare_testing(cfg: Config,
     hooks = cfg.setdefault('custom_hooks', [])
     if not any(kind_of(hook) == 'StrictLoadHook' for hook in hooks):
         hooks.append(dict(type='StrictLoadHook'))
+    if dtype != 'float32':
+        _use_dtype(hooks, dtype)
     for option, folder in (('--show-dir', show_dir), ('--out', None if is_detection else out)):
         if folder and os.path.isfile(folder):
             raise InputError(f'{option} must be a folder, {folder!r} is a file')
@@ -59,6 +63,15 @@ def prepare_testing(cfg: Config,
         _keep_predictions(cfg, out, is_detection)
     if is_detection:
         _keep_category_ids(cfg)
+
+
+def _use_dtype(hooks: list, dtype: str) -> None:
+    merging = [hook for hook in hooks if kind_of(hook) == 'ReparamHook']
+    if not merging:
+        merging.append(dict(type='ReparamHook'))
+        hooks += merging
+    for hook in merging:
+        hook['dtype'] = dtype
 
 
 def _use_tta(cfg: Config, is_detection: bool) -> None:

@@ -17,18 +17,27 @@ from .. import memory_format
 SCRATCH = 2**18
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, flip: bool = False) -> Tensor:
-    """Returns the "same" convolution of stride 1, with the flipped filter if ``flip``; contiguous."""
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, flip: bool = False,
+             kept: Tensor | None = None) -> Tensor:
+    """Returns the "same" convolution of stride 1, with the flipped filter if ``flip``; contiguous.
+
+    ``kept`` is the filter's :func:`spectrum` at the transform's size, if it has been computed before.
+    """
     (h, w), (kh, kw) = x.shape[-2:], weight.shape[-2:]
     size, channels = transform_size(x.shape, (kh, kw)), _channels(x.shape, (kh, kw))
     out = memory_format.empty(x, x.shape, channels_last=False)
     # A product of spectra convolves in the mathematical sense, with the filter flipped.
-    weight = weight if flip else weight.flip(-1, -2)
-    parts = zip(x.split(channels, 1), weight[:, 0].split(channels), out.split(channels, 1), strict=True)
+    filters = (weight[:, 0] if flip else weight[:, 0].flip(-1, -2)) if kept is None else kept
+    parts = zip(x.split(channels, 1), filters.split(channels), out.split(channels, 1), strict=True)
     for part, filters, target in parts:
-        spectrum = torch.fft.rfft2(part, size).mul_(torch.fft.rfft2(filters, size))
-        target.copy_(torch.fft.irfft2(spectrum, size)[..., kh // 2:kh // 2 + h, kw // 2:kw // 2 + w])
+        product = torch.fft.rfft2(part, size).mul_(filters if kept is not None else torch.fft.rfft2(filters, size))
+        target.copy_(torch.fft.irfft2(product, size)[..., kh // 2:kh // 2 + h, kw // 2:kw // 2 + w])
     return out if bias is None else out.add_(bias.view(-1, 1, 1))
+
+
+def spectrum(weight: Tensor, size: tuple[int, int]) -> Tensor:
+    """Returns the spectra of filters ``(C, 1, KH, KW)``, not to be flipped, at the size of a transform."""
+    return torch.fft.rfft2(weight[:, 0].flip(-1, -2), size)
 
 
 def grad_weight(x: Tensor, grad_output: Tensor, kernel_size: tuple[int, int]) -> Tensor:

@@ -3,10 +3,12 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 
 from mmreplk import InputError
+from mmreplk.benchmarks.runtimes import RUNTIMES
 from mmreplk.layers import LargeKernelConv2d
 from mmreplk.mm.benchmarks import model as model_benchmark
 from mmreplk.mm.benchmarks.memory import labelled_batch
-from mmreplk.mm.benchmarks.model import FORMS, TRAINED_FORMS, Setting, benchmark_model, benchmark_training
+from mmreplk.mm.benchmarks.model import FORMS, PACKED, TRAINED_FORMS, benchmark_model, benchmark_training
+from mmreplk.mm.benchmarks.setting import Setting
 from mmreplk.mm.config import load_config
 
 
@@ -21,17 +23,40 @@ def test_every_form_is_timed_alone_and_whole(config):
     if cfg.default_scope == 'mmdet':
         cfg.model.test_cfg.rpn.max_per_img = 20
     rows = benchmark_model(cfg, Setting((64, 96), rounds=2))
-    assert [(row['part'], row['form']) for row in rows] == [(p, f) for p in ('backbone', 'model') for f in FORMS]
+    forms = FORMS + PACKED
+    assert [(row['part'], row['form']) for row in rows] == [(p, f) for p in ('backbone', 'model') for f in forms]
     for row in rows:
-        assert len(row['raw_ms']) == 2 and min(row['raw_ms']) > 0 and 0 < row['large_kernel_share'] < 1
+        assert len(row['raw_ms']) == 2 and min(row['raw_ms']) > 0
+        assert row['large_kernel_share'] is None if row['form'] in PACKED else 0 < row['large_kernel_share'] < 1
         assert row['images_per_s'] == pytest.approx(1000 / row['median_ms'])
     assert not any('forward' in vars(m) for m in MODELS.build(cfg.model).modules())
+
+
+@pytest.mark.parametrize(('part', 'dtype'), [('backbone', torch.bfloat16), ('model', torch.float32)])
+def test_runtimes_run_the_exported_network(part, dtype):
+    cfg = load_config('configs/upernet_replknet_tiny_miniade20k.py')
+    rows = benchmark_model(cfg, Setting((64, 96), 2, dtype, rounds=2), None, [part], ['packed'], list(RUNTIMES))
+    names = ['packed', 'onnxruntime', 'openvino', 'onnxruntime 3x3', 'openvino 3x3']
+    assert [(row['part'], row['form']) for row in rows] == [(part, name) for name in names]
+    assert all(min(row['raw_ms']) > 0 and row['large_kernel_share'] is None for row in rows)
+
+
+@pytest.mark.parametrize('part', ['backbone', 'model'])
+def test_a_runtime_that_is_wrong_is_not_timed(part, monkeypatch):
+    cfg, load = load_config('configs/upernet_replknet_tiny_miniade20k.py'), RUNTIMES['onnxruntime']
+
+    def wrong(*arguments):
+        return lambda pixels: [out + 1 for out in load(*arguments)(pixels)]
+
+    monkeypatch.setitem(RUNTIMES, 'onnxruntime', wrong)
+    with pytest.raises(InputError, match='onnxruntime (differs from the model by|gives 0.00%)'):
+        benchmark_model(cfg, Setting((64, 64)), parts=[part], forms=[], rivals=['onnxruntime'])
 
 
 def test_a_checkpoint_is_what_is_timed():
     cfg = load_config('configs/upernet_replknet_tiny_miniade20k.py')
     rows = benchmark_model(cfg, Setting((64, 64), batch=2, rounds=2), MODELS.build(cfg.model).state_dict())
-    assert len(rows) == 10
+    assert len(rows) == 14
     with pytest.raises(InputError, match='do not fit this RepLKNet'):
         benchmark_model(cfg, Setting((64, 64)), dict())
 

@@ -64,6 +64,16 @@ def test_testing_options_of_a_segmentor():
     assert cfg.test_evaluator.output_dir == 'maps' and cfg.load_from == 'x.pth'
 
 
+@pytest.mark.parametrize('hooks', [[], [dict(type='ReparamHook', check=True)]])
+def test_a_test_in_bfloat16_is_one_of_the_hook_that_merges(hooks):
+    cfg = Config(dict(custom_hooks=hooks))
+    prepare_testing(cfg, 'x.pth', dtype='bfloat16')
+    found = [hook for hook in cfg.custom_hooks if hook['type'] == 'ReparamHook']
+    assert found == [dict(type='ReparamHook', dtype='bfloat16', **({'check': True} if hooks else {}))]
+    prepare_testing(plain := Config(dict(custom_hooks=[])), 'x.pth')
+    assert [hook['type'] for hook in plain.custom_hooks] == ['StrictLoadHook']
+
+
 def test_testing_options_of_a_detector():
     pipeline = [dict(type='LoadImageFromFile'), dict(type='PackDetInputs')]
     cfg = Config(

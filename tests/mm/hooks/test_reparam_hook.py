@@ -90,6 +90,25 @@ def test_metrics_are_those_of_the_unmerged_model(tmp_path):
     torch.testing.assert_close(merged, torch.cat(unmerged), rtol=1e-4, atol=1e-6)
 
 
+def test_an_evaluation_computes_in_bfloat16_if_asked(tmp_path):
+    hook = ReparamHook(dtype='bfloat16', check=True)
+    runner = make_runner(tmp_path, hook)
+    runner.train()
+    low, image = torch.tensor(runner.val()['logits']), torch.randn(1, 3, 32, 32)
+    hook.before_val_epoch(runner)
+    with torch.no_grad():
+        assert all(torch.equal(f, f.bfloat16().float()) for f in runner.model.eval().backbone(image))
+    hook.after_val_epoch(runner)
+    pictures = Pictures(4)
+    with torch.no_grad():
+        own = torch.cat([runner.model.eval()(pictures.images[i:i + 2], None)[0].flatten() for i in (0, 2)])
+    assert 0 < (low - own).abs().max() <= 5e-2 * own.abs().max()
+    for wrong, words in ((dict(dtype='half'), 'one of float32, bfloat16'),
+                         (dict(dtype='bfloat16', fuse_bn=False), 'needs fuse_bn=True')):
+        with pytest.raises(InputError, match=words):
+            ReparamHook(**wrong)
+
+
 def test_averaged_weights_are_the_ones_merged(tmp_path):
     seen = {}
 

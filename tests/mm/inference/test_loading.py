@@ -11,7 +11,8 @@ from mmreplk import InputError
 from mmreplk.benchmarks import count_flops
 from mmreplk.benchmarks.flops import image_channels
 from mmreplk.mm.benchmarks.comparison import measure_models
-from mmreplk.mm.benchmarks.model import Setting, benchmark_model
+from mmreplk.mm.benchmarks.model import benchmark_model
+from mmreplk.mm.benchmarks.setting import Setting
 from mmreplk.mm.building import build_backbone, build_empty_model
 from mmreplk.mm.data.reading import shown
 from mmreplk.mm.export import real_batches

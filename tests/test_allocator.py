@@ -1,0 +1,30 @@
+import subprocess
+import sys
+
+import pytest
+
+COUNTED = """
+import resource, sys
+import torch
+from mmreplk.allocator import keep_freed_memory
+if sys.argv[1] == 'kept' and not keep_freed_memory():
+    print('not taken')
+    raise SystemExit
+torch.ones(2**24)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    torch.ones(2**24)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(kept):
+    run = subprocess.run([sys.executable, '-c', COUNTED, kept], capture_output=True, text=True, check=True)
+    return run.stdout.strip()
+
+
+def test_freed_memory_is_used_again():
+    kept = faults('kept')
+    if kept == 'not taken':
+        pytest.skip('the C library has no mallopt')
+    assert int(kept) < 1000 and int(faults('given back')) > 5 * int(kept) + 1000
