@@ -27,7 +27,6 @@ def main(args: argparse.Namespace) -> None:
         raise InputError('there is nothing to measure: the fast path needs an x86 CPU with AVX2 and oneDNN')
     if not args.minutes >= 0 or args.worst < 0:  # nor NaN, which no time is beyond
         raise InputError(f'--minutes and --worst must not be negative, got {args.minutes} and {args.worst}')
-    torch.set_num_threads(1)
     path = Path(args.rows)
     try:
         rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
@@ -36,6 +35,7 @@ def main(args: argparse.Namespace) -> None:
     except ValueError as error:
         raise InputError(f'{str(path)!r} holds no measurements of this tool: {error}') from error
     if args.do == 'measure':
+        torch.set_num_threads(1)
         end = time.monotonic() + 60 * args.minutes
         with path.open('a') as file:
             for problem in problems(seed=len(rows)):
