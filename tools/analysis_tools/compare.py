@@ -1,7 +1,7 @@
 """Trains several configs on equal budgets, or evaluates their checkpoints, and writes one table and one plot.
 
     python tools/analysis_tools/compare.py configs/upernet_*_camvid.py --iters 1500 --out work_dirs/compare
-    python tools/analysis_tools/compare.py configs/guidelines/[kl]*.py --seeds 3 --out work_dirs/guidelines
+    python tools/analysis_tools/compare.py configs/guidelines/k*.py --iters 600 --seeds 3 --out work_dirs/guidelines
     python tools/analysis_tools/compare.py A.py B.py --checkpoints a.pth b.pth --out work_dirs/compare
     python tools/analysis_tools/compare.py A.py B.py --costs-only --out work_dirs/compare
 
