@@ -33,6 +33,12 @@ def nothing_left_by_modules():
 
 
 @pytest.fixture(autouse=True)
+def memory_is_given_back(monkeypatch):
+    """What a tool asks of the C library for its own process would hold for all later tests."""
+    monkeypatch.setattr('mmreplk.allocator.keep_freed_memory', lambda: True)
+
+
+@pytest.fixture(autouse=True)
 def nothing_left_behind():
     """Tools that run in this process set variables of the environment, and runs add handlers and loggers."""
     log, environment = logging.getLogger('mmreplk'), dict(os.environ)
