@@ -10,7 +10,8 @@ from mmreplk.allocator import keep_freed_memory
 if sys.argv[1] == 'kept' and not keep_freed_memory():
     print('not taken')
     raise SystemExit
-torch.ones(2**24)
+for _ in range(5):
+    torch.ones(2**24)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(5):
     torch.ones(2**24)
@@ -27,4 +28,4 @@ def test_freed_memory_is_used_again():
     kept = faults('kept')
     if kept == 'not taken':
         pytest.skip('the C library has no mallopt')
-    assert int(kept) < 1000 and int(faults('given back')) > 5 * int(kept) + 1000
+    assert 4 * int(kept) < int(faults('given back'))  # of five maps: not more than one is in new memory

@@ -59,11 +59,11 @@ def test_benchmark_model_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
     with pytest.raises(KeyboardInterrupt):
         main()
     before = json.loads(out.read_text())['results']
-    assert {row['part'] for row in before} == {'backbone'} and len(before) == 5
+    assert {row['part'] for row in before} == {'backbone'} and len(before) == 7
     made[:] = ['done']
     main()
     after = json.loads(out.read_text())['results']
-    assert made == ['done', 'model'] and after[:5] == before and len(after) == 10
+    assert made == ['done', 'model'] and after[:7] == before and len(after) == 14
     assert all(row['ratio'] == 1 for row in after if row['form'] == 'plain')
     printed = capsys.readouterr().out
     assert printed.count('| backbone | plain |') == 2 and printed.count('| model | plain |') == 1
