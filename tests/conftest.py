@@ -32,10 +32,12 @@ def nothing_left_by_modules():
         kind._instance_dict.clear()
 
 
-@pytest.fixture(autouse=True)
-def memory_is_given_back(monkeypatch):
+@pytest.fixture(autouse=True, scope='session')
+def memory_is_given_back():
     """What a tool asks of the C library for its own process would hold for all later tests."""
-    monkeypatch.setattr('mmreplk.allocator.keep_freed_memory', lambda: True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('mmreplk.allocator.keep_freed_memory', lambda: True)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -170,7 +170,7 @@ COMMANDS = {
     'model_converters/reparameterize.py': [
         'JUNK/x.pth OUT/x.pth', 'GOOD.pth FOLDER --force', 'GOOD.pth FILE', 'GOOD.pth OUT/y.pth --ema',
         'GOOD.pth OUT/z.pth --eps nan', 'GOOD.pth OUT/z.pth --eps -1',
-        'JUNK/x.jpg OUT/x.pth --fuse-bn --trust-checkpoint',
+        'JUNK/x.jpg OUT/x.pth --fuse-bn --half --trust-checkpoint',
     ],
     'dev/kill_and_resume.py': [
         'JUNK/x.py --work-dir OUT/kill', 'GOOD.py --work-dir OUT/kill --kills 0', 'GOOD.py --processes -1 --seed 3',

@@ -61,7 +61,7 @@ def planned(out: Path, device: str, tiny: bool) -> list[Part]:
     setting = ['--device', device, '--plan', 'tiny' if tiny else 'whole']
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
     plain = ['env', f'MMREPLK_CACHE={out}', f'PYTHONPATH={path}', sys.executable]
-    tuned = ['env', 'MMREPLK_AUTOTUNE=1', *plain[1:]]
+    tuned = ['env', *(['MMREPLK_AUTOTUNE=1'] if device == 'cuda' else []), *plain[1:]]
 
     def own(name: str, share: float, *precisions: str, file: str | None = None) -> Part:
         command = [*tuned, '-m', 'mmreplk.benchmarks.gpu_parts', name, str(out / f'{file or name}.json'), *setting]
