@@ -1,4 +1,3 @@
-import ctypes
 import logging
 import os
 import random
@@ -39,16 +38,6 @@ def memory_is_given_back():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr('mmreplk.allocator.keep_freed_memory', lambda: True)
         yield
-
-
-@pytest.fixture(autouse=True)
-def stack_of_signals_is_kept():
-    """A runtime sets a stack for signals and frees it; the next child that ends would then kill this process."""
-    kept = ctypes.create_string_buffer(64)  # a stack_t has 24 bytes
-    sigaltstack = getattr(ctypes.CDLL(None), 'sigaltstack', lambda *_: None)
-    sigaltstack(None, kept)
-    yield
-    sigaltstack(kept, None)
 
 
 @pytest.fixture(autouse=True)

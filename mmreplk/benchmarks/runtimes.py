@@ -1,10 +1,12 @@
 """The runtimes that people deploy with on CPUs, and one convolution in them, as rivals of the operator."""
 
+import contextlib
+import ctypes
 import functools
 import importlib.util
 import io
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -120,8 +122,21 @@ def load_openvino(model: bytes, dtype: torch.dtype) -> Run:
     core = openvino.Core()
     options = dict(INFERENCE_NUM_THREADS=torch.get_num_threads(), PERFORMANCE_HINT='LATENCY',
                    INFERENCE_PRECISION_HINT='bf16' if dtype == torch.bfloat16 else 'f32')
-    request = core.compile_model(core.read_model(io.BytesIO(model)), 'CPU', options).create_infer_request()
+    with _signal_stack_kept():
+        request = core.compile_model(core.read_model(io.BytesIO(model)), 'CPU', options).create_infer_request()
     return lambda pixels: list(request.infer([pixels], share_inputs=True, share_outputs=True).values())
+
+
+@contextlib.contextmanager
+def _signal_stack_kept() -> Iterator[None]:
+    """OpenVINO 2026.4 sets a stack for signals that it frees with the model: the next signal would end the process."""
+    kept = ctypes.create_string_buffer(64)  # a stack_t has 24 bytes
+    sigaltstack = getattr(ctypes.CDLL(None), 'sigaltstack', lambda *_: None)
+    sigaltstack(None, kept)
+    try:
+        yield
+    finally:
+        sigaltstack(kept, None)
 
 
 RUNTIMES = {'onnxruntime': load_onnxruntime, 'openvino': load_openvino}

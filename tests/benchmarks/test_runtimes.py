@@ -1,3 +1,4 @@
+import ctypes
 import sys
 
 import pytest
@@ -39,3 +40,19 @@ def test_what_is_missing_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, 'openvino', None)
     with pytest.raises(InputError, match=r'openvino must be installed: pip install mmreplk\[runtimes\]'):
         runtimes.versions()
+
+
+def test_the_stack_for_signals_stays_the_process_s_own():
+    before = _signal_stack()
+    with torch.no_grad():
+        model = runtimes._one_layer(torch.randn(1, 2, 8, 8), torch.randn(2, 1, 3, 3))
+    run = runtimes.load_openvino(model, torch.float32)
+    assert _signal_stack() == before
+    del run
+    assert _signal_stack() == before
+
+
+def _signal_stack():
+    stack = (ctypes.c_uint64 * 3)()
+    assert ctypes.CDLL(None).sigaltstack(None, stack) == 0
+    return list(stack)
