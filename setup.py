@@ -33,7 +33,11 @@ setup(
     license='Apache-2.0',
     cmdclass=dict(build_py=BuildWithConfigs),
     packages=find_packages(include=['mmreplk', 'mmreplk.*']),
-    package_data={'mmreplk.mm.inference': ['page.css'], 'mmreplk.mm.reports': ['page.html']},
+    package_data={
+        'mmreplk.mm.inference': ['page.css'],
+        'mmreplk.mm.reports': ['page.html'],
+        'mmreplk.ops.cpu': ['depthwise.cpp'],
+    },
     python_requires='>=3.10',
     # Neither torch nor a distribution of MMCV: a user has one of several of each, and pip would add another.
     install_requires=['numpy'],

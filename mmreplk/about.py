@@ -12,7 +12,7 @@ import torch
 
 from . import shipped
 from .ops import backends
-from .ops.cpu import facts
+from .ops.cpu import compiled, facts
 from .ops.tuning import processor
 from .version import __version__
 
@@ -42,6 +42,7 @@ def _lines() -> Iterator[tuple[str, Callable[[], str]]]:
         yield 'backends', lambda error=error: _failure(error)
     for name, reason in found.items():
         yield f'backend {name}', lambda reason=reason: 'yes' if reason is None else f'no: {reason}'
+    yield 'compiled for this CPU', lambda: 'yes' if compiled.problem() is None else f'no: {compiled.problem()}'
     yield 'configs', lambda: f'{len(shipped.config_names())} in {shipped.CONFIGS}'
     yield 'tools', lambda: f'{len(shipped.tool_names())} in {shipped.TOOLS}'
 

@@ -58,6 +58,11 @@ def remember(device: str, question: str, answer: str) -> None:
     _remember(_path(device), {question: answer})
 
 
+def folder() -> Path:
+    """Returns where this machine's answers are kept."""
+    return Path(os.environ.get('MMREPLK_CACHE', '~/.cache/mmreplk')).expanduser()
+
+
 def size_class(extent: int) -> int:
     """Returns ``extent`` rounded down to three binary digits, so that inputs of many sizes are a few questions."""
     unit = 1 << max(0, extent.bit_length() - 3)
@@ -103,7 +108,7 @@ def _processor_of_the_system() -> str:
 
 def _path(device: str) -> Path:
     name = ''.join(c if c.isalnum() or c in '-.' else '_' for c in device)
-    return Path(os.environ.get('MMREPLK_CACHE', '~/.cache/mmreplk')).expanduser() / f'{name}.json'
+    return folder() / f'{name}.json'
 
 
 @functools.cache
@@ -129,7 +134,7 @@ def _remember(path: Path, answers: dict[str, str]) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path):
+        with locked(path):
             descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f'{path.stem}.', suffix='.part')
             try:
                 with os.fdopen(descriptor, 'w') as file:
@@ -143,7 +148,7 @@ def _remember(path: Path, answers: dict[str, str]) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Waits for other writers, but not for one that died: the system gives up a lock with its process."""
     try:
         import fcntl

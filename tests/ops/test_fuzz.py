@@ -132,6 +132,6 @@ def test_any_problem_agrees_with_float64(problem):
 def test_every_way_is_among_those_that_are_tried(dtype):
     problem = costs.Problem(1, 64, 20, 20, 31, 29, dtype, False, False)
     kernels = {way.kernel for way in costs.convolving_ways(problem._replace(kh=7, kw=9))}
-    assert kernels == {'forward', 'transposed', 'turned', 'fourier'}
-    assert {way.kernel for way in costs.grad_weight_ways(problem)} >= {'transposed', 'turned', 'fourier'}
+    assert kernels == {'direct', 'forward', 'transposed', 'turned', 'fourier'}
+    assert {way.kernel for way in costs.grad_weight_ways(problem)} >= {'direct', 'transposed', 'turned', 'fourier'}
     assert undilated.convolve_by and len(costs.convolving_ways(problem)) >= 4

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from .. import memory_format
-from . import facts, fourier, onednn
+from . import compiled, facts, fourier, onednn
 from .prices import PRICES
 
 # Bytes from which on a batch does not stay in the caches, and those between which pixels share sets of the first.
@@ -42,7 +42,7 @@ class Problem(NamedTuple):
 
 
 class Way(NamedTuple):
-    """How to compute: by which kernel, in which memory format and dtype."""
+    """How to compute: by which kernel, from which memory format, in which dtype."""
     kernel: str
     channels_last: bool
     dtype: torch.dtype
@@ -76,7 +76,7 @@ def convolving_ways(problem: Problem) -> list[Way]:
     dtypes = [torch.bfloat16, torch.float32] if in_bfloat16 else [torch.float32]
     if problem.is_dilated:
         return [Way('forward', channels_last, dtype) for dtype in dtypes for channels_last in (False, True)
-                ] + [Way('phases', True, problem.dtype)]
+                ] + [Way('phases', True, problem.dtype), *_direct_ways(problem)]
     ways = [Way(kernel, channels_last, dtype)
             for dtype in dtypes for kernel in ('forward', 'transposed') for channels_last in (False, True)]
     if problem.kw > facts.WIDEST_FORWARD:
@@ -84,7 +84,13 @@ def convolving_ways(problem: Problem) -> list[Way]:
         ways = [way for way in ways if way.kernel != 'forward' or (way.channels_last and way.dtype in returns)]
     if problem.kh < problem.kw and problem.kh <= facts.WIDEST_FORWARD:
         ways += [Way('turned', way.channels_last, way.dtype) for way in ways if way.kernel == 'transposed']
-    return ways + [FOURIER] * (facts.HAS_FOURIER and size > 5)
+    return ways + _direct_ways(problem) + [FOURIER] * (facts.HAS_FOURIER and size > 5)
+
+
+def _direct_ways(problem: Problem) -> list[Way]:
+    """Returns our own kernel's, which takes bfloat16 on every CPU and returns either memory format."""
+    dtype = torch.float32 if problem.dtype == torch.float16 else problem.dtype
+    return [Way('direct', channels_last, dtype) for channels_last in (False, True)] * (compiled.library() is not None)
 
 
 def grad_weight_ways(problem: Problem) -> list[Way]:
@@ -101,7 +107,7 @@ def grad_weight_ways(problem: Problem) -> list[Way]:
     ways = [Way('transposed', False, torch.float32)]
     if problem.kh > problem.kw:
         ways.append(Way('turned', False, torch.float32))
-    return ways + pytorchs + [FOURIER] * (facts.HAS_FOURIER and size > 5)
+    return ways + pytorchs + _direct_ways(problem) + [FOURIER] * (facts.HAS_FOURIER and size > 5)
 
 
 def pytorchs(what: str, problem: Problem) -> Way:
@@ -154,7 +160,8 @@ def _formats(what: str, problem: Problem) -> tuple[bool, bool]:
 
 def memory(what: str, problem: Problem, way: Way) -> float:
     """Returns the cost of the memory for results, copies and conversions that the allocator does not keep."""
-    inner = 0 if way.channels_last or way.kernel in ('fourier', 'dense') else 2  # oneDNN's copies by blocks of channels
+    # oneDNN's copies by blocks of channels
+    inner = 0 if way.channels_last or way.kernel in ('direct', 'fourier', 'dense') else 2
     copies = 2 if way.kernel == 'turned' else 0
     if what == 'convolve':
         copies += 1 + inner
@@ -178,6 +185,8 @@ def price_name(what: str, problem: Problem, way: Way) -> str:
 
 def work(what: str, problem: Problem, way: Way) -> tuple[float, ...]:
     """Returns the parts of the work, in units that have prices."""
+    if way.kernel == 'direct':
+        return _direct_work(what, problem, way)
     if problem.is_dilated:
         return _dilated_work(what, problem, way)
     if way.kernel == 'fourier':
@@ -221,6 +230,18 @@ def _grad_weight_work(problem: Problem, way: Way) -> tuple[float, ...]:
     padded, (blocks, singles) = (h + kh - 1) * (w + kw - 1), divmod(kw, facts.PIXEL_BLOCK)
     return (1e4, maps * h * w, maps * padded, maps * h * w * kh * blocks, maps * h * w * kh * singles,
             maps * kh * h * (blocks + singles), maps * kh * h)
+
+
+def _direct_work(what: str, problem: Problem, way: Way) -> tuple[float, ...]:
+    """Counts vectors: of results along the columns of the map, or of the filter if that is what is computed."""
+    n, c, h, w, kh, kw = problem[:6]
+    columns, width = (w, kw) if what == 'convolve' else (kw, w)
+    vectors = n * c * taps_inside(h, kh, problem.dy) * -(-columns // facts.LANES)
+    products = vectors * -(-width // (2 if way.dtype == torch.bfloat16 and facts.HAS_BFLOAT16 else 1))
+    pixels = n * c * h * w
+    # Those of a single vector are bound by loading, those of narrow filters by beginning.
+    return (1e4, n * c, pixels, products, products * (columns <= facts.LANES), vectors,
+            pixels * (pixels * way.dtype.itemsize > CACHE))
 
 
 def _fourier_work(problem: Problem) -> tuple[float, ...]:

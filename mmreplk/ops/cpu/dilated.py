@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import memory_format
-from . import left_to_pytorch, onednn, undilated
+from . import direct, left_to_pytorch, onednn, undilated
 from .costs import Problem, Way
 
 Pair = tuple[int, int]
@@ -35,6 +35,8 @@ def convolve_by(way: Way, x: Tensor, weight: Tensor, bias: Tensor | None, dilati
     is_transposed = way.kernel == 'transposed'
     dtype, x = x.dtype, memory_format.convert(x, way.channels_last).to(way.dtype)
     weight, bias = weight.to(way.dtype), None if bias is None else bias.to(way.dtype)
+    if way.kernel == 'direct':
+        return direct.convolve(x, weight, bias, dilation, flip, channels_last).to(dtype)
     weight = weight.flip(-1, -2) if flip != is_transposed else weight
     padding = tuple(d * (k // 2) for k, d in zip(weight.shape[2:], dilation, strict=True))
     if is_transposed:

@@ -29,6 +29,8 @@ LARGEST_SOUND = 49
 # The largest size to give PyTorch with a single channel, which it does not treat as depthwise: in 2.13, 45x13 and 49x2
 # at stride (1, 2) write past their memory.
 LARGEST_SOUND_ALONE = 13
+# The numbers in a vector of float32.
+LANES = 16 if INSTRUCTIONS == 'AVX512' else 8
 # Channels that oneDNN's kernels compute together.
 CHANNEL_BLOCK = 16
 # Pixels of a row that its backward-data kernel computes together; what remains of a row it computes one by one.

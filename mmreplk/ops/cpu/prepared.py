@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from .. import functional, memory_format
-from . import costs, fourier, undilated
+from . import costs, direct, fourier, undilated
 from .costs import FOURIER, Problem, Way
 from .packed import PackedConvolution
 
@@ -37,6 +37,8 @@ class PreparedFilter:
         way = last[1]
         if way is not None and way.kernel == 'forward' and way.channels_last and way.dtype == x.dtype:
             return self._pack()(x)
+        if way is not None and way.kernel == 'direct':
+            return direct.convolve(x, self._weight, self._bias, (1, 1), False, True, self._is_rectified)
         if way == FOURIER:
             out = self._by_fourier(x)
         elif way is None:

@@ -1,7 +1,7 @@
 """The three passes of a "same" convolution of stride 1 and dilation 1, each by the way that costs least.
 
-A way of convolving is either a kernel of oneDNN, contiguous or channels-last, in float32 or, where the CPU has
-instructions for it, in bfloat16; or Fourier transforms in float32. Operands are converted to the format and dtype of a
+A way of convolving is our own kernel (:mod:`direct`); or one of oneDNN's, contiguous or channels-last, in float32 or,
+where the CPU has instructions for it, in bfloat16; or Fourier transforms in float32. Operands are converted to the format and dtype of a
 way, and its result to those that the caller wants; :mod:`mmreplk.ops.cpu.costs` includes that.
 """
 
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import memory_format, tuning
-from . import costs, fourier, left_to_pytorch, onednn
+from . import costs, direct, fourier, left_to_pytorch, onednn
 from .costs import Problem, Way
 
 
@@ -34,6 +34,8 @@ def convolve_by(way: Way, x: Tensor, weight: Tensor, bias: Tensor | None, flip: 
     """Does the same in one of :func:`mmreplk.ops.cpu.costs.convolving_ways`."""
     dtype, x = x.dtype, memory_format.convert(x, way.channels_last).to(way.dtype)
     weight, bias = weight.to(way.dtype), None if bias is None else bias.to(way.dtype)
+    if way.kernel == 'direct':
+        return direct.convolve(x, weight, bias, (1, 1), flip, channels_last).to(dtype)
     if way.kernel == 'fourier':
         out = fourier.convolve(x, weight, bias, flip)
     elif way.kernel == 'turned':  # Rows for columns: oneDNN is faster with a tall filter than with a wide one.
@@ -60,7 +62,10 @@ def grad_weight_by(way: Way, x: Tensor, grad_output: Tensor, kernel_size: tuple[
         padding = kernel_size[0] // 2, kernel_size[1] // 2
         x, grad_output = (memory_format.convert(t, way.channels_last) for t in (x, grad_output))
         return left_to_pytorch.grad_weight(x, grad_output, kernel_size, (1, 1), padding, (1, 1))
-    dtype, (x, grad_output) = x.dtype, (memory_format.convert(t, False).to(way.dtype) for t in (x, grad_output))
+    dtype = x.dtype
+    x, grad_output = (memory_format.convert(t, way.channels_last).to(way.dtype) for t in (x, grad_output))
+    if way.kernel == 'direct':
+        return direct.grad_weight(x, grad_output, kernel_size).to(dtype)
     if way.kernel == 'fourier':
         return fourier.grad_weight(x, grad_output, kernel_size).to(dtype)
     kh, kw = kernel_size

@@ -1,0 +1,504 @@
+// "Same" depthwise convolutions of stride 1 on x86 CPUs, computed directly.
+//
+// Vectors lie along the rows of a map. A block of R rows and P vectors of sums stays in registers, and each vector of
+// pixels serves R rows of it, so that the units that multiply are busy, not those that load. The pixels of a few
+// channels are first copied, whatever their memory format, to planes with zeros left and right; rows above and below a
+// map are skipped. In bfloat16 a word of a plane has two pixels, which one instruction multiplies with two taps.
+//
+// The gradient of a filter is the same convolution: of the input, with grad_output as the filter and a result of the
+// size of the filter.
+//
+// N C H W: images, channels, rows, columns. KH KW: rows and columns of the filter. DY DX: its dilation.
+
+#include <immintrin.h>
+#include <omp.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+
+namespace {
+
+#ifdef __AVX512F__
+constexpr int LANES = 16, REGISTERS = 24, MOST_VECTORS = 4;
+#else
+constexpr int LANES = 8, REGISTERS = 12, MOST_VECTORS = 2;
+#endif
+constexpr int64_t SCRATCH = 1 << 19;      // words of a thread's planes, which stay near its core
+constexpr int HEIGHTS[] = {1, 2, 3, 4, 6, 8, 12, 16};
+
+typedef float Floats __attribute__((vector_size(4 * LANES)));
+typedef uint32_t Words __attribute__((vector_size(4 * LANES)));
+typedef uint16_t Halves __attribute__((vector_size(2 * LANES)));
+typedef Floats AnyFloats __attribute__((aligned(4), may_alias));
+typedef Words AnyWords __attribute__((aligned(2), may_alias));
+typedef Halves AnyHalves __attribute__((aligned(2), may_alias));
+
+// How a word of pixels is multiplied with a word of taps: in float32, or two bfloat16 at a time.
+struct Single {
+  static constexpr int TAPS = 1;
+  static inline Floats multiply(Words pixels, uint32_t taps, Floats sums) {
+    float tap;
+    std::memcpy(&tap, &taps, 4);
+    return (Floats)pixels * tap + sums;
+  }
+};
+
+#ifdef __AVX512BF16__
+struct Pair {
+  static constexpr int TAPS = 2;
+  static inline Floats multiply(Words pixels, uint32_t taps, Floats sums) {
+    return (Floats)_mm512_dpbf16_ps((__m512)sums, (__m512bh)pixels, (__m512bh)_mm512_set1_epi32(taps));
+  }
+};
+using Bfloat16 = Pair;
+#else
+using Bfloat16 = Single;
+#endif
+
+// ---- One plane ----
+
+struct Plane {
+  const uint32_t* words;
+  int64_t pitch, rows;
+  int64_t step;  // words from those that a word of taps meets to those that the next one does
+};
+
+struct Filter {
+  const uint32_t* words;
+  int64_t rows, pitch;
+};
+
+// Adds what rows [first, last) of the filter give to R rows and P vectors of sums, whose rows before the last one meet
+// the rows of the filter before these. The filter's row 0 meets row `top` of x for the first sums. A function of its
+// own, or GCC would not keep the sums in registers.
+template <class Kind, int R, int P>
+__attribute__((noinline)) void add_rows(const Plane& x, const Filter& filter, int64_t top, int64_t first, int64_t last,
+                                        float* out, int64_t pitch) {
+  first = std::max(first, -top), last = std::min(last, x.rows - top);
+  if (first >= last) return;
+  const int64_t width = filter.pitch, step = x.step;
+  Floats sums[R][P];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+    for (int p = 0; p < P; p++) sums[r][p] = *(AnyFloats*)(out + r * pitch + p * LANES);
+  for (int64_t k = first; k < last; k++) {
+    const uint32_t *pixels = x.words + (top + k) * x.pitch, *taps = filter.words + k * width;
+    for (int64_t j = 0; j < width; j++, pixels += step, taps++) {
+      Words loaded[P];
+#pragma GCC unroll 4
+      for (int p = 0; p < P; p++) {
+        Words words = *(const AnyWords*)(pixels + p * LANES);
+        asm("" : "+v"(words));  // GCC would load them again for each row
+        loaded[p] = words;
+      }
+#pragma GCC unroll 16
+      for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+        for (int p = 0; p < P; p++) sums[r][p] = Kind::multiply(loaded[p], taps[-r * width], sums[r][p]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+    for (int p = 0; p < P; p++) *(AnyFloats*)(out + r * pitch + p * LANES) = sums[r][p];
+}
+
+// Adds what the rows of pixels give that only the first S rows of a block meet, or only the last R - S.
+template <class Kind, int R, int P, int S = 1>
+void add_first(const Plane& x, const Filter& filter, int64_t top, float* out, int64_t pitch) {
+  if constexpr (S < R) {
+    add_rows<Kind, S, P>(x, filter, top, S - 1, S, out, pitch);
+    add_first<Kind, R, P, S + 1>(x, filter, top, out, pitch);
+  }
+}
+
+template <class Kind, int R, int P, int S = 1>
+void add_last(const Plane& x, const Filter& filter, int64_t top, float* out, int64_t pitch) {
+  if constexpr (S < R) {
+    add_rows<Kind, R - S, P>(x, filter, top + S, filter.rows - 1, filter.rows, out + S * pitch, pitch);
+    add_last<Kind, R, P, S + 1>(x, filter, top, out, pitch);
+  }
+}
+
+// Adds to a block what all rows of pixels give, from top to bottom: a sum is the same to the bit in any block. The
+// filter has R rows or more.
+template <class Kind, int R, int P>
+void add_block(const Plane& x, const Filter& filter, int64_t top, float* out, int64_t pitch) {
+  add_first<Kind, R, P>(x, filter, top, out, pitch);
+  add_rows<Kind, R, P>(x, filter, top, R - 1, filter.rows, out, pitch);
+  add_last<Kind, R, P>(x, filter, top, out, pitch);
+}
+
+typedef void (*AddBlock)(const Plane&, const Filter&, int64_t, float*, int64_t);
+
+template <class Kind, int P, int R>
+constexpr AddBlock fitting_block() {
+  if constexpr (P <= MOST_VECTORS && R * P <= REGISTERS) return add_block<Kind, R, P>;
+  return nullptr;
+}
+
+template <class Kind, int P>
+AddBlock block_of(int height) {
+  static constexpr AddBlock blocks[] = {
+      fitting_block<Kind, P, 1>(), fitting_block<Kind, P, 2>(), fitting_block<Kind, P, 3>(),
+      fitting_block<Kind, P, 4>(), fitting_block<Kind, P, 6>(), fitting_block<Kind, P, 8>(),
+      fitting_block<Kind, P, 12>(), fitting_block<Kind, P, 16>()};
+  return blocks[height];
+}
+
+// Returns which of HEIGHTS takes the fewest cycles: those to multiply, to load, or to wait for a sum.
+int best_height(int64_t rows, int64_t filter_rows, int vectors) {
+  int best = 0;
+  double least = 1e300;
+  for (int i = 0; i < int(sizeof HEIGHTS / sizeof *HEIGHTS); i++) {
+    const int r = HEIGHTS[i];
+    if (r > rows || r > filter_rows || r * vectors > REGISTERS) break;
+    const double cycles = std::max({r * vectors / 2.0, r / 2.0 + vectors, 4.0});
+    const double total = (rows / r * cycles + rows % r * std::max(4.0, 1.5 * vectors)) * (filter_rows + r / 4.0);
+    if (total <= least) least = total, best = i;
+  }
+  return best;
+}
+
+// Adds to rows and columns of sums, whose vectors may end after `columns`. Row 0 of the filter meets row `top` of x.
+template <class Kind>
+void add_plane(Plane x, const Filter& filter, int64_t top, float* out, int64_t rows, int64_t columns, int64_t pitch) {
+  static constexpr AddBlock (*BLOCKS[])(int) = {block_of<Kind, 1>, block_of<Kind, 2>, block_of<Kind, 3>,
+                                                block_of<Kind, 4>};
+  int64_t vectors = (columns + LANES - 1) / LANES;
+  for (int64_t parts = (vectors + MOST_VECTORS - 1) / MOST_VECTORS; parts > 0; parts--) {
+    const int p = int((vectors + parts - 1) / parts);
+    for (int64_t y = 0; y < rows;) {
+      const int height = best_height(rows - y, filter.rows, p);
+      for (; y + HEIGHTS[height] <= rows; y += HEIGHTS[height])
+        BLOCKS[p - 1](height)(x, filter, top + y, out + y * pitch, pitch);
+    }
+    x.words += p * LANES, out += p * LANES, vectors -= p;
+  }
+}
+
+// ---- Planes of a few channels ----
+
+// Transposes LANES vectors of LANES words, in squares of twice WIDTH.
+template <int WIDTH = 1>
+inline __attribute__((always_inline)) void transpose(Words (&rows)[LANES]) {
+  if constexpr (WIDTH < LANES) {
+    Words low, high;  // the halves of two rows that make a new row
+    for (int i = 0; i < LANES; i++) {
+      const bool is_odd = i / WIDTH % 2;
+      low[i] = is_odd ? LANES + i - WIDTH : i;
+      high[i] = is_odd ? LANES + i : i + WIDTH;
+    }
+#pragma GCC unroll 16
+    for (int pair = 0; pair < LANES / 2; pair++) {
+      const int i = pair / WIDTH * 2 * WIDTH + pair % WIDTH;
+      const Words a = rows[i], b = rows[i + WIDTH];
+      rows[i] = __builtin_shuffle(a, b, low), rows[i + WIDTH] = __builtin_shuffle(a, b, high);
+    }
+    transpose<2 * WIDTH>(rows);
+  }
+}
+
+// A float32 or bfloat16 tensor (N, C, H, W) in either memory format.
+struct Maps {
+  void* data;
+  bool is_bfloat16, channels_last;
+  int64_t c, h, w;
+
+  int64_t offset(int64_t n, int64_t channel, int64_t y) const {
+    return channels_last ? (n * h + y) * w * c + channel : ((n * c + channel) * h + y) * w;
+  }
+};
+
+// Values as they are multiplied: float32, or for pairs bfloat16 with zeros above it.
+template <class Kind>
+inline Words load(const Maps& maps, int64_t i) {
+  if (!maps.is_bfloat16) return *(const AnyWords*)((const uint32_t*)maps.data + i);
+  Words words = __builtin_convertvector(*(const AnyHalves*)((const uint16_t*)maps.data + i), Words);
+  return Kind::TAPS == 2 ? words : words << 16;
+}
+
+template <class Kind>
+inline uint32_t load_one(const Maps& maps, int64_t i) {
+  if (!maps.is_bfloat16) return ((const uint32_t*)maps.data)[i];
+  uint32_t word = ((const uint16_t*)maps.data)[i];
+  return Kind::TAPS == 2 ? word : word << 16;
+}
+
+// Rounds to bfloat16, half to even.
+inline Words rounded(Words floats) {
+  Words nearest = (floats + 0x7fff + ((floats >> 16) & 1)) >> 16;
+  return floats << 1 > 0xff000000u ? floats >> 16 | 0x40 : nearest;  // a NaN stays one
+}
+
+inline void store(const Maps& maps, int64_t i, Words floats, int64_t count) {
+  if (maps.is_bfloat16) {
+    const Halves halves = __builtin_convertvector(rounded(floats), Halves);
+    uint16_t* to = (uint16_t*)maps.data + i;
+    if (count == LANES) *(AnyHalves*)to = halves;
+    else std::memcpy(to, &halves, 2 * count);
+  } else {
+    uint32_t* to = (uint32_t*)maps.data + i;
+    if (count == LANES) *(AnyWords*)to = floats;
+    else std::memcpy(to, &floats, 4 * count);
+  }
+}
+
+// Copies values that lie together.
+template <class Kind>
+inline void load_all(const Maps& maps, int64_t from, int64_t count, uint32_t* to) {
+  int64_t i = 0;
+  for (; i + LANES <= count; i += LANES) *(AnyWords*)(to + i) = load<Kind>(maps, from + i);
+  for (; i < count; i++) to[i] = load_one<Kind>(maps, from + i);
+}
+
+// Where the planes of a few channels are: `words[channel * size + row * pitch + left + column]`.
+struct Planes {
+  uint32_t* words;
+  int64_t size, pitch, left;
+};
+
+// Copies rows [first, last) of some channels of an image to the rows of planes from 0 on.
+template <class Kind>
+void copy_in(const Maps& maps, int64_t n, int64_t channel, int64_t channels, int64_t first, int64_t last,
+             const Planes& planes) {
+  for (int64_t y = first; y < last; y++) {
+    uint32_t* row = planes.words + (y - first) * planes.pitch + planes.left;
+    const int64_t from = maps.offset(n, channel, y);
+    if (!maps.channels_last) {
+      for (int64_t c = 0; c < channels; c++)
+        load_all<Kind>(maps, from + c * maps.h * maps.w, maps.w, row + c * planes.size);
+      continue;
+    }
+    for (int64_t c = 0; c < channels; c += LANES) {
+      int64_t x = 0;
+      for (; x + LANES <= maps.w && c + LANES <= channels; x += LANES) {
+        Words pixels[LANES];
+        for (int i = 0; i < LANES; i++) pixels[i] = load<Kind>(maps, from + (x + i) * maps.c + c);
+        transpose(pixels);
+        for (int i = 0; i < LANES; i++) *(AnyWords*)(row + (c + i) * planes.size + x) = pixels[i];
+      }
+      for (; x < maps.w; x++)
+        for (int64_t i = c; i < std::min(c + LANES, channels); i++)
+          row[i * planes.size + x] = load_one<Kind>(maps, from + x * maps.c + i);
+    }
+  }
+}
+
+// Makes words of a pixel and the one `distance` to its right, from words of a pixel.
+inline void pair_up(uint32_t* words, int64_t count, int64_t distance) {
+  int64_t i = 0;
+  for (; i + LANES <= count; i += LANES) {
+    const Words right = *(const AnyWords*)(words + i + distance);
+    *(AnyWords*)(words + i) = (*(const AnyWords*)(words + i) & 0xffff) | right << 16;
+  }
+  for (; i < count; i++) words[i] = (words[i] & 0xffff) | words[i + distance] << 16;
+}
+
+// Makes rows of words of one or two values, from rows of values that lie `pitch` apart; may be done in place.
+template <class Kind>
+inline void pack(const uint32_t* values, int64_t rows, int64_t columns, int64_t pitch, uint32_t* words) {
+  if (Kind::TAPS == 1 && words == values && pitch == columns) return;
+  for (int64_t y = 0; y < rows; y++, values += pitch)
+    for (int64_t x = 0; x < columns; x += Kind::TAPS)
+      *words++ = values[x] | (x + 1 < columns && Kind::TAPS == 2 ? values[x + 1] << 16 : 0);
+}
+
+// Copies planes of float32 to rows [first, last) of some channels of an image; negative values become zero if wanted.
+void copy_out(const Planes& planes, bool is_rectified, const Maps& maps, int64_t n, int64_t channel, int64_t channels,
+              int64_t first, int64_t last) {
+  auto read = [&](const uint32_t* words) {
+    Words values = *(const AnyWords*)words;
+    return is_rectified ? (Words)((Floats)values < 0 ? Floats{} : (Floats)values) : values;
+  };
+  for (int64_t y = first; y < last; y++) {
+    const uint32_t* row = planes.words + (y - first) * planes.pitch + planes.left;
+    const int64_t to = maps.offset(n, channel, y);
+    for (int64_t x = 0; x < maps.w; x += LANES) {
+      const int64_t count = std::min<int64_t>(LANES, maps.w - x);
+      if (!maps.channels_last) {
+        for (int64_t c = 0; c < channels; c++)
+          store(maps, to + c * maps.h * maps.w + x, read(row + c * planes.size + x), count);
+        continue;
+      }
+      for (int64_t c = 0; c < channels; c += LANES) {
+        const int64_t some = std::min<int64_t>(LANES, channels - c);
+        Words pixels[LANES];
+        for (int i = 0; i < LANES; i++) pixels[i] = i < some ? read(row + (c + i) * planes.size + x) : Words{};
+        transpose(pixels);
+        for (int64_t i = 0; i < count; i++) store(maps, to + (x + i) * maps.c + c, pixels[i], some);
+      }
+    }
+  }
+}
+
+// ---- The passes ----
+
+int64_t whole(int64_t count, int64_t unit) { return (count + unit - 1) / unit * unit; }
+
+// Returns `words` or a few more: an odd number of lines of the cache, or neighbours would share a place in it.
+int64_t spread(int64_t words) { return (whole(words, 16) / 16 | 1) * 16; }
+
+// Returns the words of a row of a plane, with `columns` of results, and `reach` more that their taps meet.
+int64_t pitch_of(int64_t columns, int64_t reach) { return spread(whole(columns, LANES) + reach); }
+
+// How many channels a thread computes together: one if both memory formats are contiguous, otherwise a whole line of the
+// cache, which cores should not share, or fewer if they would be idle.
+int64_t channels_together(const Maps& a, const Maps& b, int64_t n, int threads) {
+  int64_t channels = a.channels_last || b.channels_last ? (a.is_bfloat16 ? 32 : 16) : 1;
+  while (channels > 4 && n * ((a.c + channels - 1) / channels) < threads) channels /= 2;
+  return std::min(channels, a.c);
+}
+
+// How many rows of results are computed together, if planes of `words_a_row` have `halo` more rows than these.
+int64_t rows_together(int64_t rows, int64_t halo, int64_t words_a_row) {
+  int64_t most = std::max<int64_t>({SCRATCH / words_a_row - halo, halo / 2, 16});
+  int64_t parts = (rows + most - 1) / most;
+  return (rows + parts - 1) / parts;
+}
+
+// How many tasks a thread takes at a time: few, so that a thread that is disturbed does not keep the others waiting.
+int64_t turns_of(int64_t tasks, int threads) { return std::max<int64_t>(1, tasks / (16 * threads)); }
+
+// Returns this thread's memory, zeros at first, kept from call to call; nullptr if there is none.
+uint32_t* scratch(int64_t words) {
+  struct Memory {
+    uint32_t* words = nullptr;
+    int64_t size = 0;
+    ~Memory() { std::free(words); }
+  };
+  static thread_local Memory memory;
+  if (memory.size < words) {
+    std::free(memory.words);
+    memory.words = (uint32_t*)std::aligned_alloc(64, whole(4 * words, 64));
+    memory.size = memory.words ? words : 0;
+  }
+  if (memory.words) std::memset(memory.words, 0, 4 * words);
+  return memory.words;
+}
+
+template <class Kind>
+int convolve(const Maps& x, const Maps& weight, const float* bias, const Maps& out, int64_t n, int64_t kh, int64_t kw,
+             int64_t dy, int64_t dx, bool flip, bool is_rectified, int threads) {
+  const int64_t c = x.c, h = x.h, w = x.w, left = dx * (kw / 2), margin = dy * (kh / 2);
+  const int64_t words = (kw + Kind::TAPS - 1) / Kind::TAPS, channels_at_once =
+      channels_together(x, out, n, threads);
+  const int64_t pitch = pitch_of(w, dx * (words * Kind::TAPS)), out_pitch = whole(w, LANES);
+  const int64_t rows_at_once = rows_together(h, 2 * margin, channels_at_once * (pitch + out_pitch));
+  const int64_t rows_in = std::min(h, rows_at_once + 2 * margin);
+  const int64_t blocks = (c + channels_at_once - 1) / channels_at_once, parts = (h + rows_at_once - 1) / rows_at_once;
+  int failed = 0;
+#pragma omp parallel num_threads(threads) reduction(max : failed)
+  {
+    const int64_t in_size = spread(rows_in * pitch), out_size = spread(rows_at_once * out_pitch);
+    uint32_t* memory = scratch(channels_at_once * (in_size + out_size) + kh * kw);
+    const Planes in{memory, in_size, pitch, left};
+    const Planes sums{memory + channels_at_once * in_size, out_size, out_pitch, 0};
+    uint32_t* taps = sums.words + channels_at_once * out_size;
+    failed = memory == nullptr;
+#pragma omp for schedule(dynamic, turns_of(n * blocks * parts, threads))
+    for (int64_t task = 0; task < n * blocks * parts; task++) {
+      if (failed) continue;
+      const int64_t image = task / (blocks * parts), channel = task / parts % blocks * channels_at_once;
+      const int64_t channels = std::min(channels_at_once, c - channel), y = task % parts * rows_at_once;
+      const int64_t rows = std::min(rows_at_once, h - y);
+      const int64_t first = std::max<int64_t>(0, y - margin), last = std::min(h, y + rows + margin);
+      copy_in<Kind>(x, image, channel, channels, first, last, in);
+      for (int64_t i = 0; i < channels; i++) {
+        uint32_t* plane = in.words + i * in.size;
+        if (Kind::TAPS == 2)
+          for (int64_t row = 0; row < last - first; row++) {
+            const int64_t start = std::max<int64_t>(0, left - dx);
+            pair_up(plane + row * pitch + start, left + w - start, dx);
+          }
+        load_all<Kind>(weight, (channel + i) * kh * kw, kh * kw, taps);
+        if (flip) std::reverse(taps, taps + kh * kw);
+        pack<Kind>(taps, kh, kw, kw, taps);
+        float* result = (float*)sums.words + i * sums.size;
+        std::fill(result, result + rows * out_pitch, bias ? bias[channel + i] : 0.f);
+        // Rows that lie DY apart meet the same rows of pixels: the taps of each such phase are not dilated.
+        for (int64_t phase = 0; phase < std::min(dy, rows); phase++) {
+          const int64_t above = y + phase - margin - first;  // the row of the plane that the first tap meets
+          const int64_t skipped = above < 0 ? (-above + dy - 1) / dy : 0, start = above + skipped * dy;
+          const int64_t met = last - first > start ? (last - first - start + dy - 1) / dy : 0;
+          add_plane<Kind>({plane + start * pitch, pitch * dy, met, Kind::TAPS * dx}, {taps, kh, words}, -skipped,
+                          result + phase * out_pitch, (rows - phase + dy - 1) / dy, w, out_pitch * dy);
+        }
+      }
+      copy_out(sums, is_rectified, out, image, channel, channels, y, y + rows);
+    }
+  }
+  return failed;
+}
+
+template <class Kind>
+int grad_weight(const Maps& x, const Maps& grad, float* taps, int64_t n, int64_t kh, int64_t kw, int threads) {
+  const int64_t c = x.c, h = x.h, w = x.w, left = kw / 2, margin = kh / 2;
+  const int64_t words = (w + Kind::TAPS - 1) / Kind::TAPS;
+  const int64_t channels_at_once = channels_together(x, grad, 1, threads);
+  const int64_t pitch = pitch_of(kw, words * Kind::TAPS), grad_pitch = whole(w, LANES), out_pitch = whole(kw, LANES);
+  const int64_t rows_at_once = rows_together(h, 2 * margin, channels_at_once * (pitch + grad_pitch));
+  const int64_t rows_in = std::min(h, rows_at_once + 2 * margin);
+  int failed = 0;
+#pragma omp parallel num_threads(threads) reduction(max : failed)
+  {
+    const int64_t in_size = spread(rows_in * pitch), grad_size = spread(rows_at_once * grad_pitch);
+    const int64_t out_size = kh * out_pitch;
+    uint32_t* memory = scratch(channels_at_once * (in_size + grad_size + out_size));
+    const Planes in{memory, in_size, pitch, left};
+    const Planes filters{memory + channels_at_once * in_size, grad_size, grad_pitch, 0};
+    float* sums = (float*)filters.words + channels_at_once * grad_size;
+    failed = memory == nullptr;
+#pragma omp for schedule(dynamic, turns_of((c + channels_at_once - 1) / channels_at_once, threads))
+    for (int64_t channel = 0; channel < c; channel += channels_at_once) {
+      if (failed) continue;
+      const int64_t channels = std::min(channels_at_once, c - channel);
+      std::fill(sums, sums + channels * out_size, 0.f);
+      for (int64_t image = 0; image < n; image++)
+        for (int64_t y = 0; y < h; y += rows_at_once) {
+          const int64_t rows = std::min(rows_at_once, h - y);
+          const int64_t first = std::max<int64_t>(0, y - margin), last = std::min(h, y + rows + margin);
+          copy_in<Kind>(x, image, channel, channels, first, last, in);
+          copy_in<Kind>(grad, image, channel, channels, y, y + rows, filters);
+          for (int64_t i = 0; i < channels; i++) {
+            uint32_t *plane = in.words + i * in.size, *filter = filters.words + i * filters.size;
+            if (Kind::TAPS == 2)
+              for (int64_t row = 0; row < last - first; row++) {
+                const int64_t start = std::max<int64_t>(0, left - 1);
+                pair_up(plane + row * pitch + start, left + w - start, 1);
+              }
+            pack<Kind>(filter, rows, w, grad_pitch, filter);
+            add_plane<Kind>({plane, pitch, last - first, Kind::TAPS}, {filter, rows, words}, y - margin - first,
+                            sums + i * out_size, kh, kw, out_pitch);
+          }
+        }
+      for (int64_t i = 0; i < channels; i++)
+        for (int64_t k = 0; k < kh; k++)
+          std::memcpy(taps + ((channel + i) * kh + k) * kw, sums + i * out_size + k * out_pitch, 4 * kw);
+    }
+  }
+  return failed;
+}
+
+}  // namespace
+
+// Both return 0, or 1 if there was no memory.
+extern "C" int mmreplk_convolve(void* x, void* weight, const float* bias, void* out, int64_t n, int64_t c, int64_t h,
+                                int64_t w, int64_t kh, int64_t kw, int64_t dy, int64_t dx, int is_bfloat16, int x_last,
+                                int out_last, int flip, int is_rectified, int threads) {
+  const bool low = is_bfloat16;
+  const Maps maps{x, low, bool(x_last), c, h, w}, filters{weight, low, false, c, kh, kw};
+  const Maps results{out, low, bool(out_last), c, h, w};
+  auto run = low ? convolve<Bfloat16> : convolve<Single>;
+  return run(maps, filters, bias, results, n, kh, kw, dy, dx, flip, is_rectified, threads);
+}
+
+extern "C" int mmreplk_grad_weight(void* x, void* grad, float* taps, int64_t n, int64_t c, int64_t h, int64_t w,
+                                   int64_t kh, int64_t kw, int is_bfloat16, int x_last, int grad_last, int threads) {
+  const bool low = is_bfloat16;
+  const Maps maps{x, low, bool(x_last), c, h, w}, grads{grad, low, bool(grad_last), c, h, w};
+  return (low ? grad_weight<Bfloat16> : grad_weight<Single>)(maps, grads, taps, n, kh, kw, threads);
+}
