@@ -21,12 +21,12 @@
 namespace {
 
 #ifdef __AVX512F__
-constexpr int LANES = 16, REGISTERS = 24, MOST_VECTORS = 4;
+constexpr int LANES = 16, REGISTERS = 16, MOST_VECTORS = 4;
 #else
 constexpr int LANES = 8, REGISTERS = 12, MOST_VECTORS = 2;
 #endif
 constexpr int64_t SCRATCH = 1 << 19;      // words of a thread's planes, which stay near its core
-constexpr int HEIGHTS[] = {1, 2, 3, 4, 6, 8, 12, 16};
+constexpr int HEIGHTS[] = {1, 2, 3, 4, 6, 8};
 
 typedef float Floats __attribute__((vector_size(4 * LANES)));
 typedef uint32_t Words __attribute__((vector_size(4 * LANES)));
@@ -37,7 +37,7 @@ typedef Halves AnyHalves __attribute__((aligned(2), may_alias));
 
 // How a word of pixels is multiplied with a word of taps: in float32, or two bfloat16 at a time.
 struct Single {
-  static constexpr int TAPS = 1;
+  static constexpr int TAPS = 1, LATENCY = 4;
   static inline Floats multiply(Words pixels, uint32_t taps, Floats sums) {
     float tap;
     std::memcpy(&tap, &taps, 4);
@@ -47,7 +47,7 @@ struct Single {
 
 #ifdef __AVX512BF16__
 struct Pair {
-  static constexpr int TAPS = 2;
+  static constexpr int TAPS = 2, LATENCY = 6;
   static inline Floats multiply(Words pixels, uint32_t taps, Floats sums) {
     return (Floats)_mm512_dpbf16_ps((__m512)sums, (__m512bh)pixels, (__m512bh)_mm512_set1_epi32(taps));
   }
@@ -144,21 +144,31 @@ template <class Kind, int P>
 AddBlock block_of(int height) {
   static constexpr AddBlock blocks[] = {
       fitting_block<Kind, P, 1>(), fitting_block<Kind, P, 2>(), fitting_block<Kind, P, 3>(),
-      fitting_block<Kind, P, 4>(), fitting_block<Kind, P, 6>(), fitting_block<Kind, P, 8>(),
-      fitting_block<Kind, P, 12>(), fitting_block<Kind, P, 16>()};
+      fitting_block<Kind, P, 4>(), fitting_block<Kind, P, 6>(), fitting_block<Kind, P, 8>()};
   return blocks[height];
 }
 
-// Returns which of HEIGHTS takes the fewest cycles: those to multiply, to load, or to wait for a sum.
+// Returns about how many cycles a block takes for each column of the filter: those to multiply, to load (twice for pixels,
+// which lie across lines of the cache), or to wait for the sums of the column before.
+template <class Kind>
+double cycles_of(int64_t height, int64_t filter_rows, int vectors) {
+  auto row = [&](int64_t r) { return std::max({r * vectors / 2.0, r / 2.0 + vectors, double(Kind::LATENCY)}); };
+  double cycles = (filter_rows - height + 1) * row(height);
+  for (int64_t r = 1; r < height; r++) cycles += 2 * row(r);
+  return cycles;
+}
+
+// Returns which of HEIGHTS is the fastest.
+template <class Kind>
 int best_height(int64_t rows, int64_t filter_rows, int vectors) {
   int best = 0;
   double least = 1e300;
   for (int i = 0; i < int(sizeof HEIGHTS / sizeof *HEIGHTS); i++) {
-    const int r = HEIGHTS[i];
+    const int64_t r = HEIGHTS[i];
     if (r > rows || r > filter_rows || r * vectors > REGISTERS) break;
-    const double cycles = std::max({r * vectors / 2.0, r / 2.0 + vectors, 4.0});
-    const double total = (rows / r * cycles + rows % r * std::max(4.0, 1.5 * vectors)) * (filter_rows + r / 4.0);
-    if (total <= least) least = total, best = i;
+    const double cycles = rows / r * cycles_of<Kind>(r, filter_rows, vectors) +
+                          (rows % r ? cycles_of<Kind>(rows % r, filter_rows, vectors) : 0);
+    if (cycles <= least) least = cycles, best = i;
   }
   return best;
 }
@@ -172,7 +182,7 @@ void add_plane(Plane x, const Filter& filter, int64_t top, float* out, int64_t r
   for (int64_t parts = (vectors + MOST_VECTORS - 1) / MOST_VECTORS; parts > 0; parts--) {
     const int p = int((vectors + parts - 1) / parts);
     for (int64_t y = 0; y < rows;) {
-      const int height = best_height(rows - y, filter.rows, p);
+      const int height = best_height<Kind>(rows - y, filter.rows, p);
       for (; y + HEIGHTS[height] <= rows; y += HEIGHTS[height])
         BLOCKS[p - 1](height)(x, filter, top + y, out + y * pitch, pitch);
     }
