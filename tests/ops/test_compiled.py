@@ -24,7 +24,7 @@ FORMATS = list(itertools.product((False, True), repeat=2))
 @pytest.mark.parametrize(
     'shape', [*SHAPES, (1, 16, 100, 300, 9, 7), (2, 33, 17, 64, 5, 3), (1, 1, 40, 130, 1, 1)], ids=str)
 def test_every_format_agrees_with_the_reference(shape, dtype):
-    n, c, h, w, kh, kw = shape
+    n, _, h, w, kh, kw = shape
     x, weight, bias = (t.detach() for t in make(shape, dtype))
     grad = torch.randn_like(x)
     expected = reference.forward(x.double(), weight.double(), bias.double())

@@ -4,14 +4,15 @@ With "same" padding and stride 1 they are computed by the way that costs least (
 else by PyTorch in a dtype and a memory format in which it is right (:mod:`left_to_pytorch`).
 
 Shapes: ``x`` ``(N, C, H, W)``, ``grad_output`` ``(N, C, H', W')``, ``weight`` ``(C, 1, KH, KW)``; ``stride``,
-``padding`` and ``dilation`` are pairs. float16 is computed in float32. So is bfloat16, except by oneDNN's kernels on
-CPUs with instructions for it, which accumulate in float32 and round once.
+``padding`` and ``dilation`` are pairs. float16 is computed in float32. So is bfloat16, except on CPUs with instructions
+for it, by our own kernel and oneDNN's, which accumulate in float32 and round once.
 
 Peak memory, results included: ``forward`` and ``grad_input`` take at most five times as much as input and filter in
 float32. ``grad_weight`` takes at most four times ``onednn.SCRATCH`` padded pixels in float32, or ``CHANNEL_BLOCK``
 padded maps a thread if these are more. Fourier transforms take eight times ``fourier.SCRATCH`` transformed pixels on
-top of that, or one channel of the batch, or a map a thread, if these are more. Conversions of dtype and memory format,
-and dilated maps, take one copy of what they convert.
+top of that, or one channel of the batch, or a map a thread, if these are more. Our own kernel (:mod:`direct`) takes
+2 MiB a thread, or some rows of 32 maps if these are more, and keeps them for the next call. Conversions of dtype and
+memory format, and dilated maps, take one copy of what they convert.
 """
 
 import functools

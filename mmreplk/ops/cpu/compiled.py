@@ -1,7 +1,7 @@
 """The C++ file of this package, compiled for this processor at its first use and kept in the cache's folder.
 
-It needs GCC: ``$CXX``, ``g++`` or ``c++``. Where it cannot be compiled or loaded, or computes something wrong, a line is
-logged, and the other ways of computing remain.
+It needs GCC: ``$CXX``, ``g++`` or ``c++``. Where it cannot be compiled or loaded, a line is logged, and the other ways
+of computing remain.
 """
 
 import ctypes
@@ -45,7 +45,7 @@ def _library() -> tuple[ctypes.CDLL | None, str | None]:
     except (OSError, AttributeError, subprocess.SubprocessError, _CannotCompile) as error:
         reason = f'{type(error).__name__.lstrip("_")}: {error}'.splitlines()[0]
         logging.getLogger('mmreplk').warning(
-            'depthwise convolutions are slower on this CPU than they could be: %s cannot be compiled: %s', SOURCE, reason)
+            f'depthwise convolutions are slower on this CPU than they could be: {SOURCE} cannot be compiled: {reason}')
         return None, reason
 
 

@@ -1,8 +1,8 @@
 """The three passes of a "same" convolution of stride 1 and dilation 1, each by the way that costs least.
 
 A way of convolving is our own kernel (:mod:`direct`); or one of oneDNN's, contiguous or channels-last, in float32 or,
-where the CPU has instructions for it, in bfloat16; or Fourier transforms in float32. Operands are converted to the format and dtype of a
-way, and its result to those that the caller wants; :mod:`mmreplk.ops.cpu.costs` includes that.
+where the CPU has instructions for it, in bfloat16; or Fourier transforms in float32. Operands are converted to the
+format and dtype of a way, and its result to those that the caller wants; :mod:`mmreplk.ops.cpu.costs` includes that.
 """
 
 import functools
