@@ -25,7 +25,7 @@ constexpr int LANES = 16, REGISTERS = 16, MOST_VECTORS = 4;
 #else
 constexpr int LANES = 8, REGISTERS = 12, MOST_VECTORS = 2;
 #endif
-constexpr int64_t SCRATCH = 1 << 19;      // words of a thread's planes, which stay near its core
+constexpr int64_t SCRATCH = 1 << 19;  // words of 16 planes, which stay near a core
 constexpr int HEIGHTS[] = {1, 2, 3, 4, 6, 8};
 
 typedef float Floats __attribute__((vector_size(4 * LANES)));
@@ -148,8 +148,8 @@ AddBlock block_of(int height) {
   return blocks[height];
 }
 
-// Returns about how many cycles a block takes for each column of the filter: those to multiply, to load (twice for pixels,
-// which lie across lines of the cache), or to wait for the sums of the column before.
+// Returns about how many cycles a block takes for each column of the filter: those to multiply, to load (twice for
+// pixels, which lie across lines of the cache), or to wait for the sums of the column before.
 template <class Kind>
 double cycles_of(int64_t height, int64_t filter_rows, int vectors) {
   auto row = [&](int64_t r) { return std::max({r * vectors / 2.0, r / 2.0 + vectors, double(Kind::LATENCY)}); };
@@ -265,10 +265,21 @@ inline void load_all(const Maps& maps, int64_t from, int64_t count, uint32_t* to
   for (; i < count; i++) to[i] = load_one<Kind>(maps, from + i);
 }
 
-// Where the planes of a few channels are: `words[channel * size + row * pitch + left + column]`.
+// Makes words of a pixel and the one `distance` to its right, from words of a pixel.
+inline void pair_up(uint32_t* words, int64_t count, int64_t distance) {
+  int64_t i = 0;
+  for (; i + LANES <= count; i += LANES) {
+    const Words right = *(const AnyWords*)(words + i + distance);
+    *(AnyWords*)(words + i) = (*(const AnyWords*)(words + i) & 0xffff) | right << 16;
+  }
+  for (; i < count; i++) words[i] = (words[i] & 0xffff) | words[i + distance] << 16;
+}
+
+// Where the planes of a few channels are: `words[channel * size + row * pitch + left + column]`. Pairs are of pixels
+// that lie `distance` apart, if that is not 0.
 struct Planes {
   uint32_t* words;
-  int64_t size, pitch, left;
+  int64_t size, pitch, left, distance;
 };
 
 // Copies rows [first, last) of some channels of an image to the rows of planes from 0 on.
@@ -278,12 +289,9 @@ void copy_in(const Maps& maps, int64_t n, int64_t channel, int64_t channels, int
   for (int64_t y = first; y < last; y++) {
     uint32_t* row = planes.words + (y - first) * planes.pitch + planes.left;
     const int64_t from = maps.offset(n, channel, y);
-    if (!maps.channels_last) {
-      for (int64_t c = 0; c < channels; c++)
-        load_all<Kind>(maps, from + c * maps.h * maps.w, maps.w, row + c * planes.size);
-      continue;
-    }
-    for (int64_t c = 0; c < channels; c += LANES) {
+    for (int64_t c = 0; c < channels && !maps.channels_last; c++)
+      load_all<Kind>(maps, from + c * maps.h * maps.w, maps.w, row + c * planes.size);
+    for (int64_t c = 0; c < channels && maps.channels_last; c += LANES) {
       int64_t x = 0;
       for (; x + LANES <= maps.w && c + LANES <= channels; x += LANES) {
         Words pixels[LANES];
@@ -295,17 +303,10 @@ void copy_in(const Maps& maps, int64_t n, int64_t channel, int64_t channels, int
         for (int64_t i = c; i < std::min(c + LANES, channels); i++)
           row[i * planes.size + x] = load_one<Kind>(maps, from + x * maps.c + i);
     }
+    const int64_t before = std::min(planes.left, planes.distance);  // columns of zeros whose partner is a pixel
+    for (int64_t c = 0; c < channels && planes.distance; c++)
+      pair_up(row + c * planes.size - before, before + maps.w, planes.distance);
   }
-}
-
-// Makes words of a pixel and the one `distance` to its right, from words of a pixel.
-inline void pair_up(uint32_t* words, int64_t count, int64_t distance) {
-  int64_t i = 0;
-  for (; i + LANES <= count; i += LANES) {
-    const Words right = *(const AnyWords*)(words + i + distance);
-    *(AnyWords*)(words + i) = (*(const AnyWords*)(words + i) & 0xffff) | right << 16;
-  }
-  for (; i < count; i++) words[i] = (words[i] & 0xffff) | words[i + distance] << 16;
 }
 
 // Makes rows of words of one or two values, from rows of values that lie `pitch` apart; may be done in place.
@@ -355,17 +356,17 @@ int64_t spread(int64_t words) { return (whole(words, 16) / 16 | 1) * 16; }
 // Returns the words of a row of a plane, with `columns` of results, and `reach` more that their taps meet.
 int64_t pitch_of(int64_t columns, int64_t reach) { return spread(whole(columns, LANES) + reach); }
 
-// How many channels a thread computes together: one if both memory formats are contiguous, otherwise a whole line of the
-// cache, which cores should not share, or fewer if they would be idle.
-int64_t channels_together(const Maps& a, const Maps& b, int64_t n, int threads) {
-  int64_t channels = a.channels_last || b.channels_last ? (a.is_bfloat16 ? 32 : 16) : 1;
+// How many channels a thread computes together: one if both memory formats are contiguous, otherwise `most`, or fewer
+// if cores would be idle.
+int64_t channels_together(const Maps& a, const Maps& b, int64_t most, int64_t n, int threads) {
+  int64_t channels = a.channels_last || b.channels_last ? most : 1;
   while (channels > 4 && n * ((a.c + channels - 1) / channels) < threads) channels /= 2;
   return std::min(channels, a.c);
 }
 
-// How many rows of results are computed together, if planes of `words_a_row` have `halo` more rows than these.
-int64_t rows_together(int64_t rows, int64_t halo, int64_t words_a_row) {
-  int64_t most = std::max<int64_t>({SCRATCH / words_a_row - halo, halo / 2, 16});
+// How many rows of results are computed together, if `words` of planes belong to a row, and `halo` more rows are met.
+int64_t rows_together(int64_t rows, int64_t halo, int64_t channels, int64_t words) {
+  int64_t most = std::max<int64_t>({SCRATCH / (std::min<int64_t>(channels, 16) * words) - halo, halo / 2, 16});
   int64_t parts = (rows + most - 1) / most;
   return (rows + parts - 1) / parts;
 }
@@ -394,10 +395,11 @@ template <class Kind>
 int convolve(const Maps& x, const Maps& weight, const float* bias, const Maps& out, int64_t n, int64_t kh, int64_t kw,
              int64_t dy, int64_t dx, bool flip, bool is_rectified, int threads) {
   const int64_t c = x.c, h = x.h, w = x.w, left = dx * (kw / 2), margin = dy * (kh / 2);
-  const int64_t words = (kw + Kind::TAPS - 1) / Kind::TAPS, channels_at_once =
-      channels_together(x, out, n, threads);
+  const int64_t words = (kw + Kind::TAPS - 1) / Kind::TAPS;
+  // Results of two threads should not share a line of the cache.
+  const int64_t channels_at_once = channels_together(x, out, out.is_bfloat16 ? 32 : 16, n, threads);
   const int64_t pitch = pitch_of(w, dx * (words * Kind::TAPS)), out_pitch = whole(w, LANES);
-  const int64_t rows_at_once = rows_together(h, 2 * margin, channels_at_once * (pitch + out_pitch));
+  const int64_t rows_at_once = rows_together(h, 2 * margin, channels_at_once, pitch + out_pitch);
   const int64_t rows_in = std::min(h, rows_at_once + 2 * margin);
   const int64_t blocks = (c + channels_at_once - 1) / channels_at_once, parts = (h + rows_at_once - 1) / rows_at_once;
   int failed = 0;
@@ -405,8 +407,8 @@ int convolve(const Maps& x, const Maps& weight, const float* bias, const Maps& o
   {
     const int64_t in_size = spread(rows_in * pitch), out_size = spread(rows_at_once * out_pitch);
     uint32_t* memory = scratch(channels_at_once * (in_size + out_size) + kh * kw);
-    const Planes in{memory, in_size, pitch, left};
-    const Planes sums{memory + channels_at_once * in_size, out_size, out_pitch, 0};
+    const Planes in{memory, in_size, pitch, left, Kind::TAPS == 2 ? dx : 0};
+    const Planes sums{memory + channels_at_once * in_size, out_size, out_pitch, 0, 0};
     uint32_t* taps = sums.words + channels_at_once * out_size;
     failed = memory == nullptr;
 #pragma omp for schedule(dynamic, turns_of(n * blocks * parts, threads))
@@ -419,11 +421,6 @@ int convolve(const Maps& x, const Maps& weight, const float* bias, const Maps& o
       copy_in<Kind>(x, image, channel, channels, first, last, in);
       for (int64_t i = 0; i < channels; i++) {
         uint32_t* plane = in.words + i * in.size;
-        if (Kind::TAPS == 2)
-          for (int64_t row = 0; row < last - first; row++) {
-            const int64_t start = std::max<int64_t>(0, left - dx);
-            pair_up(plane + row * pitch + start, left + w - start, dx);
-          }
         load_all<Kind>(weight, (channel + i) * kh * kw, kh * kw, taps);
         if (flip) std::reverse(taps, taps + kh * kw);
         pack<Kind>(taps, kh, kw, kw, taps);
@@ -448,9 +445,9 @@ template <class Kind>
 int grad_weight(const Maps& x, const Maps& grad, float* taps, int64_t n, int64_t kh, int64_t kw, int threads) {
   const int64_t c = x.c, h = x.h, w = x.w, left = kw / 2, margin = kh / 2;
   const int64_t words = (w + Kind::TAPS - 1) / Kind::TAPS;
-  const int64_t channels_at_once = channels_together(x, grad, 1, threads);
+  const int64_t channels_at_once = channels_together(x, grad, 16, 1, threads);
   const int64_t pitch = pitch_of(kw, words * Kind::TAPS), grad_pitch = whole(w, LANES), out_pitch = whole(kw, LANES);
-  const int64_t rows_at_once = rows_together(h, 2 * margin, channels_at_once * (pitch + grad_pitch));
+  const int64_t rows_at_once = rows_together(h, 2 * margin, channels_at_once, pitch + grad_pitch);
   const int64_t rows_in = std::min(h, rows_at_once + 2 * margin);
   int failed = 0;
 #pragma omp parallel num_threads(threads) reduction(max : failed)
@@ -458,8 +455,8 @@ int grad_weight(const Maps& x, const Maps& grad, float* taps, int64_t n, int64_t
     const int64_t in_size = spread(rows_in * pitch), grad_size = spread(rows_at_once * grad_pitch);
     const int64_t out_size = kh * out_pitch;
     uint32_t* memory = scratch(channels_at_once * (in_size + grad_size + out_size));
-    const Planes in{memory, in_size, pitch, left};
-    const Planes filters{memory + channels_at_once * in_size, grad_size, grad_pitch, 0};
+    const Planes in{memory, in_size, pitch, left, Kind::TAPS == 2 ? 1 : 0};
+    const Planes filters{memory + channels_at_once * in_size, grad_size, grad_pitch, 0, 0};
     float* sums = (float*)filters.words + channels_at_once * grad_size;
     failed = memory == nullptr;
 #pragma omp for schedule(dynamic, turns_of((c + channels_at_once - 1) / channels_at_once, threads))
@@ -475,11 +472,6 @@ int grad_weight(const Maps& x, const Maps& grad, float* taps, int64_t n, int64_t
           copy_in<Kind>(grad, image, channel, channels, y, y + rows, filters);
           for (int64_t i = 0; i < channels; i++) {
             uint32_t *plane = in.words + i * in.size, *filter = filters.words + i * filters.size;
-            if (Kind::TAPS == 2)
-              for (int64_t row = 0; row < last - first; row++) {
-                const int64_t start = std::max<int64_t>(0, left - 1);
-                pair_up(plane + row * pitch + start, left + w - start, 1);
-              }
             pack<Kind>(filter, rows, w, grad_pitch, filter);
             add_plane<Kind>({plane, pitch, last - first, Kind::TAPS}, {filter, rows, words}, y - margin - first,
                             sums + i * out_size, kh, kw, out_pitch);
