@@ -10,7 +10,7 @@ from mmengine.utils import ManagerMixin
 from torch import nn
 
 from mmreplk.ops import functional, gpu
-from mmreplk.ops.cpu import costs
+from mmreplk.ops.cpu import compiled, costs
 from tests.haste import hasten
 from tests.server import serving
 
@@ -30,6 +30,12 @@ def nothing_left_by_modules():
     yield
     for kind in _global_kinds():
         kind._instance_dict.clear()
+
+
+@pytest.fixture(autouse=True, scope='session')
+def compiled_before():
+    """So that no test, and no process that one starts, takes seconds longer and writes a line more than others."""
+    compiled.library()
 
 
 @pytest.fixture(autouse=True, scope='session')

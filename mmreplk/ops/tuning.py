@@ -59,7 +59,7 @@ def remember(device: str, question: str, answer: str) -> None:
 
 
 def folder() -> Path:
-    """Returns where this machine's answers are kept."""
+    """Returns where answers are kept, and what is compiled for this machine."""
     return Path(os.environ.get('MMREPLK_CACHE', '~/.cache/mmreplk')).expanduser()
 
 
@@ -149,7 +149,7 @@ def _remember(path: Path, answers: dict[str, str]) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Waits for other writers, but not for one that died: the system gives up a lock with its process."""
+    """Waits for others that write ``path``, but not for one that died: the system gives up a lock with its process."""
     try:
         import fcntl
     except ImportError:

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import logging
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -58,7 +59,7 @@ def _made() -> ctypes.CDLL:
     compiler, flags = _compiler(), [*FLAGS, *INSTRUCTIONS[facts.INSTRUCTIONS]]
     if facts.INSTRUCTIONS == 'AVX512' and facts.HAS_BFLOAT16:
         flags.append('-mavx512bf16')
-    key = hashlib.sha256(b'\0'.join([SOURCE.read_bytes(), *map(str.encode, [compiler, *flags])])).hexdigest()[:16]
+    key = hashlib.sha256(b'\0'.join([SOURCE.read_bytes(), *map(str.encode, [*compiler, *flags])])).hexdigest()[:16]
     path = tuning.folder() / f'depthwise_{key}.so'
     try:
         if not path.exists():
@@ -74,25 +75,27 @@ def _made() -> ctypes.CDLL:
             return _loaded(path)
 
 
-def _compiler() -> str:
-    names = [os.environ['CXX']] if os.environ.get('CXX') else ['g++', 'c++']
-    for name in names:
+def _compiler() -> list[str]:
+    """Returns the command, with arguments that the user's has, such as ``ccache g++``."""
+    named = shlex.split(os.environ.get('CXX', ''))
+    commands = [named] if named else [['g++'], ['c++']]
+    for name, *arguments in commands:
         if found := shutil.which(name):
-            return found
-    raise _CannotCompile(f'there is no {" or ".join(names)}')
+            return [found, *arguments]
+    raise _CannotCompile(f'there is no {" or ".join(command[0] for command in commands)}')
 
 
-def _compile(compiler: str, flags: list[str], path: Path) -> None:
+def _compile(compiler: list[str], flags: list[str], path: Path) -> None:
     """Compiles in two steps: linked without -fopenmp, the functions share PyTorch's threads."""
     logging.getLogger('mmreplk').info('compiling the convolutions for this CPU, once: some seconds')
     with tempfile.TemporaryDirectory(dir=path.parent, prefix='compiling') as folder:
         parts = str(Path(folder) / 'depthwise.o'), str(Path(folder) / path.name)
-        for command in ([compiler, *flags, '-c', str(SOURCE), '-o', parts[0]],
-                        [compiler, '-shared', parts[0], '-o', parts[1]]):
+        for command in ([*compiler, *flags, '-c', str(SOURCE), '-o', parts[0]],
+                        [*compiler, '-shared', parts[0], '-o', parts[1]]):
             done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
             if done.returncode:
                 errors = [line for line in done.stderr.splitlines() if 'error' in line] or done.stderr.splitlines()
-                raise _CannotCompile(errors[0] if errors else f'{compiler} ended with {done.returncode}')
+                raise _CannotCompile(errors[0] if errors else f'{compiler[0]} ended with {done.returncode}')
         os.replace(parts[1], path)
 
 
