@@ -21,6 +21,7 @@ from .agreement import Check, compare, random_batches
 from .formats import FORMATS
 from .networks import exported_network, is_segmentor
 from .onnx_files import need_onnx
+from .transposed import use_transposed_kernels
 
 TOLERANCE = 1e-4  # of the largest value: what rounding through some 200 layers explains
 DEFAULT_STRIDE = 32
@@ -48,7 +49,8 @@ def export(cfg: Config,
            opset: int = 20,
            shape: tuple[int, int] = (256, 256),
            batches: Sequence[Tensor] | None = None,
-           tolerance: float = TOLERANCE) -> Exported:
+           tolerance: float = TOLERANCE,
+           transposed: int | None = None) -> Exported:
     """Exports a trained model, merged and folded, for images of any number and size, and checks what the file computes.
 
     A segmentor is exported down to its logits in the size of the image, or to labels; of a detector, the backbone and
@@ -65,6 +67,7 @@ def export(cfg: Config,
             compare on.
         batches: Pixels ``(N, C, H, W)`` to compare on; None for noise.
         tolerance: How far the file may be from the model, as a share of the largest value of an output.
+        transposed: Kernel size whose depthwise convolutions are written as transposed ones with the flipped filter.
 
     Raises:
         InputError: If the model cannot be exported, or the file does not compute the same.
@@ -80,6 +83,8 @@ def export(cfg: Config,
     model = MODELS.build(cfg.model).eval()
     load_whole(model, saved, source)
     network = exported_network(model, cfg.model.get('data_preprocessor') or {}, labels)
+    if transposed is not None:
+        use_transposed_kernels(network, transposed)
     least = _least_size(model.backbone, cfg.model.backbone.get('in_channels', 3))
     if min(shape) < least:
         raise InputError(f'the shape must be at least {least}x{least} pixels, got {shape[0]}x{shape[1]}')

@@ -51,6 +51,18 @@ def test_onnx_is_a_plain_merged_and_folded_graph(exported):
     assert b'site-packages' not in exported.data and b'/export/' not in exported.data
 
 
+def test_kernels_of_a_size_as_transposed_convolutions(cfg, saved):
+    exported = export(cfg, saved, 'it', transposed=13)
+    assert_same(cfg, saved, exported.data, 'onnx')
+    graph = onnx.load_from_string(exported.data).graph
+    shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    large = [(node.op_type, shapes[node.input[1]]) for node in graph.node if 'large_kernel' in node.name and
+             node.op_type.startswith('Conv')]
+    assert large == [('ConvTranspose', [8, 1, 13, 13]), ('Conv', [12, 1, 7, 7])]
+    with pytest.raises(InputError, match='no depthwise convolution with stride 1 has a kernel of 5x5; there are .*13'):
+        export(cfg, saved, 'it', transposed=5)
+
+
 @pytest.mark.parametrize(('format', 'labels'), [('pt2', False), ('torchscript', False), ('torchscript', True)])
 def test_formats_of_pytorch(cfg, saved, format, labels):
     exported = export(cfg, saved, 'it', format, labels, shape=(16, 24))
