@@ -98,8 +98,8 @@ def grad_weight_ways(problem: Problem) -> list[Way]:
     size, pytorchs = max(problem.kh, problem.kw), []
     if size <= facts.LARGEST_SOUND and problem.dtype not in facts.SLOW_DTYPES:
         pytorchs.append(Way('pytorch', False, problem.dtype))
-        if problem.dtype == torch.float32 and size > 1:
-            pytorchs.append(Way('pytorch', True, torch.float32))
+        if size > 1 and (problem.dtype == torch.float32 or not problem.is_dilated):
+            pytorchs.append(Way('pytorch', True, problem.dtype))
     if problem.is_dilated:
         # Phases of one row or column are slow.
         phases = [Way('phases', True, problem.dtype)] * (problem.h > problem.dy and problem.w > problem.dx)
@@ -116,7 +116,8 @@ def pytorchs(what: str, problem: Problem) -> Way:
         return Way('forward', problem.wants_channels_last, problem.dtype)
     if what == 'grad_input':
         return Way('transposed', problem.wants_channels_last, problem.dtype)
-    return Way('pytorch', problem.wants_channels_last and problem.dtype == torch.float32, problem.dtype)
+    is_last = problem.wants_channels_last and (problem.dtype == torch.float32 or not problem.is_dilated)
+    return Way('pytorch', is_last, problem.dtype)
 
 
 @functools.lru_cache(4096)

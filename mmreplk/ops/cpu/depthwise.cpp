@@ -223,19 +223,24 @@ struct Maps {
   }
 };
 
-// Values as they are multiplied: float32, or for pairs bfloat16 with zeros above it.
+// Returns `count` values, at most LANES, and zeros, as they are multiplied: float32, or for pairs bfloat16 below zeros.
 template <class Kind>
-inline Words load(const Maps& maps, int64_t i) {
-  if (!maps.is_bfloat16) return *(const AnyWords*)((const uint32_t*)maps.data + i);
-  Words words = __builtin_convertvector(*(const AnyHalves*)((const uint16_t*)maps.data + i), Words);
-  return Kind::TAPS == 2 ? words : words << 16;
-}
-
-template <class Kind>
-inline uint32_t load_one(const Maps& maps, int64_t i) {
-  if (!maps.is_bfloat16) return ((const uint32_t*)maps.data)[i];
-  uint32_t word = ((const uint16_t*)maps.data)[i];
-  return Kind::TAPS == 2 ? word : word << 16;
+inline Words load(const Maps& maps, int64_t i, int64_t count) {
+  constexpr int shift = Kind::TAPS == 2 ? 0 : 16;
+  const uint32_t* words = (const uint32_t*)maps.data + i;
+  const uint16_t* halves = (const uint16_t*)maps.data + i;
+  if (count >= LANES)
+    return maps.is_bfloat16 ? __builtin_convertvector(*(const AnyHalves*)halves, Words) << shift : *(AnyWords*)words;
+#ifdef __AVX512BW__
+  const uint32_t mask = (1u << count) - 1;
+  if (!maps.is_bfloat16) return (Words)_mm512_maskz_loadu_epi32(mask, words);
+  return (Words)_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, halves)) << shift;
+#else
+  Words found{};
+  for (int64_t lane = 0; lane < count; lane++)
+    found[lane] = maps.is_bfloat16 ? uint32_t(halves[lane]) << shift : words[lane];
+  return found;
+#endif
 }
 
 // Rounds to bfloat16, half to even.
@@ -244,25 +249,30 @@ inline Words rounded(Words floats) {
   return floats << 1 > 0xff000000u ? floats >> 16 | 0x40 : nearest;  // a NaN stays one
 }
 
+// Writes `count` values, at most LANES.
 inline void store(const Maps& maps, int64_t i, Words floats, int64_t count) {
-  if (maps.is_bfloat16) {
-    const Halves halves = __builtin_convertvector(rounded(floats), Halves);
-    uint16_t* to = (uint16_t*)maps.data + i;
-    if (count == LANES) *(AnyHalves*)to = halves;
-    else std::memcpy(to, &halves, 2 * count);
-  } else {
-    uint32_t* to = (uint32_t*)maps.data + i;
-    if (count == LANES) *(AnyWords*)to = floats;
-    else std::memcpy(to, &floats, 4 * count);
+  uint32_t* words = (uint32_t*)maps.data + i;
+  uint16_t* halves = (uint16_t*)maps.data + i;
+  const Halves low = __builtin_convertvector(rounded(floats), Halves);
+  if (count >= LANES) {
+    if (maps.is_bfloat16) *(AnyHalves*)halves = low;
+    else *(AnyWords*)words = floats;
+    return;
   }
+#ifdef __AVX512BW__
+  const uint32_t mask = (1u << count) - 1;
+  if (maps.is_bfloat16) _mm256_mask_storeu_epi16(halves, mask, (__m256i)low);
+  else _mm512_mask_storeu_epi32(words, mask, (__m512i)floats);
+#else
+  if (maps.is_bfloat16) std::memcpy(halves, &low, 2 * count);
+  else std::memcpy(words, &floats, 4 * count);
+#endif
 }
 
-// Copies values that lie together.
+// Copies values that lie together; up to LANES - 1 words after them become zero.
 template <class Kind>
 inline void load_all(const Maps& maps, int64_t from, int64_t count, uint32_t* to) {
-  int64_t i = 0;
-  for (; i + LANES <= count; i += LANES) *(AnyWords*)(to + i) = load<Kind>(maps, from + i);
-  for (; i < count; i++) to[i] = load_one<Kind>(maps, from + i);
+  for (int64_t i = 0; i < count; i += LANES) *(AnyWords*)(to + i) = load<Kind>(maps, from + i, count - i);
 }
 
 // Makes words of a pixel and the one `distance` to its right, from words of a pixel.
@@ -291,18 +301,15 @@ void copy_in(const Maps& maps, int64_t n, int64_t channel, int64_t channels, int
     const int64_t from = maps.offset(n, channel, y);
     for (int64_t c = 0; c < channels && !maps.channels_last; c++)
       load_all<Kind>(maps, from + c * maps.h * maps.w, maps.w, row + c * planes.size);
-    for (int64_t c = 0; c < channels && maps.channels_last; c += LANES) {
-      int64_t x = 0;
-      for (; x + LANES <= maps.w && c + LANES <= channels; x += LANES) {
+    for (int64_t c = 0; c < channels && maps.channels_last; c += LANES)
+      for (int64_t x = 0; x < maps.w; x += LANES) {
         Words pixels[LANES];
-        for (int i = 0; i < LANES; i++) pixels[i] = load<Kind>(maps, from + (x + i) * maps.c + c);
+        for (int i = 0; i < LANES; i++)
+          pixels[i] = x + i < maps.w ? load<Kind>(maps, from + (x + i) * maps.c + c, channels - c) : Words{};
         transpose(pixels);
-        for (int i = 0; i < LANES; i++) *(AnyWords*)(row + (c + i) * planes.size + x) = pixels[i];
+        for (int i = 0; i < std::min<int64_t>(LANES, channels - c); i++)
+          *(AnyWords*)(row + (c + i) * planes.size + x) = pixels[i];
       }
-      for (; x < maps.w; x++)
-        for (int64_t i = c; i < std::min(c + LANES, channels); i++)
-          row[i * planes.size + x] = load_one<Kind>(maps, from + x * maps.c + i);
-    }
     const int64_t before = std::min(planes.left, planes.distance);  // columns of zeros whose partner is a pixel
     for (int64_t c = 0; c < channels && planes.distance; c++)
       pair_up(row + c * planes.size - before, before + maps.w, planes.distance);
@@ -406,7 +413,7 @@ int convolve(const Maps& x, const Maps& weight, const float* bias, const Maps& o
 #pragma omp parallel num_threads(threads) reduction(max : failed)
   {
     const int64_t in_size = spread(rows_in * pitch), out_size = spread(rows_at_once * out_pitch);
-    uint32_t* memory = scratch(channels_at_once * (in_size + out_size) + kh * kw);
+    uint32_t* memory = scratch(channels_at_once * (in_size + out_size) + kh * kw + LANES);
     const Planes in{memory, in_size, pitch, left, Kind::TAPS == 2 ? dx : 0};
     const Planes sums{memory + channels_at_once * in_size, out_size, out_pitch, 0, 0};
     uint32_t* taps = sums.words + channels_at_once * out_size;

@@ -43,7 +43,8 @@ def grad_weight(x: Tensor, grad_output: Tensor, kernel_size: Pair, stride: Pair,
     if max(kernel_size) > (facts.LARGEST_SOUND if x.shape[1] > 1 else facts.LARGEST_SOUND_ALONE):
         return _dense_grad_weight(x.float(), grad_output.float(), kernel_size, stride, padding, dilation).to(dtype)
     x, grad_output = _in_sound_dtype(x, grad_output)
-    channels_last = x.dtype == torch.float32 and memory_format.is_channels_last(x)  # see facts.is_wrong
+    is_sound = x.dtype == torch.float32 or stride == dilation == (1, 1)  # see facts.is_wrong
+    channels_last = is_sound and memory_format.is_channels_last(x)
     x, grad_output = (memory_format.laid_out(t, channels_last) for t in (x, grad_output))
     weight = x.new_empty(x.shape[1], 1, *kernel_size)
     return _backward(x, grad_output, weight, stride, padding, dilation, wants_weight=True).to(dtype)
