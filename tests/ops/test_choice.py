@@ -11,7 +11,7 @@ from torch._subclasses import FakeTensorMode
 
 from mmreplk import ops
 from mmreplk.ops import choice, cpu, depthwise_conv2d, operands
-from mmreplk.ops.cpu import costs, facts
+from mmreplk.ops.cpu import compiled, costs, facts
 
 from .operands import make
 
@@ -59,8 +59,10 @@ def test_small_maps_are_left_to_pytorch(monkeypatch, on_avx512, kernel_size, tra
     assert chosen_for(2, 4) == 'torch' and chosen_for(256, 28) == 'cpu'
 
 
-def test_tall_kernels_of_few_columns_are_left_to_pytorch(on_avx512):
+def test_tall_kernels_of_few_columns_are_left_to_pytorch(on_avx512, monkeypatch):
     """oneDNN's forward is limited in columns only, and of the gradients PyTorch computes up to three fast."""
+    monkeypatch.setattr(compiled, 'library', lambda: None)
+
     def chosen_for(kh, kw, trains=False):
         return chosen(torch.empty(1, 124, 56, 56), torch.empty(124, 1, kh, kw, requires_grad=trains))
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mmreplk.ops import cpu, depthwise_conv2d, memory_format, reference, tuning
-from mmreplk.ops.cpu import costs, dilated, facts, fourier, onednn, undilated
+from mmreplk.ops.cpu import compiled, costs, dilated, facts, fourier, onednn, undilated
 from mmreplk.ops.cpu.costs import Problem, Way
 from mmreplk.ops.cpu.prices import PRICES
 
@@ -140,7 +140,10 @@ def test_what_is_chosen_where_nothing_is_close(monkeypatch, processor):
 
     assert kernel('convolve', 1, 128, 128, 128, 51, 51) == kernel('grad_weight', 1, 128, 128, 128, 51, 51) == 'fourier'
     assert kernel('convolve', 8, 256, 14, 14, 3, 3) != 'fourier'
-    assert kernel('grad_weight', 8, 256, 28, 28, 7, 7) == 'direct'
+    assert kernel('convolve', 8, 256, 64, 64, 13, 13) == kernel('grad_weight', 1, 256, 32, 32, 13, 13) == 'direct'
+    costs.cheapest.cache_clear()
+    monkeypatch.setattr(compiled, 'library', lambda: None)
+    assert kernel('grad_weight', 8, 256, 28, 28, 7, 7) == 'transposed'
     costs.cheapest.cache_clear()
 
 
@@ -152,7 +155,7 @@ def test_pytorchs_channels_last_forward_is_left_alone_where_it_is_as_fast(monkey
         return costs.is_slow_in_pytorch(problem, False, False)
 
     assert is_slow(15, 16, False) and is_slow(51, 128, False)
-    assert not is_slow(15, 16, True), 'calling our operator takes longer than what it gains'
+    assert not is_slow(5, 16, True), 'calling our operator takes longer than what it gains'
     assert is_slow(51, 128, True), 'Fourier transforms'
     assert not is_slow(3, 64, True)
 
