@@ -2,7 +2,6 @@
 
 import functools
 import logging
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -10,14 +9,9 @@ from torch import Tensor
 from ..required import TRITON_PROBLEM
 from . import cpu, gpu
 from .operands import Geometry, compute_dtype, wanted_gradients
+from .tracing import constant
 
 BACKENDS = ('torch', 'cpu', 'triton')
-
-
-def _constant(function: Callable) -> Callable:
-    """As ``torch.compiler.assume_constant_result``, whose import of Dynamo takes as long as that of PyTorch."""
-    function._dynamo_marked_constant = True
-    return function
 
 
 def backends() -> dict[str, str | None]:
@@ -78,7 +72,7 @@ def why_not_here(backend: str, gpu: torch.device | None) -> str | None:
     return _fault_of_triton(gpu)
 
 
-@_constant
+@constant
 @functools.cache
 def _fault_of_triton(device: torch.device) -> str | None:
     """Returns why Triton cannot compile and run a kernel here, such as without a C compiler; None if it can."""
@@ -92,7 +86,7 @@ def _fault_of_triton(device: torch.device) -> str | None:
     return None
 
 
-@_constant
+@constant
 def _is_exported() -> bool:
     """Whether an exporter is active, which should see an ordinary convolution.
 

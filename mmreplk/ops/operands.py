@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .tracing import constant
+
 # What autocast lowers; it leaves float64 alone.
 LOWERED = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -70,9 +72,15 @@ def is_relu(activation: str | None) -> bool:
 def is_autocast(*tensors: Tensor) -> bool:
     """Whether autocast gives all ``tensors`` one dtype."""
     device = tensors[0].device.type
-    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+    if not _has_autocast(device) or not torch.is_autocast_enabled(device):
         return False
     return all(t.dtype in LOWERED for t in tensors)
+
+
+@constant
+def _has_autocast(device: str) -> bool:
+    """Whether there is autocast on a kind of device, which Dynamo cannot ask in PyTorch 2.11."""
+    return torch.amp.is_autocast_available(device)
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
