@@ -1,7 +1,9 @@
 """The fast depthwise convolution for models that were not written for it."""
 
+import sys
 from collections.abc import Callable
 
+import torch
 from torch import nn
 
 from .errors import InputError
@@ -64,6 +66,8 @@ def _change_classes(model: nn.Module, classes: dict[type, type], applies: Callab
     changed = [(name, module) for name, module in model.named_modules() if type(module) in classes and applies(module)]
     for _, module in changed:
         module.__class__ = classes[type(module)]
+    if changed and 'torch._dynamo' in sys.modules:  # which in PyTorch 2.11 does not see that a class has changed
+        torch.compiler.reset()
     return [name for name, _ in changed]
 
 
