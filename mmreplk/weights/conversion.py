@@ -59,7 +59,8 @@ def convert(saved: Mapping, path: str | Path, force: bool = False) -> None:
     write_checkpoint(dict(meta=plain_meta(saved.get('meta', {}))[0], state_dict=weights), path, force)
 
 
-def reparameterize_checkpoint(saved: Mapping, fuse_bn: bool = False, ema: bool = False, eps: float = 1e-5) -> dict:
+def reparameterize_checkpoint(saved: Mapping, fuse_bn: bool = False, ema: bool = False, eps: float = 1e-5,
+                              half: bool = False) -> dict:
     """Returns the deploy form of a checkpoint of a backbone, segmentor or detector of any known source.
 
     Heads, necks and the meta information are kept; optimizers and the like are left out. The backbone loads into
@@ -72,13 +73,14 @@ def reparameterize_checkpoint(saved: Mapping, fuse_bn: bool = False, ema: bool =
         ema: Take the averaged weights. MMEngine's ``EMAHook`` saves them as the ``state_dict`` itself, the official
             code saves them beside it as ``model_ema``.
         eps: The epsilon of the BatchNorms in the network that was trained.
+        half: Store all weights in float16, which takes half the space; a model in float32 loads them too.
 
     Returns:
         ``dict(meta=..., state_dict=...)``.
 
     Raises:
-        InputError: If it does not hold a whole large-kernel network, nothing is left to merge, or ``ema`` is set and
-            there are no averaged weights.
+        InputError: If it does not hold a whole large-kernel network, nothing is left to merge, ``ema`` is set and
+            there are no averaged weights, or ``half`` is set and a weight is too large for float16.
     """
     source, shape = find_network(_averaged(saved) if ema else saved)
     given = shape.form_of(source.backbone)
@@ -95,8 +97,17 @@ def reparameterize_checkpoint(saved: Mapping, fuse_bn: bool = False, ema: bool =
     weights = {prefix + name: tensor for name, tensor in backbone.state_dict().items() if name not in lacking}
     if source.is_whole_model:
         weights |= {name: tensor for name, tensor in source.weights.items() if not name.startswith(prefix)}
+    if half:
+        weights = {name: _halved(name, tensor) for name, tensor in weights.items()}
     meta = plain_meta(saved.get('meta', {}))[0]
     return dict(meta=meta | dict(reparameterized=backbone.form_of(backbone.state_dict())), state_dict=weights)
+
+
+def _halved(name: str, tensor: Tensor) -> Tensor:
+    halved = tensor.half() if tensor.is_floating_point() else tensor
+    if not halved.isfinite().all():
+        raise InputError(f'{name!r} holds {tensor.abs().max():.3g}, and float16 ends at 65504')
+    return halved
 
 
 def find_network(saved: Mapping) -> tuple[Source, LargeKernelBackbone]:

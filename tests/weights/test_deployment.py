@@ -53,6 +53,18 @@ def test_half_precision_and_eps():
     assert_same_bits(deployed(merged, False).state_dict(), source.state_dict())
 
 
+def test_half_precision_on_the_disk():
+    source = randomize(tiny())
+    saved = layouts.ours_whole_model(source.state_dict())
+    halved = reparameterize_checkpoint(saved, fuse_bn=True, half=True)
+    for name, tensor in reparameterize_checkpoint(saved, fuse_bn=True)['state_dict'].items():
+        expected = tensor.half() if tensor.is_floating_point() else tensor
+        assert torch.equal(halved['state_dict'][name], expected) and halved['state_dict'][name].dtype == expected.dtype
+    saved['state_dict']['decode_head.conv_seg.weight'][0] = 7e4
+    with pytest.raises(InputError, match="'decode_head.conv_seg.weight' holds 7e[+]04, and float16 ends at 65504"):
+        reparameterize_checkpoint(saved, fuse_bn=True, half=True)
+
+
 def test_averaged_weights():
     trained, averaged = randomize(tiny()), randomize(tiny())
     # MMEngine's EMAHook saves the averaged weights in the place of the trained ones.

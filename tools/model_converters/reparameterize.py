@@ -15,6 +15,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('out', type=file_to_write, help='file to write; load it with model.backbone.deploy=True')
     parser.add_argument('--fuse-bn', action='store_true',
                         help='also fold all BatchNorms of the backbone; load with model.backbone.fuse_bn=True too')
+    parser.add_argument('--half', action='store_true', help='store float16, which takes half the space')
     parser.add_argument('--ema', action='store_true', help='take the averaged weights')
     parser.add_argument('--eps', type=float, default=1e-5, help='epsilon of the BatchNorms that were trained')
     parser.add_argument('--force', action='store_true', help='replace OUT if it exists')
@@ -29,7 +30,7 @@ def main(args: argparse.Namespace) -> None:
     if os.path.exists(args.out) and os.path.samefile(local_file(args.checkpoint), args.out):
         raise InputError(f'{args.out!r} is the checkpoint to read, and is never overwritten')
     try:
-        merged = reparameterize_checkpoint(saved, args.fuse_bn, args.ema, args.eps)
+        merged = reparameterize_checkpoint(saved, args.fuse_bn, args.ema, args.eps, args.half)
     except InputError as error:
         raise InputError(f'checkpoint {args.checkpoint!r}: {error}') from error
     write_checkpoint(merged, args.out, args.force)
