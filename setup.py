@@ -37,6 +37,7 @@ setup(
         'mmreplk.mm.inference': ['page.css'],
         'mmreplk.mm.reports': ['page.html'],
         'mmreplk.ops.cpu': ['depthwise.cpp'],
+        'mmreplk.weights': ['own/*'],
     },
     python_requires='>=3.10',
     # Neither torch nor a distribution of MMCV: a user has one of several of each, and pip would add another.

@@ -11,15 +11,17 @@ from mmreplk.mm.checkpoints import last_checkpoint
 from mmreplk.mm.config import add_cfg_options, load_config
 from mmreplk.mm.inference import Predictor, Windows, check_new, find_jobs, predict_files, prediction_type
 from mmreplk.mm.trust import decide_trust
+from mmreplk.weights import STREETS
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('images', nargs='+', help='pictures, videos, and folders of them')
-    parser.add_argument('--model', required=True, metavar='CONFIG',
-                        help='config file, or the name of one in the package')
+    parser.add_argument('--model', metavar='CONFIG',
+                        help='config file, or the name of one in the package; default: the model of street scenes that '
+                        'comes with the package')
     parser.add_argument('--checkpoint',
-                        help='checkpoint file in training, merged or folded form; default: the last one '
+                        help='checkpoint in training, merged or folded form, a file or a name; default: the last one '
                         'in the work dir of the config')
     parser.add_argument('--out', type=folder_to_write, default='predictions', help='folder for the results')
     existing = parser.add_mutually_exclusive_group()
@@ -42,8 +44,10 @@ def main(args: argparse.Namespace) -> None:
     if not 0 <= args.opacity <= 1:
         raise InputError(f'--opacity must be from 0 to 1, got {args.opacity}')
     windows = Windows.of(*args.slide) if args.slide else None
-    cfg = load_config(args.model, args.cfg_options)
-    checkpoint = args.checkpoint or last_checkpoint(cfg.work_dir)
+    if args.model is None and args.checkpoint is not None:
+        raise InputError(f'--checkpoint {args.checkpoint} needs --model, the config that it belongs to')
+    cfg = load_config(args.model or STREETS.config, args.cfg_options)
+    checkpoint = STREETS.name if args.model is None else args.checkpoint or last_checkpoint(cfg.work_dir)
     decide_trust(cfg, args.trust_checkpoint)
     jobs = check_new(find_jobs(args.images, args.out, prediction_type(cfg).suffix), args.force, args.skip_existing)
     keep_freed_memory()

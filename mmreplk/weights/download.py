@@ -20,6 +20,7 @@ from filelock import FileLock
 
 from ..errors import InputError
 from . import published
+from .own import OWN
 from .published import PUBLISHED, Published
 
 TIMEOUT_SECONDS = 30  # without receiving a byte
@@ -28,13 +29,13 @@ _SHA256_DIGITS = 64
 
 
 def is_name(source: str | Path) -> bool:
-    """Returns whether ``source`` is meant as a name of published weights, even if it is misspelt.
+    """Returns whether ``source`` is meant as a name of weights, even if it is misspelt.
 
     Existing files and addresses are not. A name has no folder and no extension, and begins with a network's name.
     """
     source = str(source)
     networks = tuple(f'{entry.network.lower()}-' for entry in PUBLISHED.values())
-    return source in PUBLISHED or (source.startswith(networks) and not set(source) & set('/\\.') and
+    return source in {*PUBLISHED, *OWN} or (source.startswith(networks) and not set(source) & set('/\\.') and
                                    not os.path.exists(source))
 
 
@@ -45,7 +46,8 @@ def local_file(source: str | Path, folder: str | Path | None = None) -> Path:
     publisher gives a whole checksum, and starts over otherwise.
 
     Args:
-        source: The name of published weights, such as ``'unireplknet-t_in1k'``, an ``http`` address, or a file.
+        source: The name of weights, published such as ``'unireplknet-t_in1k'`` or in the package, an ``http`` address,
+            or a file.
         folder: The folder of downloads; None for PyTorch's cache, ``checkpoints`` in ``torch.hub.get_dir()``.
 
     Raises:
@@ -53,6 +55,8 @@ def local_file(source: str | Path, folder: str | Path | None = None) -> Path:
             one; the message says where to put a file that was downloaded by hand.
     """
     folder = Path(torch.hub.get_dir(), 'checkpoints') if folder is None else Path(folder)
+    if str(source) in OWN:
+        return OWN[str(source)].file
     if is_name(source):
         entry = find(str(source))
         return _fetch(f'the weights {entry.name!r}', entry, folder / entry.filename)
@@ -68,7 +72,7 @@ def find(name: str) -> Published:
     """Returns the published weights of this name; InputError, with the nearest name, if there are none."""
     if name in PUBLISHED:
         return PUBLISHED[name]
-    near = difflib.get_close_matches(name, PUBLISHED, n=1, cutoff=0)[0]
+    near = difflib.get_close_matches(name, [*PUBLISHED, *OWN], n=1, cutoff=0)[0]
     raise InputError(f'there are no published weights {name!r}, the nearest name is {near!r}; '
                      'tools/model_converters/list_weights.py lists all')
 

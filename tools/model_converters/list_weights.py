@@ -1,9 +1,9 @@
-"""Prints the published weights that configs and tools know by name."""
+"""Prints the weights that configs and tools know by name: published ones, and those in the package."""
 
 import argparse
 
 from mmreplk import cli
-from mmreplk.weights import PUBLISHED, find
+from mmreplk.weights import OWN, PUBLISHED, find
 
 
 def parse_args() -> argparse.Namespace:
@@ -15,16 +15,20 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    found = [published for published in PUBLISHED.values() if published.name.startswith(args.beginning)]
-    if not found:
+    found = [entry for entry in PUBLISHED.values() if entry.name.startswith(args.beginning)]
+    own = [entry for entry in OWN.values() if entry.name.startswith(args.beginning)]
+    if not found + own:
         find(args.beginning)
     if args.addresses:
         for published in found:
             print(published.name, published.url, published.size or '-', published.sha256 or '-')
+        for entry in own:
+            print(entry.name, entry.file)
     else:
-        rows = [('name', 'network', 'kind', 'data', 'side', 'published result', 'licence')]
+        rows = [('name', 'network', 'kind', 'data', 'side', 'result', 'licence')]
         rows += [(p.name, f'{p.network} {p.arch}', p.kind, p.data, str(p.resolution or '-'), p.result, p.licence)
                  for p in found]
+        rows += [(o.name, o.network, o.kind, o.data, str(o.resolution), o.result, o.licence) for o in own]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
             print('  '.join(f'{cell:<{width}}' for cell, width in zip(row, widths, strict=True)).rstrip())

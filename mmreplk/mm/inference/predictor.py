@@ -18,6 +18,7 @@ from ...benchmarks.flops import image_channels
 from ...errors import InputError
 from ...merging import reparameterize
 from ...packing import inference_dtype
+from ...weights import STREETS
 from ...weights.conversion import load_whole
 from ...weights.files import read_checkpoint
 from ..building import adapt_backbone
@@ -42,7 +43,9 @@ class Predictor:
 
     Args:
         cfg: Config of MMSegmentation or MMDetection, as :func:`mmreplk.mm.config.load_config` returns it, or its file.
-        checkpoint: Checkpoint file of the whole model, in training, merged or folded form.
+            Without config and checkpoint it is the model that comes with the package
+            (:data:`mmreplk.weights.STREETS`).
+        checkpoint: Checkpoint of the whole model, in training, merged or folded form: a file, or a name of weights.
         windows: Windows in which large images are predicted: for a segmentor in pixels of what its test pipeline makes
             of an image, for a detector in pixels of the image itself. None for those of ``model.test_cfg``, or for the
             whole image at once if there are none.
@@ -65,8 +68,8 @@ class Predictor:
     """
 
     def __init__(self,
-                 cfg: Config | str | Path,
-                 checkpoint: str | Path,
+                 cfg: Config | str | Path = STREETS.config,
+                 checkpoint: str | Path | None = None,
                  windows: Windows | None = None,
                  batch_size: int = 1,
                  device: str | None = None,
@@ -75,6 +78,10 @@ class Predictor:
                  dtype: str = 'float32'):
         if batch_size < 1:
             raise InputError(f'the batch size must be positive, got {batch_size}')
+        if checkpoint is None:
+            if cfg != STREETS.config:
+                raise InputError('the model needs a checkpoint, got None')
+            checkpoint = STREETS.name
         if isinstance(cfg, (str, Path)):
             cfg = load_config(str(cfg))
         if not isinstance(cfg, Config):
