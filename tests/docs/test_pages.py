@@ -68,12 +68,14 @@ def test_camvid_elsewhere_is_named_by_the_key_that_the_message_says(folder, monk
 
 def test_predicting_in_python(folder, capsys):
     """The lines of the page, with a checkpoint of random weights."""
-    code, = re.findall(r'```python\n(.*?)```', (ROOT / 'docs/inference.md').read_text(), re.DOTALL)
+    at_once, code = re.findall(r'```python\n(.*?)```', (ROOT / 'docs/inference.md').read_text(), re.DOTALL)
     cfg = load_config(CAMVID)
     init_default_scope(cfg.default_scope)
     (folder / 'work_dirs/camvid').mkdir(parents=True)
     torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), folder / 'work_dirs/camvid/iter_1500.pth')
     draw(folder / 'street.jpg')
+    exec(at_once, found := {})
+    assert found['labels'].shape == cv2.imread(str(folder / 'street.jpg')).shape[:2]
     exec(code, {})
     before, after = (cv2.imread(str(folder / name)) for name in ('street.jpg', 'street_predicted.png'))
     assert after.shape == before.shape and (after != before).any()

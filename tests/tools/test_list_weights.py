@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mmreplk.weights import PUBLISHED
+from mmreplk.weights import OWN, PUBLISHED
 
 TOOL = Path(__file__).parents[2] / 'tools/model_converters/list_weights.py'
 
@@ -23,7 +23,7 @@ def list_weights(monkeypatch, capsys):
 
 def test_all_are_listed(list_weights):
     rows = [re.split('  +', line) for line in list_weights().splitlines()]
-    assert [name for name, *_ in rows[1:]] == list(PUBLISHED)
+    assert [name for name, *_ in rows[1:]] == [*PUBLISHED, *OWN]
     assert ['unireplknet-t_in1k', 'UniRepLKNet T', 'classifier', 'ImageNet-1K', '224', '83.2 % top-1',
             'Apache-2.0'] in rows
 

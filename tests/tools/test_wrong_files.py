@@ -148,6 +148,7 @@ COMMANDS = {
         'GOOD.py GOOD.pth --out OUT/x.onnx --shape 0 -1 --labels', 'GOOD.py GOOD.pth --out OUT/x.onnx --opset -4',
         'GOOD.py GOOD.pth --out OUT/x.onnx --tolerance nan', 'GOOD.py JUNK/x.pth --out OUT/x.pt2 --trust-checkpoint',
         'GOOD.py GOOD.pth --out OUT/x.onnx --cfg-options model=FILE',
+        'GOOD.py GOOD.pth --out OUT/x.onnx --transposed -1',
     ],
     'deployment/quantize.py': [
         'JUNK/x.py JUNK/x.onnx OUT/q.onnx', 'GOOD.py JUNK/x.onnx OUT/q.onnx', 'GOOD.py FOLDER OUT/q.onnx',

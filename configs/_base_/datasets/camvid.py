@@ -20,12 +20,7 @@ train_pipeline = [
     dict(type='PhotoMetricDistortion'),
     dict(type='PackSegInputs')
 ]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(480, 360), keep_ratio=True),  # for photographs; CamVid's have this size
-    dict(type='LoadAnnotations'),
-    dict(type='PackSegInputs')
-]
+test_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')]
 tta_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(
