@@ -97,12 +97,24 @@ class GRN(nn.Module):
         super().__init__()
         self.gamma = nn.Parameter(torch.zeros(1, 1, 1, channels))
         self.beta = nn.Parameter(torch.zeros(1, 1, 1, channels))
+        self._is_packed = False
 
     def forward(self, x: Tensor) -> Tensor:
-        # In float32: the norm of a large map may exceed the range of float16.
-        norm = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
+        dtype = torch.promote_types(x.dtype, torch.float32)  # the norm of a large map may exceed the range of float16
+        if self._is_packed:
+            norm = x.to(dtype).square().sum((1, 2), keepdim=True).sqrt()
+        else:
+            norm = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True, dtype=dtype)
         scale = (self.gamma * (norm / (norm.mean(-1, keepdim=True) + 1e-6)) + 1).to(x.dtype)
         return scale * x if self.beta is None else scale * x + self.beta.to(x.dtype)
+
+    def packed(self) -> 'GRN':
+        """Returns the form for inference on CPUs, where PyTorch's norms take ten times as long as sums of squares.
+
+        These have no gradient at zero.
+        """
+        self._is_packed = True
+        return self
 
 
 class SqueezeExcitation(nn.Module):

@@ -150,7 +150,7 @@ class UniRepLKNetBlock(nn.Module):
         """Returns the form of the folded block for inference on CPUs."""
         (gelu, grn), (last, _) = self.act, self.pwconv2
         first = PackedPointwise(self.pwconv1[1], activation_of(gelu))
-        layers = [packed(self.dwconv), packed(self.se), first, ToChannelsLast(), grn, ToChannelsFirst()]
+        layers = [packed(self.dwconv), packed(self.se), first, ToChannelsLast(), packed(grn), ToChannelsFirst()]
         return Residual(layers, PackedPointwise(last))
 
 

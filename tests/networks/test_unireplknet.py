@@ -118,6 +118,16 @@ def test_the_norms_of_a_large_map_stay_in_the_range_of_half_precision():
     torch.testing.assert_close(grn(x)[0, 0, 0].float(), (ratio + 1) * x[0, 0, 0].float(), rtol=1e-3, atol=0)
 
 
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
+@torch.no_grad()
+def test_grn_computes_the_same_packed(dtype):
+    grn, x = GRN(24), torch.randn(2, 9, 11, 24).to(dtype)
+    for parameter in grn.parameters():
+        parameter.normal_()
+    expected = grn(x)
+    torch.testing.assert_close(grn.packed()(x), expected)
+
+
 def test_the_start():
     model = UniRepLKNet(TINY)
     for name, parameter in model.named_parameters():
