@@ -56,16 +56,20 @@ class PackedConvolution:
     def __init__(self, weight: Tensor, bias: Tensor | None, stride: tuple[int, int], padding: tuple[int, int],
                  dilation: tuple[int, int], groups: int, activation: str | None = None):
         self._geometry = list(padding), list(stride), list(dilation), groups
-        self._weight = torch.ops.mkldnn._reorder_convolution_weight.default(
-            weight.detach().contiguous(), *self._geometry)
+        self._weight = weight.detach().contiguous(), False  # and whether it is packed
         self._bias = None if bias is None else bias.detach()
         self._activation = ACTIVATIONS[activation]
 
     def __call__(self, x: Tensor) -> Tensor:
         """Maps channels-last ``(N, in_channels, H, W)`` to channels-last ``(N, out_channels, H', W')``."""
+        weight, is_packed = self._weight  # which another thread may replace
+        if not is_packed:
+            # Packed for no size in particular, oneDNN may lay it out anew at each call, at forty times the cost.
+            weight = torch.ops.mkldnn._reorder_convolution_weight.default(weight, *self._geometry, list(x.shape))
+            self._weight = weight, True
         name, algorithm = self._activation
         return torch.ops.mkldnn._convolution_pointwise.default(
-            x, self._weight, self._bias, *self._geometry, name, [], algorithm)
+            x, weight, self._bias, *self._geometry, name, [], algorithm)
 
 
 @functools.cache
