@@ -102,16 +102,19 @@ class GRN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         dtype = torch.promote_types(x.dtype, torch.float32)  # the norm of a large map may exceed the range of float16
         if self._is_packed:
-            norm = x.to(dtype).square().sum((1, 2), keepdim=True).sqrt()
+            squares = x.flatten(1, 2).square()
+            norm = (squares.new_ones(1, squares.shape[1]) @ squares)[:, None].to(dtype).sqrt()
         else:
             norm = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True, dtype=dtype)
         scale = (self.gamma * (norm / (norm.mean(-1, keepdim=True) + 1e-6)) + 1).to(x.dtype)
-        return scale * x if self.beta is None else scale * x + self.beta.to(x.dtype)
+        if self.beta is None:
+            return x.mul_(scale) if self._is_packed else scale * x
+        return scale * x + self.beta.to(x.dtype)
 
     def packed(self) -> 'GRN':
         """Returns the form for inference on CPUs, where PyTorch's norms take ten times as long as sums of squares.
 
-        These have no gradient at zero.
+        The root has no gradient at zero. Once GRN's summand is folded, the input becomes the result.
         """
         self._is_packed = True
         return self

@@ -124,8 +124,10 @@ def test_grn_computes_the_same_packed(dtype):
     grn, x = GRN(24), torch.randn(2, 9, 11, 24).to(dtype)
     for parameter in grn.parameters():
         parameter.normal_()
+    grn.beta = None
     expected = grn(x)
-    torch.testing.assert_close(grn.packed()(x), expected)
+    close = dict(rtol=2e-2, atol=2e-2) if dtype == torch.bfloat16 else dict(rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(grn.packed()(x), expected, **close)
 
 
 def test_the_start():
