@@ -33,7 +33,7 @@ def test_the_file():
     saved = read_checkpoint(STREETS.name)
     assert {tensor.dtype for tensor in saved['state_dict'].values()} <= {torch.float16, torch.int64}
     assert saved['meta']['reparameterized'] == 'folded'
-    note = (STREETS.file.parent / 'README.md').read_text()
+    note = (STREETS.file.parent / 'README.txt').read_text()
     assert all(word in note for own in OWN.values() for word in (own.name, own.licence, own.result))
 
 
