@@ -54,7 +54,7 @@ def can_pack(conv: nn.Conv2d, activation: nn.Module | None = None) -> bool:
     if is_depthwise(conv):
         # PyTorch may be wrong about wider ones, or not return; the operator knows when.
         extent = max(d * (k - 1) + 1 for d, k in zip(conv.dilation, conv.kernel_size, strict=True))
-        return extent <= facts.LARGEST_SOUND_ALONE or (_is_same(conv) and type(activation) is not nn.GELU)
+        return extent <= facts.LARGEST_SOUND_ALONE or (is_same(conv) and type(activation) is not nn.GELU)
     return conv.padding != 'same'
 
 
@@ -62,7 +62,7 @@ def is_depthwise(conv: nn.Conv2d) -> bool:
     return conv.groups == conv.in_channels == conv.out_channels
 
 
-def _is_same(conv: nn.Conv2d) -> bool:
+def is_same(conv: nn.Conv2d) -> bool:
     """Whether the kernel is odd, stride and dilation are 1, and the padding keeps the size of a map."""
     same = tuple(k // 2 for k in conv.kernel_size)
     return all(k % 2 for k in conv.kernel_size) and conv.stride == conv.dilation == (1, 1) and (
@@ -170,7 +170,7 @@ def as_maps(rows: Tensor, shape: torch.Size) -> Tensor:
 
 def pack_convolution(conv: nn.Conv2d, activation: str | None = None) -> nn.Module:
     """Returns the packed form of a convolution that :func:`can_pack` and the activation after it."""
-    if is_depthwise(conv) and _is_same(conv) and activation in (None, 'relu'):
+    if is_depthwise(conv) and is_same(conv) and activation in (None, 'relu'):
         return PackedDepthwiseConv2d(conv, activation)
     is_pointwise = (conv.kernel_size, conv.stride, conv.groups) == ((1, 1), (1, 1), 1)
     if is_pointwise and conv.padding in ('valid', (0, 0)):

@@ -35,8 +35,8 @@ def is_name(source: str | Path) -> bool:
     """
     source = str(source)
     networks = tuple(f'{entry.network.lower()}-' for entry in PUBLISHED.values())
-    return source in {*PUBLISHED, *OWN} or (source.startswith(networks) and not set(source) & set('/\\.') and
-                                   not os.path.exists(source))
+    looks_like_one = source.startswith(networks) and not set(source) & set('/\\.')
+    return source in {*PUBLISHED, *OWN} or (looks_like_one and not os.path.exists(source))
 
 
 def local_file(source: str | Path, folder: str | Path | None = None) -> Path:

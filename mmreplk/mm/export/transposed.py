@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import InputError
-from ...layers.packed import is_depthwise
+from ...layers.packed import is_depthwise, is_same
 
 
 def use_transposed_kernels(network: nn.Module, size: int) -> None:
@@ -17,21 +17,20 @@ def use_transposed_kernels(network: nn.Module, size: int) -> None:
     Raises:
         InputError: If it has none.
     """
-    found = {name: module for name, module in network.named_modules() if _is_same_depthwise(module)}
-    sizes = sorted({max(conv.kernel_size) for conv in found.values()})
+    found = {name: conv for name, conv in network.named_modules() if _is_square(conv)}
+    sizes = sorted({conv.kernel_size[0] for conv in found.values()})
     if size not in sizes:
         raise InputError(f'no depthwise convolution with stride 1 has a kernel of {size}x{size}; there are '
                          f'{", ".join(map(str, sizes)) or "none"}')
     for name, conv in found.items():
-        if conv.kernel_size == (size, size):
+        if conv.kernel_size[0] == size:
             parent, _, child = name.rpartition('.')
             setattr(network.get_submodule(parent), child, TransposedDepthwiseConv2d(conv))
 
 
-def _is_same_depthwise(module: nn.Module) -> bool:
+def _is_square(module: nn.Module) -> bool:
     return (isinstance(module, nn.Conv2d) and is_depthwise(module) and module.padding_mode == 'zeros' and
-            module.stride == module.dilation == (1, 1) and all(k % 2 for k in module.kernel_size) and
-            module.padding in ('same', tuple(k // 2 for k in module.kernel_size)))
+            is_same(module) and module.kernel_size[0] == module.kernel_size[1])
 
 
 class TransposedDepthwiseConv2d(nn.Module):
