@@ -5,10 +5,9 @@ import io
 import json
 import os
 import secrets
-import time
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -25,19 +24,16 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 def write_whole(data: bytes | memoryview, path: str | Path) -> None:
     """Writes ``data`` to ``path``, creating its folder: to a temporary file beside it, flushed to disk, then renamed.
 
-    The temporary file is locked as long as its writer lives, see :func:`is_being_written`.
+    The temporary file is locked as long as its writer lives, see :func:`remove_abandoned`.
 
     Raises:
         OSError: If that fails; what was at ``path`` is unchanged then.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'{path.name}{secrets.token_hex(4)}.part')
-    # With the permissions that any new file has, by the umask.
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    temporary, file = _create_locked(path)
     try:
-        with open(descriptor, 'wb') as file:
-            _lock(file.fileno())
+        with file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -66,20 +62,33 @@ def check_folder_place(path: str | Path) -> None:
         raise InputError(f'{str(path)!r} cannot be written to: {place!r} does not allow it')
 
 
-def is_being_written(part: str | Path) -> bool:
-    """Says whether the writer of a temporary file, ``*.part``, may still live; False if the file is gone."""
+def remove_abandoned(part: str | Path) -> bool:
+    """Removes a temporary file, ``*.part``, unless its writer may still live; says whether it did."""
     try:
         with open(part, 'rb') as file:
-            status = os.fstat(file.fileno())
-            is_fresh = status.st_size == 0 and time.time() - status.st_mtime < 60  # created, and not yet locked
-            return is_fresh or not _lock(file.fileno())
-    except FileNotFoundError:
+            if not _lock(file.fileno()):
+                return False
+            os.unlink(part)
+            return True
+    except (FileNotFoundError, PermissionError):  # Windows removes no file that is open
         return False
+
+
+def _create_locked(path: Path) -> tuple[Path, BinaryIO]:
+    """Creates a temporary file beside ``path``; again, if one was cleared away before it was locked."""
+    while True:
+        temporary = path.with_name(f'{path.name}{secrets.token_hex(4)}.part')
+        # With the permissions that any new file has, by the umask.
+        file = open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), 'wb')
+        if _lock(file.fileno()) and temporary.exists():
+            return temporary, file
+        file.close()
+        temporary.unlink(missing_ok=True)
 
 
 def _lock(descriptor: int) -> bool:
     """Locks an open file until it is closed; returns False if another process has locked it."""
-    if fcntl is None:  # on Windows, where a file that is open cannot be removed
+    if fcntl is None:
         return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

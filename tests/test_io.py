@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import io
 import json
 import os
@@ -68,6 +69,27 @@ def test_threads_that_write_change_nothing_for_others(tmp_path):
     contents = [(tmp_path / f'own{i}').read_bytes() for i in range(3)]
     assert all(len(content) == 1000 and len({*content}) == 1 for content in contents)
     assert not list(tmp_path.glob('*.part'))
+
+
+@pytest.mark.parametrize('moment', ['created', 'cleared'])
+def test_a_file_that_is_cleared_away_before_it_is_locked_is_begun_again(tmp_path, monkeypatch, moment):
+    """By another run, which has locked the file before, or is even done with it."""
+    lock, others = fcntl.flock, []
+
+    def flock(descriptor, operation):
+        if not others:
+            part = next(tmp_path.glob('*.part'))
+            others.append(open(part, 'rb'))
+            if moment == 'created':
+                lock(others[0], fcntl.LOCK_EX)
+            else:
+                part.unlink()
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, 'flock', flock)
+    write_whole(b'whole', tmp_path / 'x')
+    others[0].close()
+    assert os.listdir(tmp_path) == ['x'] and (tmp_path / 'x').read_bytes() == b'whole'
 
 
 def test_figures_as_json_and_as_a_table(tmp_path):

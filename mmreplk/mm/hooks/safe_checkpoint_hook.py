@@ -9,7 +9,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ...io import is_being_written
+from ...io import remove_abandoned
 from ..data.categories import category_ids
 from ..internals import is_resuming
 
@@ -49,10 +49,9 @@ class SafeCheckpointHook(CheckpointHook):
         self._remove_outdated()
         if is_main_process():
             for part in Path(self.out_dir).glob('*.pth*.part'):
-                if not is_being_written(part):
-                    runner.logger.info(f'SafeCheckpointHook: removing {part}, which an interrupted run left '
+                if remove_abandoned(part):
+                    runner.logger.info(f'SafeCheckpointHook: removed {part}, which an interrupted run left '
                                        'half-written.')
-                    part.unlink(missing_ok=True)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Reads what the run still had to remove when it was interrupted."""

@@ -43,8 +43,9 @@ def test_a_name_that_is_used_again_is_not_removed(tmp_path):
     assert names(tmp_path) == ['latest.pth']
 
 
-def test_what_a_killed_run_left_is_cleared_away(tmp_path):
-    (tmp_path / 'iter_9.pthabc.part').write_text('half')
+@pytest.mark.parametrize('written', ['half', ''])
+def test_what_a_killed_run_left_is_cleared_away(tmp_path, written):
+    (tmp_path / 'iter_9.pthabc.part').write_text(written)
     (tmp_path / 'mine.part').write_text('not a checkpoint')
     make_runner(tmp_path).train()
     assert [path.name for path in tmp_path.glob('*.part')] == ['mine.part']
