@@ -212,67 +212,71 @@ inline __attribute__((always_inline)) void transpose(Words (&rows)[LANES]) {
   }
 }
 
-// A float32 or bfloat16 tensor (N, C, H, W) in either memory format.
+// A tensor (N, C, H, W) in either memory format; Value is uint32_t for float32, uint16_t for bfloat16.
+template <class Value>
 struct Maps {
-  void* data;
-  bool is_bfloat16, channels_last;
+  Value* data;
+  bool channels_last;
   int64_t c, h, w;
 
-  int64_t offset(int64_t n, int64_t channel, int64_t y) const {
-    return channels_last ? (n * h + y) * w * c + channel : ((n * c + channel) * h + y) * w;
+  Value* at(int64_t n, int64_t channel, int64_t y) const {
+    return data + (channels_last ? (n * h + y) * w * c + channel : ((n * c + channel) * h + y) * w);
   }
 };
 
 // Returns `count` values, at most LANES, and zeros, as they are multiplied: float32, or for pairs bfloat16 below zeros.
 template <class Kind>
-inline Words load(const Maps& maps, int64_t i, int64_t count) {
-  constexpr int shift = Kind::TAPS == 2 ? 0 : 16;
-  const uint32_t* words = (const uint32_t*)maps.data + i;
-  const uint16_t* halves = (const uint16_t*)maps.data + i;
-  if (count >= LANES)
-    return maps.is_bfloat16 ? __builtin_convertvector(*(const AnyHalves*)halves, Words) << shift : *(AnyWords*)words;
+inline Words load(const uint32_t* values, int64_t count) {
+  if (count >= LANES) return *(const AnyWords*)values;
 #ifdef __AVX512BW__
-  const uint32_t mask = (1u << count) - 1;
-  if (!maps.is_bfloat16) return (Words)_mm512_maskz_loadu_epi32(mask, words);
-  return (Words)_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, halves)) << shift;
+  return (Words)_mm512_maskz_loadu_epi32((1u << count) - 1, values);
 #else
   Words found{};
-  for (int64_t lane = 0; lane < count; lane++)
-    found[lane] = maps.is_bfloat16 ? uint32_t(halves[lane]) << shift : words[lane];
+  for (int64_t lane = 0; lane < count; lane++) found[lane] = values[lane];
   return found;
 #endif
 }
 
-// Rounds to bfloat16, half to even.
-inline Words rounded(Words floats) {
-  Words nearest = (floats + 0x7fff + ((floats >> 16) & 1)) >> 16;
-  return floats << 1 > 0xff000000u ? floats >> 16 | 0x40 : nearest;  // a NaN stays one
+template <class Kind>
+inline Words load(const uint16_t* values, int64_t count) {
+  constexpr int shift = Kind::TAPS == 2 ? 0 : 16;
+  if (count >= LANES) return __builtin_convertvector(*(const AnyHalves*)values, Words) << shift;
+#ifdef __AVX512BW__
+  return (Words)_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16((1u << count) - 1, values)) << shift;
+#else
+  Words found{};
+  for (int64_t lane = 0; lane < count; lane++) found[lane] = uint32_t(values[lane]) << shift;
+  return found;
+#endif
 }
 
 // Writes `count` values, at most LANES.
-inline void store(const Maps& maps, int64_t i, Words floats, int64_t count) {
-  uint32_t* words = (uint32_t*)maps.data + i;
-  uint16_t* halves = (uint16_t*)maps.data + i;
-  const Halves low = __builtin_convertvector(rounded(floats), Halves);
-  if (count >= LANES) {
-    if (maps.is_bfloat16) *(AnyHalves*)halves = low;
-    else *(AnyWords*)words = floats;
-    return;
-  }
+inline void store(uint32_t* values, Words floats, int64_t count) {
+  if (count >= LANES) *(AnyWords*)values = floats;
 #ifdef __AVX512BW__
-  const uint32_t mask = (1u << count) - 1;
-  if (maps.is_bfloat16) _mm256_mask_storeu_epi16(halves, mask, (__m256i)low);
-  else _mm512_mask_storeu_epi32(words, mask, (__m512i)floats);
+  else _mm512_mask_storeu_epi32(values, (1u << count) - 1, (__m512i)floats);
 #else
-  if (maps.is_bfloat16) std::memcpy(halves, &low, 2 * count);
-  else std::memcpy(words, &floats, 4 * count);
+  else std::memcpy(values, &floats, 4 * count);
+#endif
+}
+
+// Rounds to bfloat16, half to even.
+inline void store(uint16_t* values, Words floats, int64_t count) {
+  const Words nearest = (floats + 0x7fff + ((floats >> 16) & 1)) >> 16;
+  const Words words = floats << 1 > 0xff000000u ? floats >> 16 | 0x40 : nearest;  // a NaN stays one
+  const Halves low = __builtin_convertvector(words, Halves);
+  if (count >= LANES) *(AnyHalves*)values = low;
+#ifdef __AVX512BW__
+  else _mm256_mask_storeu_epi16(values, (1u << count) - 1, (__m256i)low);
+#else
+  else std::memcpy(values, &low, 2 * count);
 #endif
 }
 
 // Copies values that lie together; up to LANES - 1 words after them become zero.
-template <class Kind>
-inline void load_all(const Maps& maps, int64_t from, int64_t count, uint32_t* to) {
-  for (int64_t i = 0; i < count; i += LANES) *(AnyWords*)(to + i) = load<Kind>(maps, from + i, count - i);
+template <class Kind, class Value>
+inline void load_all(const Value* from, int64_t count, uint32_t* to) {
+  for (int64_t i = 0; i < count; i += LANES) *(AnyWords*)(to + i) = load<Kind>(from + i, count - i);
 }
 
 // Makes words of a pixel and the one `distance` to its right, from words of a pixel.
@@ -293,26 +297,32 @@ struct Planes {
 };
 
 // Copies rows [first, last) of some channels of an image to the rows of planes from 0 on.
-template <class Kind>
-void copy_in(const Maps& maps, int64_t n, int64_t channel, int64_t channels, int64_t first, int64_t last,
+template <class Kind, class Value>
+void copy_in(const Maps<Value>& maps, int64_t n, int64_t channel, int64_t channels, int64_t first, int64_t last,
              const Planes& planes) {
-  for (int64_t y = first; y < last; y++) {
-    uint32_t* row = planes.words + (y - first) * planes.pitch + planes.left;
-    const int64_t from = maps.offset(n, channel, y);
-    for (int64_t c = 0; c < channels && !maps.channels_last; c++)
-      load_all<Kind>(maps, from + c * maps.h * maps.w, maps.w, row + c * planes.size);
-    for (int64_t c = 0; c < channels && maps.channels_last; c += LANES)
-      for (int64_t x = 0; x < maps.w; x += LANES) {
+  const int64_t width = maps.w, pitch = planes.pitch;
+  for (int64_t c = 0; c < channels && !maps.channels_last; c++) {
+    const Value* from = maps.at(n, channel + c, first);
+    uint32_t* row = planes.words + c * planes.size + planes.left;
+    for (int64_t y = first; y < last; y++, from += width, row += pitch) load_all<Kind>(from, width, row);
+  }
+  for (int64_t y = first; y < last && maps.channels_last; y++) {
+    const Value* from = maps.at(n, channel, y);
+    uint32_t* row = planes.words + (y - first) * pitch + planes.left;
+    for (int64_t c = 0; c < channels; c += LANES)
+      for (int64_t x = 0; x < width; x += LANES) {
         Words pixels[LANES];
         for (int i = 0; i < LANES; i++)
-          pixels[i] = x + i < maps.w ? load<Kind>(maps, from + (x + i) * maps.c + c, channels - c) : Words{};
+          pixels[i] = x + i < width ? load<Kind>(from + (x + i) * maps.c + c, channels - c) : Words{};
         transpose(pixels);
         for (int i = 0; i < std::min<int64_t>(LANES, channels - c); i++)
           *(AnyWords*)(row + (c + i) * planes.size + x) = pixels[i];
       }
-    const int64_t before = std::min(planes.left, planes.distance);  // columns of zeros whose partner is a pixel
-    for (int64_t c = 0; c < channels && planes.distance; c++)
-      pair_up(row + c * planes.size - before, before + maps.w, planes.distance);
+  }
+  const int64_t before = std::min(planes.left, planes.distance);  // columns of zeros whose partner is a pixel
+  for (int64_t c = 0; c < channels && planes.distance; c++) {
+    uint32_t* row = planes.words + c * planes.size + planes.left - before;
+    for (int64_t y = first; y < last; y++, row += pitch) pair_up(row, before + width, planes.distance);
   }
 }
 
@@ -326,30 +336,32 @@ inline void pack(const uint32_t* values, int64_t rows, int64_t columns, int64_t 
 }
 
 // Copies planes of float32 to rows [first, last) of some channels of an image; negative values become zero if wanted.
-void copy_out(const Planes& planes, bool is_rectified, const Maps& maps, int64_t n, int64_t channel, int64_t channels,
-              int64_t first, int64_t last) {
-  auto read = [&](const uint32_t* words) {
-    Words values = *(const AnyWords*)words;
+template <class Value>
+void copy_out(const Planes& planes, bool is_rectified, const Maps<Value>& maps, int64_t n, int64_t channel,
+              int64_t channels, int64_t first, int64_t last) {
+  const int64_t width = maps.w, pitch = planes.pitch;
+  auto read = [is_rectified](const uint32_t* words) {
+    const Words values = *(const AnyWords*)words;
     return is_rectified ? (Words)((Floats)values < 0 ? Floats{} : (Floats)values) : values;
   };
-  for (int64_t y = first; y < last; y++) {
-    const uint32_t* row = planes.words + (y - first) * planes.pitch + planes.left;
-    const int64_t to = maps.offset(n, channel, y);
-    for (int64_t x = 0; x < maps.w; x += LANES) {
-      const int64_t count = std::min<int64_t>(LANES, maps.w - x);
-      if (!maps.channels_last) {
-        for (int64_t c = 0; c < channels; c++)
-          store(maps, to + c * maps.h * maps.w + x, read(row + c * planes.size + x), count);
-        continue;
-      }
+  for (int64_t c = 0; c < channels && !maps.channels_last; c++) {
+    const uint32_t* row = planes.words + c * planes.size + planes.left;
+    Value* to = maps.at(n, channel + c, first);
+    for (int64_t y = first; y < last; y++, row += pitch, to += width)
+      for (int64_t x = 0; x < width; x += LANES) store(to + x, read(row + x), width - x);
+  }
+  for (int64_t y = first; y < last && maps.channels_last; y++) {
+    const uint32_t* row = planes.words + (y - first) * pitch + planes.left;
+    Value* to = maps.at(n, channel, y);
+    for (int64_t x = 0; x < width; x += LANES)
       for (int64_t c = 0; c < channels; c += LANES) {
         const int64_t some = std::min<int64_t>(LANES, channels - c);
         Words pixels[LANES];
         for (int i = 0; i < LANES; i++) pixels[i] = i < some ? read(row + (c + i) * planes.size + x) : Words{};
         transpose(pixels);
-        for (int64_t i = 0; i < count; i++) store(maps, to + (x + i) * maps.c + c, pixels[i], some);
+        for (int64_t i = 0; i < std::min<int64_t>(LANES, width - x); i++)
+          store(to + (x + i) * maps.c + c, pixels[i], some);
       }
-    }
   }
 }
 
@@ -365,7 +377,8 @@ int64_t pitch_of(int64_t columns, int64_t reach) { return spread(whole(columns, 
 
 // How many channels a thread computes together: one if both memory formats are contiguous, otherwise `most`, or fewer
 // if cores would be idle.
-int64_t channels_together(const Maps& a, const Maps& b, int64_t most, int64_t n, int threads) {
+template <class Value>
+int64_t channels_together(const Maps<Value>& a, const Maps<Value>& b, int64_t most, int64_t n, int threads) {
   int64_t channels = a.channels_last || b.channels_last ? most : 1;
   while (channels > 4 && n * ((a.c + channels - 1) / channels) < threads) channels /= 2;
   return std::min(channels, a.c);
@@ -398,13 +411,13 @@ uint32_t* scratch(int64_t words) {
   return memory.words;
 }
 
-template <class Kind>
-int convolve(const Maps& x, const Maps& weight, const float* bias, const Maps& out, int64_t n, int64_t kh, int64_t kw,
-             int64_t dy, int64_t dx, bool flip, bool is_rectified, int threads) {
+template <class Kind, class Value>
+int convolve(const Maps<Value>& x, const Value* weight, const float* bias, const Maps<Value>& out, int64_t n,
+             int64_t kh, int64_t kw, int64_t dy, int64_t dx, bool flip, bool is_rectified, int threads) {
   const int64_t c = x.c, h = x.h, w = x.w, left = dx * (kw / 2), margin = dy * (kh / 2);
   const int64_t words = (kw + Kind::TAPS - 1) / Kind::TAPS;
   // Results of two threads should not share a line of the cache.
-  const int64_t channels_at_once = channels_together(x, out, out.is_bfloat16 ? 32 : 16, n, threads);
+  const int64_t channels_at_once = channels_together(x, out, 64 / sizeof(Value), n, threads);
   const int64_t pitch = pitch_of(w, dx * (words * Kind::TAPS)), out_pitch = whole(w, LANES);
   const int64_t rows_at_once = rows_together(h, 2 * margin, channels_at_once, pitch + out_pitch);
   const int64_t rows_in = std::min(h, rows_at_once + 2 * margin);
@@ -428,7 +441,7 @@ int convolve(const Maps& x, const Maps& weight, const float* bias, const Maps& o
       copy_in<Kind>(x, image, channel, channels, first, last, in);
       for (int64_t i = 0; i < channels; i++) {
         uint32_t* plane = in.words + i * in.size;
-        load_all<Kind>(weight, (channel + i) * kh * kw, kh * kw, taps);
+        load_all<Kind>(weight + (channel + i) * kh * kw, kh * kw, taps);
         if (flip) std::reverse(taps, taps + kh * kw);
         pack<Kind>(taps, kh, kw, kw, taps);
         float* result = (float*)sums.words + i * sums.size;
@@ -448,8 +461,9 @@ int convolve(const Maps& x, const Maps& weight, const float* bias, const Maps& o
   return failed;
 }
 
-template <class Kind>
-int grad_weight(const Maps& x, const Maps& grad, float* taps, int64_t n, int64_t kh, int64_t kw, int threads) {
+template <class Kind, class Value>
+int grad_weight(const Maps<Value>& x, const Maps<Value>& grad, float* taps, int64_t n, int64_t kh, int64_t kw,
+                int threads) {
   const int64_t c = x.c, h = x.h, w = x.w, left = kw / 2, margin = kh / 2;
   const int64_t words = (w + Kind::TAPS - 1) / Kind::TAPS;
   const int64_t channels_at_once = channels_together(x, grad, 16, 1, threads);
@@ -498,16 +512,22 @@ int grad_weight(const Maps& x, const Maps& grad, float* taps, int64_t n, int64_t
 extern "C" int mmreplk_convolve(void* x, void* weight, const float* bias, void* out, int64_t n, int64_t c, int64_t h,
                                 int64_t w, int64_t kh, int64_t kw, int64_t dy, int64_t dx, int is_bfloat16, int x_last,
                                 int out_last, int flip, int is_rectified, int threads) {
-  const bool low = is_bfloat16;
-  const Maps maps{x, low, bool(x_last), c, h, w}, filters{weight, low, false, c, kh, kw};
-  const Maps results{out, low, bool(out_last), c, h, w};
-  auto run = low ? convolve<Bfloat16> : convolve<Single>;
-  return run(maps, filters, bias, results, n, kh, kw, dy, dx, flip, is_rectified, threads);
+  auto run = [&](auto kind, auto value) {
+    using Kind = decltype(kind);
+    using Value = decltype(value);
+    const Maps<Value> maps{(Value*)x, bool(x_last), c, h, w}, results{(Value*)out, bool(out_last), c, h, w};
+    return convolve<Kind>(maps, (Value*)weight, bias, results, n, kh, kw, dy, dx, flip, is_rectified, threads);
+  };
+  return is_bfloat16 ? run(Bfloat16{}, uint16_t{}) : run(Single{}, uint32_t{});
 }
 
 extern "C" int mmreplk_grad_weight(void* x, void* grad, float* taps, int64_t n, int64_t c, int64_t h, int64_t w,
                                    int64_t kh, int64_t kw, int is_bfloat16, int x_last, int grad_last, int threads) {
-  const bool low = is_bfloat16;
-  const Maps maps{x, low, bool(x_last), c, h, w}, grads{grad, low, bool(grad_last), c, h, w};
-  return (low ? grad_weight<Bfloat16> : grad_weight<Single>)(maps, grads, taps, n, kh, kw, threads);
+  auto run = [&](auto kind, auto value) {
+    using Kind = decltype(kind);
+    using Value = decltype(value);
+    const Maps<Value> maps{(Value*)x, bool(x_last), c, h, w}, grads{(Value*)grad, bool(grad_last), c, h, w};
+    return grad_weight<Kind>(maps, grads, taps, n, kh, kw, threads);
+  };
+  return is_bfloat16 ? run(Bfloat16{}, uint16_t{}) : run(Single{}, uint32_t{});
 }
