@@ -142,7 +142,7 @@ def _problem(row: Row, dtype: torch.dtype, channels_last: bool) -> Problem:
 
 def named(name: str) -> tuple[str, Way]:
     """Returns the pass and the way that a price is named after."""
-    what, kernel, layout, dtype = name.removeprefix('dilated ').split()
+    what, kernel, layout, dtype = name.removeprefix('dilated ').removeprefix('narrow ').split()
     return what, Way(kernel, layout == 'channels_last', getattr(torch, dtype))
 
 

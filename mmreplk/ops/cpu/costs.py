@@ -103,7 +103,7 @@ def grad_weight_ways(problem: Problem) -> list[Way]:
     if problem.is_dilated:
         # Phases of one row or column are slow.
         phases = [Way('phases', True, problem.dtype)] * (problem.h > problem.dy and problem.w > problem.dx)
-        return [*pytorchs, *phases, Way('dense', False, problem.dtype)]
+        return [*pytorchs, *phases, Way('dense', False, problem.dtype), *_direct_ways(problem)]
     ways = [Way('transposed', False, torch.float32)]
     if problem.kh > problem.kw:
         ways.append(Way('turned', False, torch.float32))
@@ -181,6 +181,8 @@ def new_memory(sizes: list[int]) -> float:
 
 def price_name(what: str, problem: Problem, way: Way) -> str:
     """Returns the name of the price of a way."""
+    if what == 'grad_weight' and way.kernel == 'direct':
+        return f'narrow {what} {way}' if _is_narrow(problem, way) else f'{what} {way}'
     return f'dilated {what} {way}' if problem.is_dilated else f'{what} {way}'
 
 
@@ -236,13 +238,24 @@ def _grad_weight_work(problem: Problem, way: Way) -> tuple[float, ...]:
 def _direct_work(what: str, problem: Problem, way: Way) -> tuple[float, ...]:
     """Counts vectors: of results along the columns of the map, or of the filter if that is what is computed."""
     n, c, h, w, kh, kw = problem[:6]
+    pixels, vectors = n * c * h * w, -(-w // facts.LANES)
+    is_large = pixels * way.dtype.itemsize > CACHE
+    if what == 'grad_weight' and _is_narrow(problem, way):
+        rows = taps_inside(h, kh, problem.dy)
+        return 1e4, n * c, pixels, n * c * rows * vectors * kw, n * c * rows * vectors, n * c * kh * kw, pixels * is_large
     columns, width = (w, kw) if what == 'convolve' else (kw, w)
     vectors = n * c * taps_inside(h, kh, problem.dy) * -(-columns // facts.LANES)
     products = vectors * -(-width // (2 if way.dtype == torch.bfloat16 and facts.HAS_BFLOAT16 else 1))
-    pixels = n * c * h * w
     # Those of a single vector are bound by loading, those of narrow filters by beginning.
-    return (1e4, n * c, pixels, products, products * (columns <= facts.LANES), vectors,
-            pixels * (pixels * way.dtype.itemsize > CACHE))
+    return 1e4, n * c, pixels, products, products * (columns <= facts.LANES), vectors, pixels * is_large
+
+
+def _is_narrow(problem: Problem, way: Way) -> bool:
+    """Whether our own gradient of a filter has vectors along the rows of the map, as ``depthwise.cpp`` decides."""
+    h, w, kw = problem.h, problem.w, problem.kw
+    in_pairs = way.dtype == torch.bfloat16 and facts.HAS_BFLOAT16
+    is_narrow = kw * (h * -(-w // facts.LANES) // 2 + 8) <= h * w and not (in_pairs and kw > facts.LANES)
+    return problem.is_dilated or is_narrow
 
 
 def _fourier_work(problem: Problem) -> tuple[float, ...]:

@@ -6,7 +6,8 @@
 // map are skipped. In bfloat16 a word of a plane has two pixels, which one instruction multiplies with two taps.
 //
 // The gradient of a filter is the same convolution: of the input, with grad_output as the filter and a result of the
-// size of the filter.
+// size of the filter. A narrow filter would leave most of a vector empty: there, vectors of sums, one for each tap, lie
+// along the rows of grad_output, and are added up in the end.
 //
 // N C H W: images, channels, rows, columns. KH KW: rows and columns of the filter. DY DX: its dilation.
 
@@ -17,6 +18,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 namespace {
 
@@ -70,66 +72,56 @@ struct Filter {
   int64_t rows, pitch;
 };
 
-// Adds what rows [first, last) of the filter give to R rows and P vectors of sums, whose rows before the last one meet
-// the rows of the filter before these. The filter's row 0 meets row `top` of x for the first sums. A function of its
-// own, or GCC would not keep the sums in registers.
+// Calls `f` with 0, 1, ... as constants: GCC then keeps arrays that they index in registers.
+template <class Function, int... I>
+inline __attribute__((always_inline)) void call_each(Function f, std::integer_sequence<int, I...>) {
+  (f(std::integral_constant<int, I>{}), ...);
+}
+
+template <int COUNT, class Function>
+inline __attribute__((always_inline)) void for_each(Function f) {
+  call_each(f, std::make_integer_sequence<int, COUNT>{});
+}
+
+// Adds to a block of R rows and P vectors what all rows of pixels give, from top to bottom: a sum is the same to the bit
+// in any block. Row 0 of the filter, which has R rows or more, meets row `top` of x for the first sums.
 template <class Kind, int R, int P>
-__attribute__((noinline)) void add_rows(const Plane& x, const Filter& filter, int64_t top, int64_t first, int64_t last,
-                                        float* out, int64_t pitch) {
-  first = std::max(first, -top), last = std::min(last, x.rows - top);
-  if (first >= last) return;
+void add_block(const Plane& x, const Filter& filter, int64_t top, float* out, int64_t pitch) {
   const int64_t width = filter.pitch, step = x.step;
-  Floats sums[R][P];
-#pragma GCC unroll 16
-  for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
-    for (int p = 0; p < P; p++) sums[r][p] = *(AnyFloats*)(out + r * pitch + p * LANES);
-  for (int64_t k = first; k < last; k++) {
-    const uint32_t *pixels = x.words + (top + k) * x.pitch, *taps = filter.words + k * width;
+  Floats sums[R * P];
+  for_each<R * P>([&](auto i) { sums[i] = *(AnyFloats*)(out + i / P * pitch + i % P * LANES); });
+  // Adds what row y of pixels gives to the rows of sums from FIRST to FIRST + COUNT - 1, by row k of the filter and,
+  // after the first of them, by those before.
+  auto add_row = [&](int64_t y, int64_t k, auto first, auto count) __attribute__((always_inline)) {
+    constexpr int FIRST = first, COUNT = count;
+    const uint32_t *pixels = x.words + y * x.pitch, *taps = filter.words + k * width;
     for (int64_t j = 0; j < width; j++, pixels += step, taps++) {
       Words loaded[P];
-#pragma GCC unroll 4
-      for (int p = 0; p < P; p++) {
+      for_each<P>([&](auto p) {
         Words words = *(const AnyWords*)(pixels + p * LANES);
         asm("" : "+v"(words));  // GCC would load them again for each row
         loaded[p] = words;
-      }
-#pragma GCC unroll 16
-      for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
-        for (int p = 0; p < P; p++) sums[r][p] = Kind::multiply(loaded[p], taps[-r * width], sums[r][p]);
+      });
+      for_each<COUNT>([&](auto r) {
+        for_each<P>([&](auto p) {
+          sums[(FIRST + r) * P + p] = Kind::multiply(loaded[p], taps[-r * width], sums[(FIRST + r) * P + p]);
+        });
+      });
     }
-  }
-#pragma GCC unroll 16
-  for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
-    for (int p = 0; p < P; p++) *(AnyFloats*)(out + r * pitch + p * LANES) = sums[r][p];
-}
-
-// Adds what the rows of pixels give that only the first S rows of a block meet, or only the last R - S.
-template <class Kind, int R, int P, int S = 1>
-void add_first(const Plane& x, const Filter& filter, int64_t top, float* out, int64_t pitch) {
-  if constexpr (S < R) {
-    add_rows<Kind, S, P>(x, filter, top, S - 1, S, out, pitch);
-    add_first<Kind, R, P, S + 1>(x, filter, top, out, pitch);
-  }
-}
-
-template <class Kind, int R, int P, int S = 1>
-void add_last(const Plane& x, const Filter& filter, int64_t top, float* out, int64_t pitch) {
-  if constexpr (S < R) {
-    add_rows<Kind, R - S, P>(x, filter, top + S, filter.rows - 1, filter.rows, out + S * pitch, pitch);
-    add_last<Kind, R, P, S + 1>(x, filter, top, out, pitch);
-  }
-}
-
-// Adds to a block what all rows of pixels give, from top to bottom: a sum is the same to the bit in any block. The
-// filter has R rows or more.
-template <class Kind, int R, int P>
-void add_block(const Plane& x, const Filter& filter, int64_t top, float* out, int64_t pitch) {
-  add_first<Kind, R, P>(x, filter, top, out, pitch);
-  add_rows<Kind, R, P>(x, filter, top, R - 1, filter.rows, out, pitch);
-  add_last<Kind, R, P>(x, filter, top, out, pitch);
+  };
+  using std::integral_constant;
+  const auto is_inside = [&](int64_t y) { return y >= 0 && y < x.rows; };
+  for_each<R - 1>([&](auto s) {
+    if (is_inside(top + s)) add_row(top + s, s, integral_constant<int, 0>{}, integral_constant<int, s + 1>{});
+  });
+  const int64_t begin = std::max<int64_t>(R - 1, -top), end = std::min(filter.rows, x.rows - top);
+  for (int64_t k = begin; k < end; k++) add_row(top + k, k, integral_constant<int, 0>{}, integral_constant<int, R>{});
+  for_each<R - 1>([&](auto s) {
+    const int64_t y = top + filter.rows + s;
+    if (is_inside(y))
+      add_row(y, filter.rows - 1, integral_constant<int, s + 1>{}, integral_constant<int, R - 1 - s>{});
+  });
+  for_each<R * P>([&](auto i) { *(AnyFloats*)(out + i / P * pitch + i % P * LANES) = sums[i]; });
 }
 
 typedef void (*AddBlock)(const Plane&, const Filter&, int64_t, float*, int64_t);
@@ -190,7 +182,7 @@ void add_plane(Plane x, const Filter& filter, int64_t top, float* out, int64_t r
   }
 }
 
-// ---- Planes of a few channels ----
+// ---- The gradient of a narrow filter ----
 
 // Transposes LANES vectors of LANES words, in squares of twice WIDTH.
 template <int WIDTH = 1>
@@ -211,6 +203,69 @@ inline __attribute__((always_inline)) void transpose(Words (&rows)[LANES]) {
     transpose<2 * WIDTH>(rows);
   }
 }
+
+constexpr int WINDOW_ROWS = 3, WINDOW_COLUMNS = LANES / 2;  // taps whose sums stay in registers
+
+// Adds to R x T taps the products of rows of x with rows of grad: for row r of the taps, of row y of x with row y - r *
+// DY of grad. Vectors are of the columns of grad.
+template <int R, int T>
+void add_window(const float* x, int64_t pitch, const float* grad, int64_t grad_pitch, int64_t rows, int64_t vectors,
+                float* taps, int64_t taps_pitch, int64_t dy, int64_t dx) {
+  Floats sums[R * T];
+  int64_t above[R], right[T];
+  for_each<R * T>([&](auto i) { sums[i] = Floats{}; });
+  for_each<R>([&](auto r) { above[r] = -r * dy * grad_pitch; });
+  for_each<T>([&](auto t) { right[t] = t * dx; });
+  for (int64_t y = 0; y < rows; y++, x += pitch, grad += grad_pitch)
+    for (int64_t v = 0; v < vectors * LANES; v += LANES) {
+      Floats met[R];
+      for_each<R>([&](auto r) { met[r] = *(const AnyFloats*)(grad + v + above[r]); });
+      for_each<T>([&](auto t) {
+        Floats pixels = *(const AnyFloats*)(x + v + right[t]);
+        asm("" : "+v"(pixels));  // GCC would load them again for each row
+        for_each<R>([&](auto r) { sums[r * T + t] += pixels * met[r]; });
+      });
+    }
+  for_each<(R * T + LANES - 1) / LANES>([&](auto group) {
+    constexpr int FIRST = group * LANES, COUNT = std::min(LANES, R * T - FIRST);
+    Words lanes[LANES] = {};
+    for_each<COUNT>([&](auto i) { lanes[i] = (Words)sums[FIRST + i]; });
+    transpose(lanes);
+    Floats totals{};
+    for_each<LANES>([&](auto i) { totals += (Floats)lanes[i]; });
+    for_each<COUNT>([&](auto i) { taps[(FIRST + i) / T * taps_pitch + (FIRST + i) % T] += totals[int(i)]; });
+  });
+}
+
+template <int R, int... T>
+auto window_of(int64_t columns, std::integer_sequence<int, T...>) {
+  static constexpr decltype(&add_window<1, 1>) windows[] = {add_window<R, T + 1>...};
+  return windows[columns - 1];
+}
+
+// Adds to all taps. Row 0 of the taps meets row `top` of x by row 0 of grad, which has rows of zeros on both sides.
+void add_windows(const float* x, int64_t x_rows, int64_t pitch, const float* grad, int64_t grad_rows,
+                 int64_t grad_pitch, int64_t top, int64_t columns, float* taps, int64_t kh, int64_t kw,
+                 int64_t taps_pitch, int64_t dy, int64_t dx) {
+  using Columns = std::make_integer_sequence<int, WINDOW_COLUMNS>;
+  const int64_t vectors = (columns + LANES - 1) / LANES;
+  for (int64_t i = 0, parts = (kh + WINDOW_ROWS - 1) / WINDOW_ROWS, r; i < kh; i += r, parts--) {
+    r = (kh - i + parts - 1) / parts;
+    const int64_t start = top + i * dy;
+    const int64_t first = std::max<int64_t>(0, start), last = std::min(x_rows, start + (r - 1) * dy + grad_rows);
+    for (int64_t j = 0, strips = (kw + WINDOW_COLUMNS - 1) / WINDOW_COLUMNS, t; j < kw && first < last;
+         j += t, strips--) {
+      t = (kw - j + strips - 1) / strips;
+      const auto add = r == 1   ? window_of<1>(t, Columns{})
+                       : r == 2 ? window_of<2>(t, Columns{})
+                                : window_of<3>(t, Columns{});
+      add(x + first * pitch + j * dx, pitch, grad + (first - start) * grad_pitch, grad_pitch, last - first, vectors,
+          taps + i * taps_pitch + j, taps_pitch, dy, dx);
+    }
+  }
+}
+
+// ---- Planes of a few channels ----
 
 // A tensor (N, C, H, W) in either memory format; Value is uint32_t for float32, uint16_t for bfloat16.
 template <class Value>
@@ -461,24 +516,29 @@ int convolve(const Maps<Value>& x, const Value* weight, const float* bias, const
   return failed;
 }
 
+// Says whether a filter is so narrow, and its map so large, that vectors along the rows of the map take fewer cycles.
+bool is_narrow(int64_t h, int64_t w, int64_t kw) { return kw * (h * whole(w, LANES) / LANES / 2 + 8) <= h * w; }
+
 template <class Kind, class Value>
 int grad_weight(const Maps<Value>& x, const Maps<Value>& grad, float* taps, int64_t n, int64_t kh, int64_t kw,
-                int threads) {
-  const int64_t c = x.c, h = x.h, w = x.w, left = kw / 2, margin = kh / 2;
+                int64_t dy, int64_t dx, bool by_windows, int threads) {
+  const int64_t c = x.c, h = x.h, w = x.w, left = dx * (kw / 2), margin = dy * (kh / 2);
   const int64_t words = (w + Kind::TAPS - 1) / Kind::TAPS;
+  const int64_t around = by_windows ? (WINDOW_ROWS - 1) * dy : 0;  // rows of zeros above grad, and below it
   const int64_t channels_at_once = channels_together(x, grad, 16, 1, threads);
-  const int64_t pitch = pitch_of(kw, words * Kind::TAPS), grad_pitch = whole(w, LANES), out_pitch = whole(kw, LANES);
+  const int64_t pitch = by_windows ? pitch_of(w, dx * kw) : pitch_of(kw, words * Kind::TAPS);
+  const int64_t grad_pitch = whole(w, LANES), out_pitch = whole(kw, LANES);
   const int64_t rows_at_once = rows_together(h, 2 * margin, channels_at_once, pitch + grad_pitch);
   const int64_t rows_in = std::min(h, rows_at_once + 2 * margin);
   int failed = 0;
 #pragma omp parallel num_threads(threads) reduction(max : failed)
   {
-    const int64_t in_size = spread(rows_in * pitch), grad_size = spread(rows_at_once * grad_pitch);
+    const int64_t in_size = spread(rows_in * pitch), grad_size = spread((rows_at_once + 2 * around) * grad_pitch);
     const int64_t out_size = kh * out_pitch;
     uint32_t* memory = scratch(channels_at_once * (in_size + grad_size + out_size));
     const Planes in{memory, in_size, pitch, left, Kind::TAPS == 2 ? 1 : 0};
-    const Planes filters{memory + channels_at_once * in_size, grad_size, grad_pitch, 0, 0};
-    float* sums = (float*)filters.words + channels_at_once * grad_size;
+    const Planes filters{memory + channels_at_once * in_size + around * grad_pitch, grad_size, grad_pitch, 0, 0};
+    float* sums = (float*)memory + channels_at_once * (in_size + grad_size);
     failed = memory == nullptr;
 #pragma omp for schedule(dynamic, turns_of((c + channels_at_once - 1) / channels_at_once, threads))
     for (int64_t channel = 0; channel < c; channel += channels_at_once) {
@@ -493,6 +553,12 @@ int grad_weight(const Maps<Value>& x, const Maps<Value>& grad, float* taps, int6
           copy_in<Kind>(grad, image, channel, channels, y, y + rows, filters);
           for (int64_t i = 0; i < channels; i++) {
             uint32_t *plane = in.words + i * in.size, *filter = filters.words + i * filters.size;
+            if (by_windows) {
+              std::fill_n(filter + rows * grad_pitch, around * grad_pitch, 0);  // where more rows were before
+              add_windows((float*)plane, last - first, pitch, (float*)filter, rows, grad_pitch, y - margin - first, w,
+                          sums + i * out_size, kh, kw, out_pitch, dy, dx);
+              continue;
+            }
             pack<Kind>(filter, rows, w, grad_pitch, filter);
             add_plane<Kind>({plane, pitch, last - first, Kind::TAPS}, {filter, rows, words}, y - margin - first,
                             sums + i * out_size, kh, kw, out_pitch);
@@ -522,12 +588,17 @@ extern "C" int mmreplk_convolve(void* x, void* weight, const float* bias, void* 
 }
 
 extern "C" int mmreplk_grad_weight(void* x, void* grad, float* taps, int64_t n, int64_t c, int64_t h, int64_t w,
-                                   int64_t kh, int64_t kw, int is_bfloat16, int x_last, int grad_last, int threads) {
-  auto run = [&](auto kind, auto value) {
+                                   int64_t kh, int64_t kw, int64_t dy, int64_t dx, int is_bfloat16, int x_last,
+                                   int grad_last, int threads) {
+  const bool is_dilated = dy > 1 || dx > 1, by_windows = is_dilated || is_narrow(h, w, kw);
+  auto run = [&](auto kind, auto value, bool by_windows) {
     using Kind = decltype(kind);
     using Value = decltype(value);
     const Maps<Value> maps{(Value*)x, bool(x_last), c, h, w}, grads{(Value*)grad, bool(grad_last), c, h, w};
-    return grad_weight<Kind>(maps, grads, taps, n, kh, kw, threads);
+    return grad_weight<Kind>(maps, grads, taps, n, kh, kw, dy, dx, by_windows, threads);
   };
-  return is_bfloat16 ? run(Bfloat16{}, uint16_t{}) : run(Single{}, uint32_t{});
+  if (!is_bfloat16) return run(Single{}, uint32_t{}, by_windows);
+  // Pairs are as fast for filters of more than a vector.
+  if (by_windows && (is_dilated || kw <= LANES)) return run(Single{}, uint16_t{}, true);
+  return run(Bfloat16{}, uint16_t{}, by_windows && Bfloat16::TAPS == 1);
 }

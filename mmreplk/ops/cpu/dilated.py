@@ -55,10 +55,13 @@ def grad_weight(x: Tensor, grad_output: Tensor, kernel_size: Pair, dilation: Pai
 
 def grad_weight_by(way: Way, x: Tensor, grad_output: Tensor, kernel_size: Pair, dilation: Pair) -> Tensor:
     """Does the same in one of :func:`mmreplk.ops.cpu.costs.grad_weight_ways`."""
-    padding = tuple(d * (k // 2) for k, d in zip(kernel_size, dilation, strict=True))
+    dtype, padding = x.dtype, tuple(d * (k // 2) for k, d in zip(kernel_size, dilation, strict=True))
     if way.kernel == 'pytorch':
         x, grad_output = (memory_format.convert(t, way.channels_last) for t in (x, grad_output))
         return left_to_pytorch.grad_weight(x, grad_output, kernel_size, (1, 1), padding, dilation)
+    if way.kernel == 'direct':
+        x, grad_output = (memory_format.convert(t, way.channels_last).to(way.dtype) for t in (x, grad_output))
+        return direct.grad_weight(x, grad_output, kernel_size, dilation).to(dtype)
     n, _, h, w = x.shape
     channels = onednn.channels_together(n, h, w)
     grads = []

@@ -1,7 +1,7 @@
 """The compiled convolutions of :mod:`mmreplk.ops.cpu.compiled`, on tensors.
 
 They take and return either memory format, in float32 or bfloat16, and accumulate in float32. A NaN or an infinity may
-spread one pixel further than the filter reaches.
+spread one pixel further than the filter reaches, and in a filter's gradient to all taps.
 """
 
 import torch
@@ -42,8 +42,8 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: Pair, fli
     return out
 
 
-def grad_weight(x: Tensor, grad_output: Tensor, kernel_size: Pair) -> Tensor:
-    """Returns the gradient of a "same" convolution of stride 1 and dilation 1 with respect to its filter, in float32.
+def grad_weight(x: Tensor, grad_output: Tensor, kernel_size: Pair, dilation: Pair) -> Tensor:
+    """Returns the gradient of a "same" convolution of stride 1 with respect to its filter, in float32.
 
     Raises:
         MemoryError: If there is no memory for some maps a thread.
@@ -51,8 +51,8 @@ def grad_weight(x: Tensor, grad_output: Tensor, kernel_size: Pair) -> Tensor:
     (x, x_last), (grad_output, grad_last) = _dense(x), _dense(grad_output)
     taps = x.new_empty(x.shape[1], 1, *kernel_size, dtype=torch.float32)
     _check(compiled.library().mmreplk_grad_weight(
-        x.data_ptr(), grad_output.data_ptr(), taps.data_ptr(), *x.shape, *kernel_size, x.dtype == torch.bfloat16,
-        x_last, grad_last, torch.get_num_threads()))
+        x.data_ptr(), grad_output.data_ptr(), taps.data_ptr(), *x.shape, *kernel_size, *dilation,
+        x.dtype == torch.bfloat16, x_last, grad_last, torch.get_num_threads()))
     return taps
 
 

@@ -65,7 +65,7 @@ def grad_weight_by(way: Way, x: Tensor, grad_output: Tensor, kernel_size: tuple[
     dtype = x.dtype
     x, grad_output = (memory_format.convert(t, way.channels_last).to(way.dtype) for t in (x, grad_output))
     if way.kernel == 'direct':
-        return direct.grad_weight(x, grad_output, kernel_size).to(dtype)
+        return direct.grad_weight(x, grad_output, kernel_size, (1, 1)).to(dtype)
     if way.kernel == 'fourier':
         return fourier.grad_weight(x, grad_output, kernel_size).to(dtype)
     kh, kw = kernel_size
