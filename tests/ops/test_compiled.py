@@ -22,7 +22,7 @@ FORMATS = list(itertools.product((False, True), repeat=2))
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(
-    'shape', [*SHAPES, (1, 16, 100, 300, 9, 7), (2, 33, 17, 64, 5, 3), (1, 1, 40, 130, 1, 1)], ids=str)
+    'shape', [*SHAPES, (1, 16, 100, 300, 9, 7), (2, 33, 17, 64, 5, 3), (1, 1, 40, 130, 1, 1), (3, 5, 15, 15, 3, 3)], ids=str)
 def test_every_format_agrees_with_the_reference(shape, dtype):
     n, _, h, w, kh, kw = shape
     x, weight, bias = (t.detach() for t in make(shape, dtype))
@@ -38,7 +38,7 @@ def test_every_format_agrees_with_the_reference(shape, dtype):
         rectified = direct.convolve(maps[0], weight, bias, (1, 1), False, b_last, True)
         assert torch.equal(rectified, out.relu())
         assert_close(direct.convolve(maps[1], weight, None, (1, 1), True, a_last), flipped, kh * kw)
-        assert_close(direct.grad_weight(*maps, (kh, kw)), taps, n * h * w)
+        assert_close(direct.grad_weight(*maps, (kh, kw), (1, 1)), taps, n * h * w)
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
@@ -51,6 +51,12 @@ def test_dilated_kernels(dilation, dtype):
         expected = F.conv2d(x.double(), taps.double(), bias.double(), 1, padding, dilation, 18)
         out = direct.convolve(memory_format.laid_out(x, x_last), weight, bias, dilation, flip, last)
         assert_close(out, expected, 35)
+    taps, grad = weight.double().requires_grad_(), torch.randn_like(x)
+    F.conv2d(x.double(), taps, None, 1, padding, dilation, 18).backward(grad.double())
+    for x_last, last in FORMATS:
+        found = direct.grad_weight(memory_format.laid_out(x, x_last), memory_format.laid_out(grad, last), (5, 7),
+                                   dilation)
+        assert_close(found, taps.grad, 2 * 23 * 35)
 
 
 @pytest.mark.parametrize('channels_last', [False, True])
@@ -61,7 +67,9 @@ def test_the_number_of_threads_changes_no_bit(channels_last):
         for count in (1, 2, 7):
             torch.set_num_threads(count)
             found.append([direct.convolve(x, weight, None, (1, 1), False, channels_last),
-                          direct.grad_weight(x, grad, (13, 13))])
+                          direct.grad_weight(x, grad, (13, 13), (1, 1)),
+                          direct.grad_weight(x, grad, (13, 13), (2, 3)),
+                          direct.grad_weight(x, grad, (51, 51), (1, 1))])
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))
@@ -171,7 +179,7 @@ def test_a_cpu_without_avx512():
             '        a = x.contiguous(memory_format=torch.channels_last) if last else x\n'
             '        for out, good in ((direct.convolve(a, w, None, (1, 1), False, not last),\n'
             '                           reference.forward(x.double(), w.double())),\n'
-            '                          (direct.grad_weight(a, x, (13, 9)),\n'
+            '                          (direct.grad_weight(a, x, (13, 9), (1, 1)),\n'
             '                           reference.grad_weight(x.double(), x.double(), (13, 9)))):\n'
             '            assert (out - good).abs().max() < limit * good.abs().max()\n')
     environment = dict(os.environ, ATEN_CPU_CAPABILITY='avx2', ONEDNN_MAX_CPU_ISA='AVX2')

@@ -528,7 +528,8 @@ int grad_weight(const Maps<Value>& x, const Maps<Value>& grad, float* taps, int6
   const int64_t channels_at_once = channels_together(x, grad, 16, 1, threads);
   const int64_t pitch = by_windows ? pitch_of(w, dx * kw) : pitch_of(kw, words * Kind::TAPS);
   const int64_t grad_pitch = whole(w, LANES), out_pitch = whole(kw, LANES);
-  const int64_t rows_at_once = rows_together(h, 2 * margin, channels_at_once, pitch + grad_pitch);
+  // Windows add up parts of a map: the same ones with any number of threads.
+  const int64_t rows_at_once = rows_together(h, 2 * margin, channels_together(x, grad, 16, 1, 1), pitch + grad_pitch);
   const int64_t rows_in = std::min(h, rows_at_once + 2 * margin);
   int failed = 0;
 #pragma omp parallel num_threads(threads) reduction(max : failed)

@@ -11,13 +11,13 @@ _AVX512: Prices = {
     'cast':
         (1.6e-7, 7.4e-8),
     'convolve direct channels_last bfloat16':
-        (1.3e-6, 0.00011, 4.9e-7, 1.6e-7, 1.6e-7, 1.1e-9, 2e-7),
+        (1.3e-6, 7.5e-5, 4.6e-7, 1.6e-7, 1.8e-7, 6.2e-10, 3.2e-7),
     'convolve direct channels_last float32':
-        (1.2e-6, 8.3e-5, 4.9e-7, 1.3e-7, 6.1e-8, 1.2e-9, 5e-7),
+        (1e-6, 6.9e-5, 3.9e-7, 1.4e-7, 6.1e-8, 6.1e-10, 3.2e-7),
     'convolve direct contiguous bfloat16':
-        (1.1e-6, 0.00018, 4.6e-7, 1.6e-7, 1.5e-7, 1.1e-9, 6.3e-8),
+        (1e-6, 0.00011, 2.6e-7, 1.6e-7, 1.7e-7, 3.7e-10, 5.1e-8),
     'convolve direct contiguous float32':
-        (9.6e-7, 0.00015, 4.3e-7, 1.4e-7, 5.6e-8, 5.9e-10, 6.8e-8),
+        (8.2e-7, 9e-5, 2.4e-7, 1.4e-7, 6.8e-8, 5.1e-10, 2.2e-7),
     'convolve forward channels_last bfloat16':
         (3.4e-6, 3.9e-8, 1.1e-7, 1.1e-8, 2.4e-8, 4.3e-7, 2.5e-11, 2.5e-10, 5.7e-11, 3.8e-9, 2.1e-10, 3.6e-9, 1.1e-9,
          5.5e-11),
@@ -49,13 +49,13 @@ _AVX512: Prices = {
     'convolve turned contiguous float32':
         (4.7e-6, 1.3e-6, 1e-6, 9.9e-9, 3.4e-9, 1e-6, 4e-10, 9.7e-11, 1.4e-10, 0, 2.4e-9, 0, 0, 0),
     'grad_weight direct channels_last bfloat16':
-        (1.7e-6, 5.6e-5, 1.1e-6, 9.5e-8, 9.3e-8, 6.9e-7, 1.9e-7),
+        (1.7e-6, 3.7e-5, 1.1e-6, 1.3e-7, 1.3e-7, 2.8e-7, 3.6e-8),
     'grad_weight direct channels_last float32':
-        (1.5e-6, 3.8e-5, 1e-6, 1e-7, 5.5e-8, 7.7e-7, 6.5e-7),
+        (1.5e-6, 5.1e-5, 5.7e-7, 1.2e-7, 8.8e-8, 4.6e-7, 3.8e-7),
     'grad_weight direct contiguous bfloat16':
-        (1.2e-6, 0.00011, 1e-6, 9.1e-8, 9.3e-8, 7.6e-7, 6.5e-8),
+        (1.2e-6, 5.7e-5, 9.6e-7, 1.2e-7, 1.3e-7, 3.1e-7, 6.6e-8),
     'grad_weight direct contiguous float32':
-        (1e-6, 9.5e-5, 9.3e-7, 9.8e-8, 5.4e-8, 9e-7, 1.2e-7),
+        (1.1e-6, 6.9e-5, 4.1e-7, 1.2e-7, 8.3e-8, 5.4e-7, 4.1e-7),
     'grad_weight fourier contiguous float32':
         (3.7e-6, 4.4e-6, 2.3e-6, 2.7e-8),
     'grad_weight pytorch channels_last bfloat16':
@@ -70,18 +70,26 @@ _AVX512: Prices = {
         (5.7e-6, 8e-7, 2.3e-7, 9.2e-8, 6.8e-8, 3.1e-9, 1.2e-8),
     'grad_weight turned contiguous float32':
         (5.7e-6, 2.1e-6, 2.6e-8, 1e-7, 8.7e-8, 1.2e-8, 4.6e-7),
+    'narrow grad_weight direct channels_last bfloat16':
+        (1.7e-6, 2.7e-5, 3.1e-7, 1.2e-7, 1.5e-7, 1.1e-6, 1.6e-7),
+    'narrow grad_weight direct channels_last float32':
+        (1.6e-6, 2.5e-5, 3e-7, 1.2e-7, 1.6e-7, 1.1e-6, 1.8e-7),
+    'narrow grad_weight direct contiguous bfloat16':
+        (1.2e-6, 4.8e-5, 1.4e-7, 1.1e-7, 1.8e-7, 1.2e-6, 1.6e-7),
+    'narrow grad_weight direct contiguous float32':
+        (1e-6, 4.9e-5, 1.6e-7, 1.2e-7, 1.4e-7, 1.1e-6, 2.3e-7),
     'lay out bfloat16':
         (2.6e-7, 2.8e-7, 8.8e-7, 3.3e-7, 2e-7),
     'lay out float32':
         (2.4e-7, 2.8e-7, 8.5e-7, 4e-7, 3.4e-7),
     'dilated convolve direct channels_last bfloat16':
-        (1.3e-6, 0.00017, 4.6e-7, 9.1e-8, 4.9e-9, 6.4e-7, 1.6e-7),
+        (1.3e-6, 0.00016, 4.2e-7, 1.7e-7, 6.7e-9, 1.7e-7, 3e-8),
     'dilated convolve direct channels_last float32':
-        (1.1e-6, 0.00013, 4.2e-7, 1e-7, 6.7e-8, 5.9e-7, 4.9e-7),
+        (1e-6, 0.00012, 3.9e-7, 1.4e-7, 8.6e-8, 1.1e-7, 2e-7),
     'dilated convolve direct contiguous bfloat16':
-        (1.1e-6, 0.00027, 3.1e-7, 3.6e-9, 1.9e-9, 1.2e-6, 4.9e-9),
+        (1e-6, 0.0002, 2.3e-7, 1.8e-7, 1.4e-8, 1.1e-8, 4.8e-8),
     'dilated convolve direct contiguous float32':
-        (9.5e-7, 0.00022, 2.9e-7, 6.8e-8, 2e-9, 9.7e-7, 7.3e-8),
+        (8.5e-7, 0.00014, 2.6e-7, 1.4e-7, 8.3e-8, 3.3e-8, 7.2e-8),
     'dilated convolve forward channels_last bfloat16':
         (3.7e-6, 4.4e-8, 3.6e-8, 1.4e-8, 5.5e-10, 2.2e-7, 1.1e-5),
     'dilated convolve forward channels_last float32':
@@ -122,13 +130,13 @@ _AVX2: Prices = {
     'cast':
         (1.5e-7, 7.5e-8),
     'convolve direct channels_last bfloat16':
-        (1.1e-6, 3.6e-5, 8.6e-7, 1.4e-7, 2e-7, 2.6e-9, 1.2e-7),
+        (1.2e-6, 4e-5, 6.3e-7, 1.4e-7, 1.8e-7, 5.5e-10, 1.7e-7),
     'convolve direct channels_last float32':
-        (9.7e-7, 4.1e-5, 8.4e-7, 1.4e-7, 1.9e-7, 2.2e-9, 6.8e-7),
+        (9.6e-7, 3.4e-5, 6e-7, 1.4e-7, 1.7e-7, 4.7e-10, 7.5e-7),
     'convolve direct contiguous bfloat16':
-        (1e-6, 0.00015, 8.6e-7, 1.4e-7, 1.6e-7, 6.1e-9, 1.3e-7),
+        (1.3e-6, 9.6e-5, 3.9e-7, 1.4e-7, 2.1e-7, 4.9e-10, 1e-7),
     'convolve direct contiguous float32':
-        (8.8e-7, 0.00014, 9e-7, 1.4e-7, 1.4e-7, 1.5e-8, 2e-7),
+        (1e-6, 0.0001, 3.5e-7, 1.4e-7, 1.5e-7, 3.5e-10, 2.1e-7),
     'convolve forward channels_last float32':
         (3e-6, 7.4e-9, 1.1e-7, 2.9e-8, 1.2e-8, 4.1e-7, 1.4e-11, 3.4e-10, 7.5e-11, 2.3e-8, 5.8e-9, 4e-10, 3.6e-9,
          2.3e-10),
@@ -145,13 +153,13 @@ _AVX2: Prices = {
     'convolve turned contiguous float32':
         (4.4e-6, 1.2e-6, 1e-6, 1.2e-8, 6.6e-8, 5.9e-7, 5.5e-11, 4.4e-11, 3.9e-10, 0, 6.2e-9, 0, 0, 0),
     'grad_weight direct channels_last bfloat16':
-        (1.4e-6, 2.5e-5, 1.2e-6, 1.1e-7, 3.1e-8, 7.2e-7, 4e-7),
+        (1.4e-6, 1.9e-6, 1.5e-6, 1.2e-7, 1.5e-7, 4.1e-7, 1.7e-6),
     'grad_weight direct channels_last float32':
-        (1.3e-6, 2.1e-5, 1.2e-6, 1.1e-7, 3.2e-8, 7.8e-7, 7.4e-7),
+        (1.2e-6, 5e-6, 1.5e-6, 1.3e-7, 1.4e-7, 2.9e-7, 1.4e-6),
     'grad_weight direct contiguous bfloat16':
-        (1.1e-6, 0.00015, 1e-6, 1.1e-7, 3.5e-8, 7.7e-7, 1.7e-7),
+        (1.1e-6, 0.0001, 1.4e-6, 1.2e-7, 1.5e-7, 3e-7, 9.5e-7),
     'grad_weight direct contiguous float32':
-        (1.1e-6, 0.00013, 1e-6, 1.1e-7, 3.2e-8, 7.7e-7, 2.7e-7),
+        (8.3e-7, 6.4e-5, 1.5e-6, 1.2e-7, 1.2e-7, 3e-7, 5.7e-7),
     'grad_weight fourier contiguous float32':
         (3.5e-6, 4.4e-6, 2.2e-6, 2.7e-8),
     'grad_weight pytorch channels_last float32':
@@ -162,18 +170,26 @@ _AVX2: Prices = {
         (5.8e-6, 6.8e-7, 3.6e-7, 9.9e-8, 5.7e-8, 4.4e-9, 1e-8),
     'grad_weight turned contiguous float32':
         (6.9e-6, 2e-6, 1.1e-8, 1.2e-7, 4.6e-8, 1.7e-8, 1.6e-6),
+    'narrow grad_weight direct channels_last bfloat16':
+        (1.6e-6, 1.8e-5, 4.5e-7, 1.3e-7, 1.9e-7, 1.2e-6, 2e-7),
+    'narrow grad_weight direct channels_last float32':
+        (1.4e-6, 1.9e-5, 4.6e-7, 1.3e-7, 1.9e-7, 1.2e-6, 9.3e-7),
+    'narrow grad_weight direct contiguous bfloat16':
+        (1.3e-6, 0.00013, 1.9e-7, 1.2e-7, 2e-7, 1e-6, 8.6e-9),
+    'narrow grad_weight direct contiguous float32':
+        (1.2e-6, 0.00011, 1.9e-7, 1.2e-7, 2e-7, 1.1e-6, 2.2e-7),
     'lay out bfloat16':
         (2.4e-7, 2.8e-7, 7.1e-7, 3.4e-7, 1.8e-7),
     'lay out float32':
         (2.5e-7, 2.8e-7, 6.7e-7, 4.3e-7, 3.3e-7),
     'dilated convolve direct channels_last bfloat16':
-        (1.2e-6, 9.1e-5, 5.7e-7, 1e-7, 1.6e-8, 7.8e-7, 1.6e-7),
+        (1.2e-6, 0.00011, 6.3e-7, 1.3e-7, 8.6e-9, 1.3e-7, 9.3e-8),
     'dilated convolve direct channels_last float32':
-        (1e-6, 9.2e-5, 7.6e-7, 1.1e-7, 7.8e-9, 5.4e-7, 4.8e-7),
+        (1e-6, 0.0001, 6.3e-7, 1.5e-7, 3.3e-9, 7.9e-8, 6.5e-7),
     'dilated convolve direct contiguous bfloat16':
-        (1.2e-6, 0.00017, 4.1e-7, 5.6e-8, 5.1e-9, 1.4e-6, 2.1e-8),
+        (1.1e-6, 0.00019, 3e-7, 1.1e-7, 1.1e-8, 3.5e-7, 6.6e-8),
     'dilated convolve direct contiguous float32':
-        (1.1e-6, 0.00018, 3.7e-7, 5.4e-8, 3.5e-9, 1.4e-6, 1.1e-7),
+        (9.9e-7, 0.00018, 3.4e-8, 4.8e-8, 1.4e-8, 1.2e-6, 1.6e-7),
     'dilated convolve forward channels_last float32':
         (3.4e-6, 1.1e-7, 1.7e-7, 1.9e-8, 1.2e-9, 6.7e-7, 1.3e-5),
     'dilated convolve forward contiguous float32':
@@ -201,7 +217,8 @@ def _of_amx(name: str, prices: tuple[float, ...]) -> tuple[float, ...]:
     Of our own, those that multiply pairs of bfloat16: by half as many in a cycle.
     """
     if ' direct ' in name:
-        return (*prices[:3], *(2 * price for price in prices[3:5]), *prices[5:]) if name.endswith('16') else prices
+        in_pairs = name.endswith('16') and not name.startswith('narrow')
+        return (*prices[:3], *(2 * price for price in prices[3:5]), *prices[5:]) if in_pairs else prices
     if name.endswith(' bfloat16') and name.startswith('convolve'):
         slowdown = 2.4 if 'transposed' in name else 1.45
         return tuple(slowdown * price for price in _AVX512[name.replace('bfloat16', 'float32')])
