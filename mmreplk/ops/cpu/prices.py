@@ -11,13 +11,13 @@ _AVX512: Prices = {
     'cast':
         (1.6e-7, 7.4e-8),
     'convolve direct channels_last bfloat16':
-        (1.3e-6, 7.5e-5, 4.6e-7, 1.6e-7, 1.8e-7, 6.2e-10, 3.2e-7),
+        (1.3e-6, 6.9e-5, 4.7e-7, 1.6e-7, 1.6e-7, 5.7e-10, 3.2e-7),
     'convolve direct channels_last float32':
-        (1e-6, 6.9e-5, 3.9e-7, 1.4e-7, 6.1e-8, 6.1e-10, 3.2e-7),
+        (1.1e-6, 6.4e-5, 4.1e-7, 1.4e-7, 5.4e-8, 5.1e-10, 3.9e-7),
     'convolve direct contiguous bfloat16':
-        (1e-6, 0.00011, 2.6e-7, 1.6e-7, 1.7e-7, 3.7e-10, 5.1e-8),
+        (1e-6, 0.0001, 2.7e-7, 1.5e-7, 1.5e-7, 3.1e-10, 4.8e-8),
     'convolve direct contiguous float32':
-        (8.2e-7, 9e-5, 2.4e-7, 1.4e-7, 6.8e-8, 5.1e-10, 2.2e-7),
+        (8.6e-7, 8.4e-5, 2.6e-7, 1.4e-7, 5.9e-8, 3.5e-10, 2.3e-7),
     'convolve forward channels_last bfloat16':
         (3.4e-6, 3.9e-8, 1.1e-7, 1.1e-8, 2.4e-8, 4.3e-7, 2.5e-11, 2.5e-10, 5.7e-11, 3.8e-9, 2.1e-10, 3.6e-9, 1.1e-9,
          5.5e-11),
@@ -49,17 +49,17 @@ _AVX512: Prices = {
     'convolve turned contiguous float32':
         (4.7e-6, 1.3e-6, 1e-6, 9.9e-9, 3.4e-9, 1e-6, 4e-10, 9.7e-11, 1.4e-10, 0, 2.4e-9, 0, 0, 0),
     'grad_weight direct channels_last bfloat16':
-        (1.7e-6, 3.7e-5, 1.1e-6, 1.3e-7, 1.3e-7, 2.8e-7, 3.6e-8),
+        (1.7e-6, 3.6e-5, 1.1e-6, 1.3e-7, 1.5e-7, 2e-7, 3.4e-8),
     'grad_weight direct channels_last float32':
-        (1.5e-6, 5.1e-5, 5.7e-7, 1.2e-7, 8.8e-8, 4.6e-7, 3.8e-7),
+        (1.5e-6, 4.5e-5, 6.7e-7, 1.2e-7, 8.8e-8, 2.8e-7, 3.1e-7),
     'grad_weight direct contiguous bfloat16':
-        (1.2e-6, 5.7e-5, 9.6e-7, 1.2e-7, 1.3e-7, 3.1e-7, 6.6e-8),
+        (1.2e-6, 5.3e-5, 9.9e-7, 1.2e-7, 1.5e-7, 2.3e-7, 7.2e-8),
     'grad_weight direct contiguous float32':
-        (1.1e-6, 6.9e-5, 4.1e-7, 1.2e-7, 8.3e-8, 5.4e-7, 4.1e-7),
+        (1.1e-6, 6.3e-5, 5.5e-7, 1.2e-7, 9e-8, 3.6e-7, 3.4e-7),
     'grad_weight fourier contiguous float32':
         (3.7e-6, 4.4e-6, 2.3e-6, 2.7e-8),
     'grad_weight pytorch channels_last bfloat16':
-        (4e-6, 7.8e-8, 1.1e-8, 2e-7, 9.7e-7, 3e-7, 1.4e-9),
+        (4e-6, 7.6e-8, 1.1e-8, 1.9e-7, 1.1e-6, 3.2e-7, 1.6e-9),
     'grad_weight pytorch channels_last float32':
         (3.7e-6, 2.2e-7, 9.7e-9, 1.4e-7, 4.8e-6, 4.9e-7, 4.7e-10),
     'grad_weight pytorch contiguous bfloat16':
@@ -71,13 +71,13 @@ _AVX512: Prices = {
     'grad_weight turned contiguous float32':
         (5.7e-6, 2.1e-6, 2.6e-8, 1e-7, 8.7e-8, 1.2e-8, 4.6e-7),
     'narrow grad_weight direct channels_last bfloat16':
-        (1.7e-6, 2.7e-5, 3.1e-7, 1.2e-7, 1.5e-7, 1.1e-6, 1.6e-7),
+        (1.7e-6, 2.4e-5, 3.3e-7, 1.2e-7, 1.4e-7, 1.2e-6, 1.5e-7),
     'narrow grad_weight direct channels_last float32':
-        (1.6e-6, 2.5e-5, 3e-7, 1.2e-7, 1.6e-7, 1.1e-6, 1.8e-7),
+        (1.5e-6, 2.5e-5, 3e-7, 1.2e-7, 1.5e-7, 1.2e-6, 2.4e-7),
     'narrow grad_weight direct contiguous bfloat16':
-        (1.2e-6, 4.8e-5, 1.4e-7, 1.1e-7, 1.8e-7, 1.2e-6, 1.6e-7),
+        (1.2e-6, 4.7e-5, 1.4e-7, 1.1e-7, 1.9e-7, 1.2e-6, 1.6e-7),
     'narrow grad_weight direct contiguous float32':
-        (1e-6, 4.9e-5, 1.6e-7, 1.2e-7, 1.4e-7, 1.1e-6, 2.3e-7),
+        (1.1e-6, 4.4e-5, 1.8e-7, 1.2e-7, 1.2e-7, 1.2e-6, 2.8e-7),
     'lay out bfloat16':
         (2.6e-7, 2.8e-7, 8.8e-7, 3.3e-7, 2e-7),
     'lay out float32':
@@ -130,13 +130,13 @@ _AVX2: Prices = {
     'cast':
         (1.5e-7, 7.5e-8),
     'convolve direct channels_last bfloat16':
-        (1.2e-6, 4e-5, 6.3e-7, 1.4e-7, 1.8e-7, 5.5e-10, 1.7e-7),
+        (1.2e-6, 3.9e-5, 6.3e-7, 1.4e-7, 1.1e-7, 4.4e-10, 2.2e-7),
     'convolve direct channels_last float32':
-        (9.6e-7, 3.4e-5, 6e-7, 1.4e-7, 1.7e-7, 4.7e-10, 7.5e-7),
+        (9.6e-7, 3.4e-5, 6.3e-7, 1.4e-7, 1.4e-7, 4.5e-10, 7.6e-7),
     'convolve direct contiguous bfloat16':
-        (1.3e-6, 9.6e-5, 3.9e-7, 1.4e-7, 2.1e-7, 4.9e-10, 1e-7),
+        (1.3e-6, 0.0001, 3.7e-7, 1.4e-7, 1.6e-7, 5.4e-10, 1.2e-7),
     'convolve direct contiguous float32':
-        (1e-6, 0.0001, 3.5e-7, 1.4e-7, 1.5e-7, 3.5e-10, 2.1e-7),
+        (9.9e-7, 0.00011, 3.3e-7, 1.4e-7, 8.2e-8, 4.2e-10, 2.3e-7),
     'convolve forward channels_last float32':
         (3e-6, 7.4e-9, 1.1e-7, 2.9e-8, 1.2e-8, 4.1e-7, 1.4e-11, 3.4e-10, 7.5e-11, 2.3e-8, 5.8e-9, 4e-10, 3.6e-9,
          2.3e-10),
@@ -153,13 +153,13 @@ _AVX2: Prices = {
     'convolve turned contiguous float32':
         (4.4e-6, 1.2e-6, 1e-6, 1.2e-8, 6.6e-8, 5.9e-7, 5.5e-11, 4.4e-11, 3.9e-10, 0, 6.2e-9, 0, 0, 0),
     'grad_weight direct channels_last bfloat16':
-        (1.4e-6, 1.9e-6, 1.5e-6, 1.2e-7, 1.5e-7, 4.1e-7, 1.7e-6),
+        (1.4e-6, 7.1e-6, 1.6e-6, 1.4e-7, 3.3e-8, 1.7e-8, 1.5e-6),
     'grad_weight direct channels_last float32':
-        (1.2e-6, 5e-6, 1.5e-6, 1.3e-7, 1.4e-7, 2.9e-7, 1.4e-6),
+        (1.2e-6, 1.3e-5, 1.5e-6, 1.4e-7, 7.2e-8, 6.8e-9, 1.4e-6),
     'grad_weight direct contiguous bfloat16':
-        (1.1e-6, 0.0001, 1.4e-6, 1.2e-7, 1.5e-7, 3e-7, 9.5e-7),
+        (1.2e-6, 0.00011, 1.4e-6, 1.3e-7, 1.2e-8, 4.9e-8, 9.1e-7),
     'grad_weight direct contiguous float32':
-        (8.3e-7, 6.4e-5, 1.5e-6, 1.2e-7, 1.2e-7, 3e-7, 5.7e-7),
+        (9.2e-7, 6.7e-5, 1.5e-6, 1.3e-7, 8.6e-8, 2.2e-8, 5.4e-7),
     'grad_weight fourier contiguous float32':
         (3.5e-6, 4.4e-6, 2.2e-6, 2.7e-8),
     'grad_weight pytorch channels_last float32':
@@ -171,13 +171,13 @@ _AVX2: Prices = {
     'grad_weight turned contiguous float32':
         (6.9e-6, 2e-6, 1.1e-8, 1.2e-7, 4.6e-8, 1.7e-8, 1.6e-6),
     'narrow grad_weight direct channels_last bfloat16':
-        (1.6e-6, 1.8e-5, 4.5e-7, 1.3e-7, 1.9e-7, 1.2e-6, 2e-7),
+        (1.6e-6, 7.5e-6, 4.4e-7, 1.2e-7, 2e-7, 1.8e-6, 2.2e-7),
     'narrow grad_weight direct channels_last float32':
-        (1.4e-6, 1.9e-5, 4.6e-7, 1.3e-7, 1.9e-7, 1.2e-6, 9.3e-7),
+        (1.4e-6, 1.4e-5, 4.4e-7, 1.2e-7, 1.9e-7, 1.9e-6, 9.6e-7),
     'narrow grad_weight direct contiguous bfloat16':
-        (1.3e-6, 0.00013, 1.9e-7, 1.2e-7, 2e-7, 1e-6, 8.6e-9),
+        (1.3e-6, 0.00011, 1.7e-7, 1.2e-7, 2e-7, 1.4e-6, 1.2e-7),
     'narrow grad_weight direct contiguous float32':
-        (1.2e-6, 0.00011, 1.9e-7, 1.2e-7, 2e-7, 1.1e-6, 2.2e-7),
+        (1.2e-6, 0.0001, 1.6e-7, 1.2e-7, 2.1e-7, 1.9e-6, 2.6e-7),
     'lay out bfloat16':
         (2.4e-7, 2.8e-7, 7.1e-7, 3.4e-7, 1.8e-7),
     'lay out float32':
