@@ -78,7 +78,14 @@ def _flatten(node: object, prefix: str = '') -> Iterator[tuple[str, str]]:
         yield prefix, repr(kind_of(dict(type=node)) or node)
         return
     else:
-        yield prefix, repr(list(node) if isinstance(node, tuple) else node)
+        yield prefix, repr(_plain(node))
         return
     for key, child in children:
         yield from _flatten(child, f'{prefix}.{key}' if prefix else str(key))
+
+
+def _plain(node: object) -> object:
+    """Makes equal what means the same: tuples and lists, at any depth, and dicts whatever the order of their keys."""
+    if isinstance(node, dict):
+        return {key: _plain(node[key]) for key in sorted(node, key=str)}
+    return [_plain(child) for child in node] if isinstance(node, (list, tuple)) else node

@@ -5,11 +5,12 @@ from mmreplk.mm.reports import config_changes
 
 
 def test_what_a_config_and_the_command_line_change(tmp_path):
-    (tmp_path / 'base.py').write_text("a = dict(b=1, c=(1, 2))\nhooks = [dict(type='A', n=1)]\nold = 1")
+    (tmp_path / 'base.py').write_text("a = dict(b=1, c=((1, 2), [dict(d=1, e=(2, 3))]))\n"
+                                      "hooks = [dict(type='A', n=1)]\nold = 1")
     leaf = tmp_path / 'leaf.py'
     leaf.write_text("_base_ = 'base.py'\na = dict(b=2)\nhooks = [dict(type='A', n=3)]")
     trained = Config.fromfile(leaf)
-    trained.merge_from_dict({'a.c': [1, 2], 'new.x': 'y'})
+    trained.merge_from_dict({'a.c': [[1, 2], [dict(e=[2, 3], d=1)]], 'new.x': 'y'})
     assert [tuple(change) for change in config_changes(trained, leaf)] == [
         ('a.b', '1', '2'), ('hooks.0.n', '1', '3'), ('new.x', '(absent)', "'y'")]
 
