@@ -79,7 +79,7 @@ def _create_locked(path: Path) -> tuple[Path, BinaryIO]:
     while True:
         temporary = path.with_name(f'{path.name}{secrets.token_hex(4)}.part')
         # With the permissions that any new file has, by the umask.
-        file = open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), 'wb')
+        file = os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), 'wb')
         if _lock(file.fileno()) and temporary.exists():
             return temporary, file
         file.close()

@@ -79,7 +79,7 @@ def test_a_file_that_is_cleared_away_before_it_is_locked_is_begun_again(tmp_path
     def flock(descriptor, operation):
         if not others:
             part = next(tmp_path.glob('*.part'))
-            others.append(open(part, 'rb'))
+            others.append(os.open(part, os.O_RDONLY))
             if moment == 'created':
                 lock(others[0], fcntl.LOCK_EX)
             else:
@@ -88,7 +88,7 @@ def test_a_file_that_is_cleared_away_before_it_is_locked_is_begun_again(tmp_path
 
     monkeypatch.setattr(fcntl, 'flock', flock)
     write_whole(b'whole', tmp_path / 'x')
-    others[0].close()
+    os.close(others[0])
     assert os.listdir(tmp_path) == ['x'] and (tmp_path / 'x').read_bytes() == b'whole'
 
 

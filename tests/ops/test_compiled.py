@@ -22,7 +22,8 @@ FORMATS = list(itertools.product((False, True), repeat=2))
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(
-    'shape', [*SHAPES, (1, 16, 100, 300, 9, 7), (2, 33, 17, 64, 5, 3), (1, 1, 40, 130, 1, 1), (3, 5, 15, 15, 3, 3)], ids=str)
+    'shape', [*SHAPES, (1, 16, 100, 300, 9, 7), (2, 33, 17, 64, 5, 3), (1, 1, 40, 130, 1, 1), (3, 5, 15, 15, 3, 3)],
+    ids=str)
 def test_every_format_agrees_with_the_reference(shape, dtype):
     n, _, h, w, kh, kw = shape
     x, weight, bias = (t.detach() for t in make(shape, dtype))

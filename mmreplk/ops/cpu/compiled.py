@@ -25,7 +25,7 @@ INSTRUCTIONS = {
     'AVX2': ('-mavx2', ),
     'AVX512': ('-mavx512f', '-mavx512bw', '-mavx512vl', '-mavx512dq', '-mprefer-vector-width=512'),
 }
-PATIENCE = 120  # seconds that the compiler may take; it takes seven
+PATIENCE = 120  # seconds that the compiler may take; it takes eight
 
 
 def library() -> ctypes.CDLL | None:
