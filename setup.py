@@ -36,7 +36,7 @@ setup(
     package_data={
         'mmreplk.mm.inference': ['page.css'],
         'mmreplk.mm.reports': ['page.html'],
-        'mmreplk.ops.cpu': ['depthwise.cpp'],
+        'mmreplk.ops.cpu': ['depthwise/*'],
         'mmreplk.weights': ['own/*'],
     },
     python_requires='>=3.10',

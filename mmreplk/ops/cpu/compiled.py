@@ -1,7 +1,7 @@
-"""The C++ file of this package, compiled for this processor at its first use and kept in the cache's folder.
+"""The C++ files of this package, compiled for this processor at its first use and kept in the cache's folder.
 
-It needs GCC: ``$CXX``, ``g++`` or ``c++``. Where it cannot be compiled or loaded, a line is logged, and the other ways
-of computing remain.
+They need GCC: ``$CXX``, ``g++`` or ``c++``. Where they cannot be compiled or loaded, a line is logged, and the other
+ways of computing remain.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ from pathlib import Path
 from .. import tuning
 from . import facts
 
-SOURCE = Path(__file__).with_name('depthwise.cpp')
+SOURCE = Path(__file__).with_name('depthwise') / 'depthwise.cpp'  # which includes the headers beside it
 # Without moving what is the same in a loop out of it: GCC 12 then keeps the sums in registers.
 FLAGS = ('-O3', '-fno-tree-loop-im', '-std=c++17', '-fPIC', '-fopenmp', '-mfma')
 INSTRUCTIONS = {
@@ -60,7 +60,8 @@ def _made() -> ctypes.CDLL:
     compiler, flags = _compiler(), [*FLAGS, *INSTRUCTIONS[facts.INSTRUCTIONS]]
     if facts.INSTRUCTIONS == 'AVX512' and facts.HAS_BFLOAT16:
         flags.append('-mavx512bf16')
-    key = hashlib.sha256(b'\0'.join([SOURCE.read_bytes(), *map(str.encode, [*compiler, *flags])])).hexdigest()[:16]
+    files = [file.read_bytes() for file in sorted(SOURCE.parent.glob('*.*'))]
+    key = hashlib.sha256(b'\0'.join([*files, *map(str.encode, [*compiler, *flags])])).hexdigest()[:16]
     path = tuning.folder() / f'depthwise_{key}.so'
     try:
         if not path.exists():

@@ -254,7 +254,7 @@ def _direct_work(what: str, problem: Problem, way: Way) -> tuple[float, ...]:
 
 
 def _is_narrow(problem: Problem, way: Way) -> bool:
-    """Whether our own gradient of a filter has vectors along the rows of the map, as ``depthwise.cpp`` decides."""
+    """Whether our own gradient of a filter has vectors along the rows of the map, as ``depthwise.cpp`` decides it."""
     h, w, kw = problem.h, problem.w, problem.kw
     in_pairs = way.dtype == torch.bfloat16 and facts.HAS_BFLOAT16
     is_narrow = kw * (h * -(-w // facts.LANES) // 2 + 8) <= h * w and not (in_pairs and kw > facts.LANES)
