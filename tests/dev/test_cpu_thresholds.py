@@ -63,13 +63,13 @@ def test_the_regret_of_a_choice_is_what_it_costs(monkeypatch):
 def test_every_way_is_measured_without_conversions():
     problem = Problem(1, 16, 10, 10, 13, 5, torch.float32, False, False)
     times = cpu_thresholds.measure(problem)['milliseconds']
-    expected = {f'convolve {way}' for way in costs.convolving_ways(problem)}
-    expected |= {f'grad_weight {way}' for way in costs.grad_weight_ways(problem)}
+    expected = {costs.price_name(what, problem, way)
+                for what in ('convolve', 'grad_weight') for way in costs.ways(what, problem)}
     assert expected | {'cast', 'lay out float32', 'lay out bfloat16'} <= set(times)
     assert all(0 < time < math.inf for time in times.values())
     for name in expected:
         what, way = cpu_thresholds.named(name)
-        assert f'{what} {way}' == name
+        assert costs.price_name(what, problem, way) == name
 
 
 def test_problems_are_many_and_none_takes_long():
