@@ -76,6 +76,4 @@ inline __attribute__((always_inline)) void transpose(Words (&rows)[LANES]) {
   }
 }
 
-constexpr int WINDOW_ROWS = 3, WINDOW_COLUMNS = LANES / 2;  // taps whose sums stay in registers
-
 }  // namespace

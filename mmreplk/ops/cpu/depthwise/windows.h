@@ -8,8 +8,10 @@
 
 namespace {
 
-// Adds to R x T taps the products of rows of x with rows of grad: for row r of the taps, of row y of x with row y - r *
-// DY of grad. Vectors are of the columns of grad.
+constexpr int WINDOW_ROWS = 3, WINDOW_COLUMNS = LANES / 2;  // taps whose sums stay in registers
+
+// Adds to R x T taps the products of rows of x with rows of grad: for row r of the taps, of each row y of x with row
+// y - r * DY of grad. Vectors are of the columns of grad.
 template <int R, int T>
 void add_window(const float* x, int64_t pitch, const float* grad, int64_t grad_pitch, int64_t rows, int64_t vectors,
                 float* taps, int64_t taps_pitch, int64_t dy, int64_t dx) {
