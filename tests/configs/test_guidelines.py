@@ -52,7 +52,9 @@ def test_the_page_shows_the_committed_figures():
     page, figures = (ROOT / 'docs/guidelines.md').read_text(), ROOT / 'docs/benchmarks'
     assert comparison_table(json.loads((figures / 'camvid_backbones.json').read_text())) in page
     table = runpy.run_path(str(ROOT / 'tools/dev/surroundings.py'))['table']
-    rows = json.loads((figures / 'surroundings.json').read_text())['results']
-    assert table(rows) in page
-    names = {f'surroundings_k{size}{alone}' for size in (3, 7, 13, 25, 31) for alone in ('', '_alone')}
-    assert {(row['config'], row['seed']) for row in rows} == {(name, seed) for name in names for seed in range(3)}
+    sizes = [f'surroundings_k{size}{alone}' for size in (3, 7, 13, 25, 31) for alone in ('', '_alone')]
+    shortcuts = [name for name in EXPECTED if name.startswith('k')]
+    for file, names in (('surroundings', sizes), ('shortcuts', shortcuts)):
+        rows = json.loads((figures / f'{file}.json').read_text())['results']
+        assert table(rows) in page
+        assert {(row['config'], row['seed']) for row in rows} == {(name, seed) for name in names for seed in range(3)}
