@@ -11,6 +11,7 @@ from ...errors import InputError
 Curve = list[tuple[int, float]]  # values after iterations
 STAMP = re.compile(r'^(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) - mmengine', re.MULTILINE)
 ENVIRONMENT = re.compile(r'^System environment:\n(.*?)^-{20,}$', re.MULTILINE | re.DOTALL)
+BUILD_SETTINGS = re.compile(r'^ *- Build settings:.*\n', re.MULTILINE)  # of PyTorch: flags, and paths of its makers
 
 
 class History(NamedTuple):
@@ -49,7 +50,7 @@ def read_history(work_dir: str | Path) -> History:
         config=configs[-1],
         training=training,
         validation=validation,
-        environment=environments[-1] if environments else '',
+        environment=BUILD_SETTINGS.sub('', environments[-1]) if environments else '',
         starts=len(logged),
         seconds=sum(map(_seconds, logs)))
 

@@ -243,9 +243,8 @@ def _direct_work(what: str, problem: Problem, way: Way) -> tuple[float, ...]:
     pixels, vectors = n * c * h * w, -(-w // facts.LANES)
     is_large = pixels * way.dtype.itemsize > CACHE
     if what == 'grad_weight' and _is_narrow(problem, way):
-        rows = taps_inside(h, kh, problem.dy)
-        met, taps = n * c * rows * vectors, n * c * kh * kw
-        return 1e4, n * c, pixels, met * kw, met, taps, pixels * is_large
+        met = n * c * taps_inside(h, kh, problem.dy) * vectors
+        return 1e4, n * c, pixels, met * kw, met, n * c * kh * kw, pixels * is_large
     columns, width = (w, kw) if what == 'convolve' else (kw, w)
     vectors = n * c * taps_inside(h, kh, problem.dy) * -(-columns // facts.LANES)
     products = vectors * -(-width // (2 if way.dtype == torch.bfloat16 and facts.HAS_BFLOAT16 else 1))

@@ -9,6 +9,7 @@ LOG = """2026/01/01 10:00:00 - mmengine - INFO -
 ------------------------------------------------------------
 System environment:
     Python: 3.11.{start}
+  - Build settings: CXX_COMPILER=/opt/other/c++
 ------------------------------------------------------------
 2026/01/01 10:0{start}:30 - mmengine - INFO - done
 """
