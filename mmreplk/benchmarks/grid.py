@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..ops import cpu, depthwise_conv2d, functional, memory_format
-from ..ops.cpu import costs, dilated, facts, undilated
-from ..ops.cpu.costs import Problem, Way
+from ..ops.cpu import costs, dilated, facts, undilated, ways
+from ..ops.cpu.ways import Problem, Way
 from .measure import time_in_turns
 
 SQUARES = dict(n=(1, 8), c=(16, 128, 1024), h=(7, 16, 33, 64, 128, 256), k=(3, 5, 7, 9, 11, 13, 15, 21, 31, 51))
@@ -182,10 +182,10 @@ def _chosen(what: str, problem: Problem, x: Tensor, weight: Tensor, grad: Tensor
 
 def _ways(what: str, problem: Problem, x: Tensor, weight: Tensor, grad: Tensor) -> dict[str, Callable[[], object]]:
     name, run, met = _bound(what, problem, x, weight, grad)
-    ways = {way: costs.cost(name, met, way) for way in costs.ways(name, met)}
+    predicted = {way: costs.cost(name, met, way) for way in ways.possible(name, met)}
     chosen = undilated.chosen(name, met, run)
-    least = min(ways.values())
-    return {str(way): torch.no_grad()(functools.partial(run, way)) for way, cost in ways.items()
+    least = min(predicted.values())
+    return {str(way): torch.no_grad()(functools.partial(run, way)) for way, cost in predicted.items()
             if cost < HOPELESS * least or way == chosen}
 
 

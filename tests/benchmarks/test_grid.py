@@ -5,7 +5,7 @@ import torch
 
 from mmreplk.benchmarks import grid
 from mmreplk.ops import cpu
-from mmreplk.ops.cpu.costs import Problem
+from mmreplk.ops.cpu.ways import Problem
 
 PROBLEM = Problem(1, 20, 16, 16, 15, 13, torch.float32, False, False)
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from mmreplk.ops import cpu
-from mmreplk.ops.cpu import costs
-from mmreplk.ops.cpu.costs import Problem, Way
+from mmreplk.ops.cpu import costs, ways
+from mmreplk.ops.cpu.ways import Problem, Way
 
 pytestmark = pytest.mark.skipif(not cpu.IS_SUPPORTED, reason='needs AVX2: elsewhere PyTorch computes')
 
@@ -49,8 +49,8 @@ def test_the_prices_of_a_machine_are_found_again():
 def test_the_regret_of_a_choice_is_what_it_costs(monkeypatch):
     fourier = Way('fourier', False, torch.float32)
     transposed = Way('transposed', False, torch.float32)
-    monkeypatch.setattr(costs, 'convolving_ways', lambda problem: [transposed, fourier])
-    monkeypatch.setattr(costs, 'grad_weight_ways', lambda problem: [])
+    monkeypatch.setattr(ways, 'convolving', lambda problem: [transposed, fourier])
+    monkeypatch.setattr(ways, 'grad_weight', lambda problem: [])
     rows = rows_at(PRICES, 40)
     found = cpu_thresholds.regrets(rows, PRICES, torch.float32, False)['convolve']
     assert len(found) == 40 and all(ratio == 1 and chosen == best for ratio, _, chosen, best in found)
@@ -64,7 +64,7 @@ def test_every_way_is_measured_without_conversions():
     problem = Problem(1, 16, 10, 10, 13, 5, torch.float32, False, False)
     times = cpu_thresholds.measure(problem)['milliseconds']
     expected = {costs.price_name(what, problem, way)
-                for what in ('convolve', 'grad_weight') for way in costs.ways(what, problem)}
+                for what in ('convolve', 'grad_weight') for way in ways.possible(what, problem)}
     assert expected | {'cast', 'lay out float32', 'lay out bfloat16'} <= set(times)
     assert all(0 < time < math.inf for time in times.values())
     for name in expected:

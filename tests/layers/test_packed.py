@@ -8,7 +8,7 @@ from torch import nn
 from mmreplk import packing
 from mmreplk.layers import LargeKernelConv2d, packed
 from mmreplk.layers.packed import PackedMLP, Residual, pack_convolution
-from mmreplk.ops.cpu import costs
+from mmreplk.ops.cpu import costs, ways
 from mmreplk.ops.cpu import packed as operators
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}  # of the largest value
@@ -102,27 +102,27 @@ def test_a_large_kernel_by_each_way(kernel, channels_last, dtype, monkeypatch):
     conv = LargeKernelConv2d(32, 32, (9, 21), padding='same', groups=32).to(dtype)
     x = torch.randn(2, 32, 30, 26).to(dtype)
     expected = F.conv2d(x.double(), conv.weight.double(), conv.bias.double(), padding='same', groups=32).relu()
-    problem = costs.Problem(2, 32, 30, 26, 9, 21, dtype, True, True)
-    ways = [way for way in costs.convolving_ways(problem) if way[:2] == (kernel, channels_last)]
-    for way in ways:
+    problem = ways.Problem(2, 32, 30, 26, 9, 21, dtype, True, True)
+    found = [way for way in ways.convolving(problem) if way[:2] == (kernel, channels_last)]
+    for way in found:
         monkeypatch.setattr(costs, 'cheapest_prepared', lambda problem, way=way: way)
         form = conv.packed(nn.ReLU())
         assert_close(form(x), expected)
         assert_close(form(x), expected)  # with what is kept of the filter
-    assert ways or (kernel, channels_last) in {('forward', False), ('fourier', True)}
+    assert found or (kernel, channels_last) in {('forward', False), ('fourier', True)}
 
 
 @pytest.mark.parametrize(('share', 'is_chosen'), [(0.5, True), (2, False)])
 def test_the_transform_of_the_filter_costs_nothing_once_it_is_kept(share, is_chosen, monkeypatch):
-    problem = costs.Problem(1, 256, 64, 64, 29, 29, torch.float32, True, True)
-    name, work = costs.price_name('convolve', problem, costs.FOURIER), (1, 1, costs._fourier_work(problem)[2], 1)
+    problem = ways.Problem(1, 256, 64, 64, 29, 29, torch.float32, True, True)
+    name, work = costs.price_name('convolve', problem, ways.FOURIER), (1, 1, costs._fourier_work(problem)[2], 1)
     monkeypatch.setattr(costs, 'PRICES', {costs.PROCESSOR: {name: (0, 0, 1, 0)}})
-    prices = {costs.FOURIER: 1 + share * work[2]}
+    prices = {ways.FOURIER: 1 + share * work[2]}
     monkeypatch.setattr(costs, 'cost', lambda what, problem, way: prices.get(way, 1))
-    monkeypatch.setattr(costs, 'ways', lambda *_: [costs.Way('forward', True, torch.float32), costs.FOURIER])
+    monkeypatch.setattr(ways, 'convolving', lambda problem: [ways.Way('forward', True, torch.float32), ways.FOURIER])
     costs.cheapest_prepared.cache_clear()
-    expected = prices[costs.FOURIER] - work[2] < 1
-    assert (costs.cheapest_prepared(problem) == costs.FOURIER) is expected is is_chosen
+    expected = prices[ways.FOURIER] - work[2] < 1
+    assert (costs.cheapest_prepared(problem) == ways.FOURIER) is expected is is_chosen
 
 
 def test_other_modules_keep_what_they_may_look_into():

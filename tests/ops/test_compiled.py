@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from mmreplk.ops import depthwise_conv2d, memory_format, reference
-from mmreplk.ops.cpu import compiled, costs, direct, facts
+from mmreplk.ops.cpu import compiled, costs, direct, facts, ways
 
 from .operands import SHAPES, assert_close, make
 
@@ -163,8 +163,8 @@ def test_without_a_compiler_the_other_ways_remain(fresh, monkeypatch, tmp_path, 
     x, weight = torch.randn(1, 16, 40, 40), torch.randn(16, 1, 13, 13)
     for _ in range(2):
         assert_close(depthwise_conv2d(x, weight), reference.forward(x.double(), weight.double()), 169)
-    problem = costs.Problem(1, 16, 40, 40, 13, 13, torch.float32, False, False)
-    assert not any(way.kernel == 'direct' for what in ('convolve', 'grad_weight') for way in costs.ways(what, problem))
+    problem = ways.Problem(1, 16, 40, 40, 13, 13, torch.float32, False, False)
+    assert not any(way.kernel == 'direct' for way in ways.convolving(problem) + ways.grad_weight(problem))
     message, = (record.getMessage() for record in caplog.records if record.levelno == logging.WARNING)
     assert 'depthwise convolutions are slower on this CPU than they could be' in message
     assert re.search(reason, message)

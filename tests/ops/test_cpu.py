@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from mmreplk.ops import cpu, depthwise_conv2d, memory_format, reference, tuning
-from mmreplk.ops.cpu import compiled, costs, dilated, facts, fourier, onednn, undilated
-from mmreplk.ops.cpu.costs import Problem, Way
+from mmreplk.ops.cpu import compiled, costs, dilated, facts, fourier, onednn, undilated, ways
 from mmreplk.ops.cpu.prices import PRICES
+from mmreplk.ops.cpu.ways import Problem, Way
 
 from .operands import SHAPES, assert_close, make
 
@@ -34,10 +34,10 @@ def test_every_way_agrees_with_the_reference(monkeypatch, shape, dtype):
     problem = Problem(*shape, dtype, False, False)
     for x_last, wants_last in itertools.product((False, True), repeat=2):
         own = memory_format.laid_out(x, x_last)
-        for way in costs.convolving_ways(problem):
+        for way in ways.convolving(problem):
             assert_close(undilated.convolve_by(way, own, weight, bias, False, wants_last), forward, kh * kw)
             assert_close(undilated.convolve_by(way, own, weight, None, True, wants_last), grad_input, kh * kw)
-        for way in costs.grad_weight_ways(problem):
+        for way in ways.grad_weight(problem):
             assert_close(undilated.grad_weight_by(way, own, x, (kh, kw)), grad_weight, n * h * w)
 
 
@@ -108,7 +108,7 @@ def test_every_way_has_its_price_on_every_processor():
         names |= {f'dilated convolve {Way(kernel, *kind)}' for kernel in ('forward', 'transposed') for kind in formats}
         names |= {f'grad_weight {Way(kernel, False, torch.float32)}' for kernel in ('transposed', 'turned', 'pytorch')}
         names |= {f'{what} {Way("pytorch", True, torch.float32)}' for what in ('grad_weight', 'dilated grad_weight')}
-        names |= {f'{what} {costs.FOURIER}' for what in ('convolve', 'grad_weight')}
+        names |= {f'{what} {ways.FOURIER}' for what in ('convolve', 'grad_weight')}
         for dtype in dtypes:
             names |= {f'dilated grad_weight {Way(kernel, False, dtype)}' for kernel in ('pytorch', 'dense')}
             names |= {f'dilated {what} {Way("phases", True, dtype)}' for what in ('convolve', 'grad_weight')}
@@ -235,7 +235,7 @@ def test_random_problems_have_a_right_way():
         size = [rng.choice([1, 3, 13, 15, 49, 51, 63]) for _ in range(2)]
         problem = Problem(*shape, *size, dtype, rng.random() < .5, rng.random() < .5)
         way = costs.cheapest('convolve', problem)
-        assert way in costs.convolving_ways(problem)
+        assert way in ways.convolving(problem)
         never_returns = dtype == way.dtype == torch.bfloat16 and way.kernel == 'forward' and way.channels_last
         assert not (never_returns and problem.c <= 16 and size[1] > facts.WIDEST_FORWARD)
         way = costs.cheapest('grad_weight', problem)

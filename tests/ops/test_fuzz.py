@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmreplk.ops import depthwise_conv2d, memory_format
-from mmreplk.ops.cpu import costs, facts, undilated
+from mmreplk.ops.cpu import costs, facts, undilated, ways
 
 # Relative to the largest value of the reference, or to what a sum of that many normal products is expected to be. Where
 # PyTorch computes, it adds products in turn, and the rounding of more than 1000 grows by the root of their number.
@@ -99,7 +99,7 @@ def test_any_problem_agrees_with_float64(problem):
     rng = random.Random(problem['seed'])
 
     def any_way(what, problem):
-        return rng.choice(costs.ways(what, problem))
+        return rng.choice(ways.possible(what, problem))
 
     with mock.patch.object(costs, 'cheapest', any_way):
         out = depthwise_conv2d(*inputs, activation=problem['activation'], **problem['options'])
@@ -130,8 +130,8 @@ def test_any_problem_agrees_with_float64(problem):
 @pytest.mark.skipif(not facts.IS_SUPPORTED, reason='this CPU has no ways of our own')
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
 def test_every_way_is_among_those_that_are_tried(dtype):
-    problem = costs.Problem(1, 64, 20, 20, 31, 29, dtype, False, False)
-    kernels = {way.kernel for way in costs.convolving_ways(problem._replace(kh=7, kw=9))}
+    problem = ways.Problem(1, 64, 20, 20, 31, 29, dtype, False, False)
+    kernels = {way.kernel for way in ways.convolving(problem._replace(kh=7, kw=9))}
     assert kernels == {'direct', 'forward', 'transposed', 'turned', 'fourier'}
-    assert {way.kernel for way in costs.grad_weight_ways(problem)} >= {'direct', 'transposed', 'turned', 'fourier'}
-    assert undilated.convolve_by and len(costs.convolving_ways(problem)) >= 4
+    assert {way.kernel for way in ways.grad_weight(problem)} >= {'direct', 'transposed', 'turned', 'fourier'}
+    assert undilated.convolve_by and len(ways.convolving(problem)) >= 4

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from mmreplk.ops import memory_format
-from mmreplk.ops.cpu import costs, dilated, undilated
-from mmreplk.ops.cpu.costs import Problem, Way
+from mmreplk.ops.cpu import costs, dilated, undilated, ways
+from mmreplk.ops.cpu.ways import Problem, Way
 
 CHANNELS = (8, 16, 32, 48, 64, 100, 128, 256, 384, 512, 1024)
 EXTENTS = (7, 10, 14, 16, 20, 28, 32, 33, 48, 56, 64, 96, 128, 200, 256)
@@ -54,15 +54,15 @@ def measure(problem: Problem) -> Row:
     for dtype in (torch.float32, torch.bfloat16):
         own, other = x.to(dtype), memory_format.laid_out(x.to(dtype), True)
         same = problem._replace(dtype=dtype)
-        ways = costs.convolving_ways(same)
+        found = ways.convolving(same)
         if problem.is_dilated:  # what PyTorch takes for the gradient of the input
-            ways += [Way('transposed', channels_last, dtype) for channels_last in (False, True)]
-        for way in ways:
+            found += [Way('transposed', channels_last, dtype) for channels_last in (False, True)]
+        for way in found:
             if way.dtype == dtype:
                 work[costs.price_name('convolve', problem, way)] = functools.partial(
                     convolve, way, x=other if way.channels_last else own, weight=weight, bias=None, flip=False,
                     channels_last=way.channels_last)
-        for way in costs.grad_weight_ways(same):
+        for way in ways.grad_weight(same):
             is_quick = way.kernel != 'pytorch' or n * c * h * w * kh * kw < SLOW_PRODUCTS
             if is_quick and way.dtype == dtype:
                 maps = [memory_format.laid_out(t.to(dtype), way.channels_last) for t in (x, grad)]
@@ -157,7 +157,7 @@ def regrets(rows: Sequence[Row], prices: dict[str, tuple[float, ...]], dtype: to
         for row in rows:
             problem = _problem(row, dtype, channels_last)
             for what in found:
-                totals = {way: _total(what, row, problem, way) for way in costs.ways(what, problem)}
+                totals = {way: _total(what, row, problem, way) for way in ways.possible(what, problem)}
                 measured = {way: total for way, total in totals.items() if total < math.inf}
                 if measured:
                     best = min(measured, key=measured.get)

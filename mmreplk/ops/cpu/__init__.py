@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from .. import memory_format, tuning
-from . import costs, dilated, facts, left_to_pytorch, undilated
+from . import costs, dilated, facts, left_to_pytorch, undilated, ways
 
 Pair = tuple[int, int]
 IS_SUPPORTED = facts.IS_SUPPORTED
@@ -53,7 +53,7 @@ def gains(x: Tensor, weight: Tensor, dtype: torch.dtype, dilation: Pair, is_same
             return True
         x_last = memory_format.is_channels_last(x)
         wants_channels_last = x_last or memory_format.is_channels_last(weight)
-        problem = costs.Problem(*x.shape, kh, kw, dtype, x_last, wants_channels_last, *dilation)
+        problem = ways.Problem(*x.shape, kh, kw, dtype, x_last, wants_channels_last, *dilation)
         return costs.is_slow_in_pytorch(problem, *wanted)
     if x.numel() * kh * kw < SMALLEST_WORK[is_training]:
         return False

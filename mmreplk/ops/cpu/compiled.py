@@ -105,5 +105,5 @@ def _loaded(path: Path) -> ctypes.CDLL:
     loaded = ctypes.CDLL(str(path))
     pointer, size, flag = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
     loaded.mmreplk_convolve.argtypes = [pointer] * 4 + [size] * 8 + [flag] * 6
-    loaded.mmreplk_grad_weight.argtypes = [pointer] * 3 + [size] * 8 + [flag] * 4
+    loaded.mmreplk_grad_weight.argtypes = [pointer] * 3 + [size] * 8 + [flag] * 5
     return loaded

@@ -7,52 +7,19 @@ except for conversions, which run on one if there are few.
 
 import functools
 import math
-from typing import NamedTuple
 
 import torch
 
 from .. import memory_format
-from . import compiled, facts, fourier, onednn
+from . import direct, facts, fourier, onednn, ways
 from .prices import PRICES
+from .ways import FOURIER, Problem, Way
 
 # Bytes from which on a batch does not stay in the caches, and those between which pixels share sets of the first.
 CACHE, PAGE = 2**22, 2**12
 # The C library maps new memory for a tensor of this many bytes or more, and keeps no more than twice as many that are
 # free. What the system then takes for each new byte, in milliseconds.
 KEPT, NEW_BYTE = 2**25, 4.5e-7
-
-
-class Problem(NamedTuple):
-    """What a choice depends on: input ``(n, c, h, w)``, filter, dtype, formats of input and result, dilation."""
-    n: int
-    c: int
-    h: int
-    w: int
-    kh: int
-    kw: int
-    dtype: torch.dtype
-    channels_last: bool
-    wants_channels_last: bool
-    dy: int = 1
-    dx: int = 1
-
-    @property
-    def is_dilated(self) -> bool:
-        return self.dy > 1 or self.dx > 1
-
-
-class Way(NamedTuple):
-    """How to compute: by which kernel, from which memory format, in which dtype."""
-    kernel: str
-    channels_last: bool
-    dtype: torch.dtype
-
-    def __str__(self) -> str:
-        layout = 'channels_last' if self.channels_last else 'contiguous'
-        return f'{self.kernel} {layout} {str(self.dtype).removeprefix("torch.")}'
-
-
-FOURIER = Way('fourier', False, torch.float32)
 LOW_PRECISION = (torch.bfloat16, torch.float16)
 # Milliseconds that calling our passes takes longer than calling PyTorch's, for a convolution and for each gradient.
 OVERHEAD, OVERHEAD_OF_GRADIENT = 0.015, 0.04
@@ -64,66 +31,10 @@ IM2COL = {torch.float32: (3e-4, 4.7e-7), torch.bfloat16: (3e-4, 3e-7)}
 PROCESSOR = 'AMX' if facts.HAS_AMX else facts.INSTRUCTIONS
 
 
-def ways(what: str, problem: Problem) -> list[Way]:
-    """Returns the ways of ``'convolve'`` or ``'grad_weight'``."""
-    return convolving_ways(problem) if what == 'convolve' else grad_weight_ways(problem)
-
-
-def convolving_ways(problem: Problem) -> list[Way]:
-    """Returns the ways of a convolution, or of the gradient of its input, that give the right result and end."""
-    size = max(problem.kh, problem.kw)
-    in_bfloat16 = problem.dtype == torch.bfloat16 and facts.HAS_BFLOAT16
-    dtypes = [torch.bfloat16, torch.float32] if in_bfloat16 else [torch.float32]
-    if problem.is_dilated:
-        return [Way('forward', channels_last, dtype) for dtype in dtypes for channels_last in (False, True)
-                ] + [Way('phases', True, problem.dtype), *_direct_ways(problem)]
-    ways = [Way(kernel, channels_last, dtype)
-            for dtype in dtypes for kernel in ('forward', 'transposed') for channels_last in (False, True)]
-    if problem.kw > facts.WIDEST_FORWARD:
-        returns = {torch.float32, torch.bfloat16} if problem.c > facts.CHANNEL_BLOCK else {torch.float32}
-        ways = [way for way in ways if way.kernel != 'forward' or (way.channels_last and way.dtype in returns)]
-    if problem.kh < problem.kw and problem.kh <= facts.WIDEST_FORWARD:
-        ways += [Way('turned', way.channels_last, way.dtype) for way in ways if way.kernel == 'transposed']
-    return ways + _direct_ways(problem) + [FOURIER] * (facts.HAS_FOURIER and size > 5)
-
-
-def _direct_ways(problem: Problem) -> list[Way]:
-    """Returns our own kernel's, which takes bfloat16 on every CPU and returns either memory format."""
-    dtype = torch.float32 if problem.dtype == torch.float16 else problem.dtype
-    return [Way('direct', channels_last, dtype) for channels_last in (False, True)] * (compiled.library() is not None)
-
-
-def grad_weight_ways(problem: Problem) -> list[Way]:
-    """Returns the ways of the gradient of a filter."""
-    size, pytorchs = max(problem.kh, problem.kw), []
-    if size <= facts.LARGEST_SOUND and problem.dtype not in facts.SLOW_DTYPES:
-        pytorchs.append(Way('pytorch', False, problem.dtype))
-        if size > 1 and (problem.dtype == torch.float32 or not problem.is_dilated):
-            pytorchs.append(Way('pytorch', True, problem.dtype))
-    if problem.is_dilated:
-        # Phases of one row or column are slow.
-        phases = [Way('phases', True, problem.dtype)] * (problem.h > problem.dy and problem.w > problem.dx)
-        return [*pytorchs, *phases, Way('dense', False, problem.dtype), *_direct_ways(problem)]
-    ways = [Way('transposed', False, torch.float32)]
-    if problem.kh > problem.kw:
-        ways.append(Way('turned', False, torch.float32))
-    return ways + pytorchs + _direct_ways(problem) + [FOURIER] * (facts.HAS_FOURIER and size > 5)
-
-
-def pytorchs(what: str, problem: Problem) -> Way:
-    """Returns how PyTorch itself computes a pass: ``'forward'``, ``'grad_input'`` or ``'grad_weight'``."""
-    if what == 'forward':
-        return Way('forward', problem.wants_channels_last, problem.dtype)
-    if what == 'grad_input':
-        return Way('transposed', problem.wants_channels_last, problem.dtype)
-    is_last = problem.wants_channels_last and (problem.dtype == torch.float32 or not problem.is_dilated)
-    return Way('pytorch', is_last, problem.dtype)
-
-
 @functools.lru_cache(4096)
 def cheapest(what: str, problem: Problem) -> Way:
     """Returns the way of least cost for ``'convolve'`` or ``'grad_weight'``."""
-    return min(ways(what, problem), key=lambda way: cost(what, problem, way))
+    return min(ways.possible(what, problem), key=lambda way: cost(what, problem, way))
 
 
 @functools.lru_cache(4096)
@@ -140,7 +51,7 @@ def cheapest_prepared(problem: Problem) -> Way:
         known = _fourier_work(problem)[2]
         return cost('convolve', problem, way) - _price(price_name('convolve', problem, way), (0, 0, known, 0))
 
-    return min((way for way in ways('convolve', problem) if way[::2] != ('transposed', torch.bfloat16)), key=own)
+    return min((way for way in ways.convolving(problem) if way[::2] != ('transposed', torch.bfloat16)), key=own)
 
 
 def cost(what: str, problem: Problem, way: Way) -> float:
@@ -184,7 +95,7 @@ def new_memory(sizes: list[int]) -> float:
 def price_name(what: str, problem: Problem, way: Way) -> str:
     """Returns the name of the price of a way."""
     if what == 'grad_weight' and way.kernel == 'direct':
-        return f'narrow {what} {way}' if _is_narrow(problem, way) else f'{what} {way}'
+        return f'narrow {what} {way}' if _is_along_the_map(problem, way) else f'{what} {way}'
     return f'dilated {what} {way}' if problem.is_dilated else f'{what} {way}'
 
 
@@ -242,7 +153,7 @@ def _direct_work(what: str, problem: Problem, way: Way) -> tuple[float, ...]:
     n, c, h, w, kh, kw = problem[:6]
     pixels, vectors = n * c * h * w, -(-w // facts.LANES)
     is_large = pixels * way.dtype.itemsize > CACHE
-    if what == 'grad_weight' and _is_narrow(problem, way):
+    if what == 'grad_weight' and _is_along_the_map(problem, way):
         met = n * c * taps_inside(h, kh, problem.dy) * vectors
         return 1e4, n * c, pixels, met * kw, met, n * c * kh * kw, pixels * is_large
     columns, width = (w, kw) if what == 'convolve' else (kw, w)
@@ -252,12 +163,9 @@ def _direct_work(what: str, problem: Problem, way: Way) -> tuple[float, ...]:
     return 1e4, n * c, pixels, products, products * (columns <= facts.LANES), vectors, pixels * is_large
 
 
-def _is_narrow(problem: Problem, way: Way) -> bool:
-    """Whether our own gradient of a filter has vectors along the rows of the map, as ``depthwise.cpp`` decides it."""
-    h, w, kw = problem.h, problem.w, problem.kw
-    in_pairs = way.dtype == torch.bfloat16 and facts.HAS_BFLOAT16
-    is_narrow = kw * (h * -(-w // facts.LANES) // 2 + 8) <= h * w and not (in_pairs and kw > facts.LANES)
-    return problem.is_dilated or is_narrow
+def _is_along_the_map(problem: Problem, way: Way) -> bool:
+    dilation = problem.dy, problem.dx
+    return direct.sums_along_the_map((problem.h, problem.w), (problem.kh, problem.kw), dilation, way.dtype)
 
 
 def _fourier_work(problem: Problem) -> tuple[float, ...]:
@@ -321,7 +229,7 @@ def _of_pytorch(what: str, problem: Problem) -> float:
     if what == 'forward' and is_wide:
         per_map, per_product = IM2COL[problem.dtype]
         return per_map * problem.n * problem.c + per_product * math.prod(problem[:6])
-    return cost('grad_weight' if what == 'grad_weight' else 'convolve', problem, pytorchs(what, problem))
+    return cost('grad_weight' if what == 'grad_weight' else 'convolve', problem, ways.pytorchs(what, problem))
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .. import memory_format
 from . import direct, left_to_pytorch, onednn, undilated
-from .costs import Problem, Way
+from .ways import Problem, Way
 
 Pair = tuple[int, int]
 
@@ -28,7 +28,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: Pair, fli
 
 def convolve_by(way: Way, x: Tensor, weight: Tensor, bias: Tensor | None, dilation: Pair, flip: bool,
                 channels_last: bool) -> Tensor:
-    """Does the same in one of :func:`mmreplk.ops.cpu.costs.convolving_ways`, or in PyTorch's own."""
+    """Does the same in one of :func:`mmreplk.ops.cpu.ways.convolving`, or in PyTorch's own."""
     if way.kernel == 'phases':
         out = undilated.convolve(_phases(x, dilation), weight, bias, flip, channels_last=True)
         return memory_format.convert(_joined(out, x.shape, dilation), channels_last)
@@ -54,7 +54,7 @@ def grad_weight(x: Tensor, grad_output: Tensor, kernel_size: Pair, dilation: Pai
 
 
 def grad_weight_by(way: Way, x: Tensor, grad_output: Tensor, kernel_size: Pair, dilation: Pair) -> Tensor:
-    """Does the same in one of :func:`mmreplk.ops.cpu.costs.grad_weight_ways`."""
+    """Does the same in one of :func:`mmreplk.ops.cpu.ways.grad_weight`."""
     dtype, padding = x.dtype, tuple(d * (k // 2) for k, d in zip(kernel_size, dilation, strict=True))
     if way.kernel == 'pytorch':
         x, grad_output = (memory_format.convert(t, way.channels_last) for t in (x, grad_output))

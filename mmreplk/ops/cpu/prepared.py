@@ -5,8 +5,8 @@ from torch import Tensor
 
 from .. import functional, memory_format
 from . import costs, direct, fourier, undilated
-from .costs import FOURIER, Problem, Way
 from .packed import PackedConvolution
+from .ways import FOURIER, Problem, Way
 
 
 class PreparedFilter:

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import memory_format, tuning
-from . import costs, direct, fourier, left_to_pytorch, onednn
-from .costs import Problem, Way
+from . import costs, direct, fourier, left_to_pytorch, onednn, ways
+from .ways import Problem, Way
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, flip: bool, channels_last: bool) -> Tensor:
@@ -31,7 +31,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, flip: bool, channel
 
 
 def convolve_by(way: Way, x: Tensor, weight: Tensor, bias: Tensor | None, flip: bool, channels_last: bool) -> Tensor:
-    """Does the same in one of :func:`mmreplk.ops.cpu.costs.convolving_ways`."""
+    """Does the same in one of :func:`mmreplk.ops.cpu.ways.convolving`."""
     dtype, x = x.dtype, memory_format.convert(x, way.channels_last).to(way.dtype)
     weight, bias = weight.to(way.dtype), None if bias is None else bias.to(way.dtype)
     if way.kernel == 'direct':
@@ -57,7 +57,7 @@ def grad_weight(x: Tensor, grad_output: Tensor, kernel_size: tuple[int, int]) ->
 
 
 def grad_weight_by(way: Way, x: Tensor, grad_output: Tensor, kernel_size: tuple[int, int]) -> Tensor:
-    """Does the same in one of :func:`mmreplk.ops.cpu.costs.grad_weight_ways`."""
+    """Does the same in one of :func:`mmreplk.ops.cpu.ways.grad_weight`."""
     if way.kernel == 'pytorch':
         padding = kernel_size[0] // 2, kernel_size[1] // 2
         x, grad_output = (memory_format.convert(t, way.channels_last) for t in (x, grad_output))
@@ -89,7 +89,7 @@ def chosen(what: str, problem: Problem, run: Callable[[Way], Tensor]) -> Way:
     default = costs.cheapest(what, problem)
     if not tuning.is_enabled():
         return default
-    candidates = {str(way): way for way in costs.ways(what, problem)}
+    candidates = {str(way): way for way in ways.possible(what, problem)}
     name = tuning.fastest(tuning.processor(), _question(what, problem), str(default),
                           {name: functools.partial(run, way) for name, way in candidates.items()})
     return candidates[name]

@@ -117,9 +117,6 @@ int convolve(const Maps<Value>& x, const Value* weight, const float* bias, const
   return failed;
 }
 
-// Says whether a filter is so narrow, and its map so large, that vectors along the rows of the map take fewer cycles.
-bool is_narrow(int64_t h, int64_t w, int64_t kw) { return kw * (h * whole(w, LANES) / LANES / 2 + 8) <= h * w; }
-
 template <class Kind, class Value>
 int grad_weight(const Maps<Value>& x, const Maps<Value>& grad, float* taps, int64_t n, int64_t kh, int64_t kw,
                 int64_t dy, int64_t dx, bool by_windows, int threads) {
@@ -192,16 +189,13 @@ extern "C" int mmreplk_convolve(void* x, void* weight, const float* bias, void* 
 
 extern "C" int mmreplk_grad_weight(void* x, void* grad, float* taps, int64_t n, int64_t c, int64_t h, int64_t w,
                                    int64_t kh, int64_t kw, int64_t dy, int64_t dx, int is_bfloat16, int x_last,
-                                   int grad_last, int threads) {
-  const bool is_dilated = dy > 1 || dx > 1, by_windows = is_dilated || is_narrow(h, w, kw);
-  auto run = [&](auto kind, auto value, bool by_windows) {
+                                   int grad_last, int by_windows, int threads) {
+  auto run = [&](auto kind, auto value) {
     using Kind = decltype(kind);
     using Value = decltype(value);
     const Maps<Value> maps{(Value*)x, bool(x_last), c, h, w}, grads{(Value*)grad, bool(grad_last), c, h, w};
     return grad_weight<Kind>(maps, grads, taps, n, kh, kw, dy, dx, by_windows, threads);
   };
-  if (!is_bfloat16) return run(Single{}, uint32_t{}, by_windows);
-  // Pairs are as fast for filters of more than a vector.
-  if (by_windows && (is_dilated || kw <= LANES)) return run(Single{}, uint16_t{}, true);
-  return run(Bfloat16{}, uint16_t{}, by_windows && Bfloat16::TAPS == 1);
+  if (!is_bfloat16) return run(Single{}, uint32_t{});
+  return by_windows ? run(Single{}, uint16_t{}) : run(Bfloat16{}, uint16_t{});
 }
