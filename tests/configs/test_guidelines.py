@@ -54,7 +54,8 @@ def test_the_page_shows_the_committed_figures():
     table = runpy.run_path(str(ROOT / 'tools/dev/surroundings.py'))['table']
     sizes = [f'surroundings_k{size}{alone}' for size in (3, 7, 13, 25, 31) for alone in ('', '_alone')]
     shortcuts = [name for name in EXPECTED if name.startswith('k')]
-    for file, names in (('surroundings', sizes), ('shortcuts', shortcuts)):
+    last_stage = [name for name in EXPECTED if name.startswith('last')]
+    for file, names in (('surroundings', sizes), ('shortcuts', shortcuts), ('last_stage', last_stage)):
         rows = json.loads((figures / f'{file}.json').read_text())['results']
         assert table(rows) in page
         assert {(row['config'], row['seed']) for row in rows} == {(name, seed) for name in names for seed in range(3)}
