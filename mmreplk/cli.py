@@ -64,7 +64,7 @@ def device(name: str) -> str:
     try:
         torch.empty(0, device=name)
     # For an unknown name, a backend that PyTorch was built without, and one without kernels, in this order.
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # PyTorch's own
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # PyTorch raises these, we do not
         raise ArgumentTypeError(f'{name!r} is not a device that can be used: {str(error).splitlines()[0]}') from error
     return name
 

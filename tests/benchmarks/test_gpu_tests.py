@@ -22,7 +22,7 @@ def test_deadly():
 def test_after_it():
     pass
 
-@pytest.mark.skip(reason='it PASSED elsewhere')
+@pytest.mark.skip(reason='it PASSED elsewhere')  # in this sample, to be reported as SKIPPED
 def test_absent():
     pass
 '''
