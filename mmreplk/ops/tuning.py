@@ -20,6 +20,7 @@ from pathlib import Path
 ROUNDS = 3
 # What one turn of a short function takes at least, in seconds.
 TURN = 1e-3
+_known: dict[Path, dict[str, str]] = {}
 
 
 def is_enabled() -> bool:
@@ -111,9 +112,11 @@ def _path(device: str) -> Path:
     return folder() / f'{name}.json'
 
 
-@functools.cache
 def _answers(path: Path) -> dict[str, str]:
-    return _read(path)
+    """Returns the answers that this process knows, of all its threads."""
+    if path not in _known:
+        _known.setdefault(path, _read(path))  # of threads that read at once, the first one's
+    return _known[path]
 
 
 def _read(path: Path) -> dict[str, str]:

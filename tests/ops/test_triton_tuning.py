@@ -34,7 +34,7 @@ def gpu(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, 'is_current_stream_capturing', lambda: False)
     monkeypatch.setattr(tuning, '_milliseconds', lambda run: -run.args[0].num_stages - run.args[0].block_k)
     monkeypatch.setattr(trial, '_try', lambda kernel, device: trial.WORKS)
-    store._answers.cache_clear()
+    store._known.clear()
     return SimpleNamespace(is_cuda=True, dtype=torch.bfloat16, device='cuda:0')
 
 
@@ -47,7 +47,7 @@ def test_the_fastest_tile_is_measured_once_and_remembered_on_disk(gpu, tmp_path)
 
     best = tuning.best('forward', PROBLEM, gpu, CANDIDATES, launch)
     assert best == max(CANDIDATES, key=lambda tile: tile.num_stages + tile.block_k) and set(tried) == set(CANDIDATES)
-    store._answers.cache_clear()
+    store._known.clear()
     tried.clear()
     assert tuning.best('forward', PROBLEM, gpu, CANDIDATES, launch) == best and not tried
     assert [path.name for path in tmp_path.glob('*.json')] == ['A_GPU.json']

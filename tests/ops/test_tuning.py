@@ -13,10 +13,10 @@ from mmreplk.ops import tuning
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch, tmp_path):
     monkeypatch.setenv('MMREPLK_CACHE', str(tmp_path / 'cache'))
-    tuning._answers.cache_clear()
+    tuning._known.clear()
     tuning._log_once.cache_clear()
     yield
-    tuning._answers.cache_clear()
+    tuning._known.clear()
 
 
 def ask(question='q', times=None, device='a CPU', default='slow'):
@@ -35,7 +35,7 @@ def ask(question='q', times=None, device='a CPU', default='slow'):
 def test_the_fastest_is_asked_for_once_and_remembered_on_disk(tmp_path):
     assert ask() == ('fast', ['slow', 'fast'])
     assert ask() == ('fast', [])
-    tuning._answers.cache_clear()
+    tuning._known.clear()
     assert ask() == ('fast', [])
     assert json.loads((tmp_path / 'cache' / 'a_CPU.json').read_text()) == {'q': 'fast'}
     assert ask(device='another/CPU')[1] == ['slow', 'fast']
@@ -82,6 +82,30 @@ for i in range(25):
     assert [process.wait(120) for process in processes] == [0] * 3
     assert len(json.loads((tmp_path / 'cache' / 'a_CPU.json').read_text())) == 150
     assert {path.name for path in (tmp_path / 'cache').iterdir()} == {'a_CPU.json', 'a_CPU.lock'}
+
+
+def test_threads_that_read_at_once_share_their_answers(monkeypatch):
+    measuring, reading = threading.Event(), threading.Event()
+
+    def read(path):
+        if threading.current_thread().name == 'late':
+            reading.set()
+            assert measuring.wait(60)
+        return {}
+
+    def measure(run):
+        if not measuring.is_set():
+            assert reading.wait(60)
+            measuring.set()
+            late.join()
+        return 1.0
+
+    monkeypatch.setattr(tuning, '_read', read)
+    late = threading.Thread(target=ask, args=['of the late one'], name='late')
+    late.start()
+    assert reading.wait(60)
+    assert tuning.fastest('a CPU', 'q', 'a', {'a': lambda: None}, measure) == 'a'
+    assert tuning.remembered('a CPU', 'of the late one') == 'fast'
 
 
 def test_many_sizes_are_few_classes():
