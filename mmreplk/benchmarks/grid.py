@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..ops import cpu, depthwise_conv2d, functional, memory_format
-from ..ops.cpu import costs, dilated, facts, undilated, ways
+from ..ops.cpu import costs, facts, same, ways
 from ..ops.cpu.ways import Problem, Way
 from .measure import time_in_turns
 
@@ -177,13 +177,13 @@ def _chosen(what: str, problem: Problem, x: Tensor, weight: Tensor, grad: Tensor
         return backend
     name, run, met = _bound(what, problem, x, weight, grad)
     with torch.no_grad():
-        return str(undilated.chosen(name, met, run))
+        return str(same.chosen(name, met, run))
 
 
 def _ways(what: str, problem: Problem, x: Tensor, weight: Tensor, grad: Tensor) -> dict[str, Callable[[], object]]:
     name, run, met = _bound(what, problem, x, weight, grad)
     predicted = {way: costs.cost(name, met, way) for way in ways.possible(name, met)}
-    chosen = undilated.chosen(name, met, run)
+    chosen = same.chosen(name, met, run)
     least = min(predicted.values())
     return {str(way): torch.no_grad()(functools.partial(run, way)) for way, cost in predicted.items()
             if cost < HOPELESS * least or way == chosen}
@@ -193,18 +193,13 @@ def _bound(what: str, problem: Problem, x: Tensor, weight: Tensor,
            grad: Tensor) -> tuple[str, Callable[[Way], Tensor], Problem]:
     """Returns the pass's name in ``costs``, a function that runs a way, and the problem without taps that meet nothing.
     """
-    name, dilation = 'grad_weight' if what == 'grad_weight' else 'convolve', {}
-    if problem.is_dilated:
-        module, dilation = dilated, dict(dilation=(problem.dy, problem.dx))
-    else:
-        module = undilated
-        (top, bottom), (left, right) = undilated.met((problem.h, problem.w), (problem.kh, problem.kw))
-        weight = weight[:, :, top:bottom, left:right]
-        problem = problem._replace(kh=bottom - top, kw=right - left)
+    name, dilation = 'grad_weight' if what == 'grad_weight' else 'convolve', (problem.dy, problem.dx)
+    (top, left), problem = problem.inside()
+    weight = weight[:, :, top:top + problem.kh, left:left + problem.kw].contiguous()
     if name == 'grad_weight':
-        run = functools.partial(module.grad_weight_by, x=x, grad_output=grad, kernel_size=tuple(weight.shape[2:]),
-                                **dilation)
+        run = functools.partial(same.grad_weight_by, x=x, grad_output=grad, kernel_size=(problem.kh, problem.kw),
+                                dilation=dilation)
         return name, run, problem._replace(wants_channels_last=False)
-    run = functools.partial(module.convolve_by, x=x if what == 'forward' else grad, weight=weight, bias=None,
-                            flip=what != 'forward', channels_last=problem.wants_channels_last, **dilation)
+    run = functools.partial(same.convolve_by, x=x if what == 'forward' else grad, weight=weight, bias=None,
+                            dilation=dilation, flip=what != 'forward', channels_last=problem.wants_channels_last)
     return name, run, problem

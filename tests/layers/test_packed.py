@@ -96,7 +96,7 @@ def test_large_kernels_of_another_geometry_are_left_to_the_operator(options, cha
     assert not packed.can_pack(nn.Conv2d(channels, channels, groups=channels, **options))
 
 
-@pytest.mark.parametrize('kernel', ['direct', 'forward', 'transposed', 'turned', 'fourier'])
+@pytest.mark.parametrize('kernel', ['direct', 'forward', 'transposed', 'fourier'])
 @pytest.mark.parametrize('channels_last', [False, True])
 def test_a_large_kernel_by_each_way(kernel, channels_last, dtype, monkeypatch):
     conv = LargeKernelConv2d(32, 32, (9, 21), padding='same', groups=32).to(dtype)

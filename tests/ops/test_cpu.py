@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mmreplk.ops import cpu, depthwise_conv2d, memory_format, reference, tuning
-from mmreplk.ops.cpu import compiled, costs, dilated, facts, fourier, onednn, undilated, ways
+from mmreplk.ops.cpu import compiled, costs, facts, fourier, onednn, same, ways
 from mmreplk.ops.cpu.prices import PRICES
 from mmreplk.ops.cpu.ways import Problem, Way
 
@@ -35,10 +35,10 @@ def test_every_way_agrees_with_the_reference(monkeypatch, shape, dtype):
     for x_last, wants_last in itertools.product((False, True), repeat=2):
         own = memory_format.laid_out(x, x_last)
         for way in ways.convolving(problem):
-            assert_close(undilated.convolve_by(way, own, weight, bias, False, wants_last), forward, kh * kw)
-            assert_close(undilated.convolve_by(way, own, weight, None, True, wants_last), grad_input, kh * kw)
+            assert_close(same.convolve_by(way, own, weight, bias, (1, 1), False, wants_last), forward, kh * kw)
+            assert_close(same.convolve_by(way, own, weight, None, (1, 1), True, wants_last), grad_input, kh * kw)
         for way in ways.grad_weight(problem):
-            assert_close(undilated.grad_weight_by(way, own, x, (kh, kw)), grad_weight, n * h * w)
+            assert_close(same.grad_weight_by(way, own, x, (kh, kw), (1, 1)), grad_weight, n * h * w)
 
 
 @pytest.mark.parametrize('shape', SHAPES, ids=str)
@@ -47,15 +47,15 @@ def test_a_cpu_without_instructions_for_bfloat16(monkeypatch, shape):
     costs.cheapest.cache_clear()
     x, weight, bias = (t.detach() for t in make(shape, torch.bfloat16))
     xd, wd, taps = x.double(), weight.double(), shape[-2] * shape[-1]
-    out = undilated.convolve(x, weight, bias, False, False)
+    out = same.convolve(x, weight, bias, (1, 1), False, False)
     assert_close(out, reference.forward(xd, wd, bias.double()), taps)
-    assert_close(undilated.convolve(x, weight, None, True, False), reference.grad_input(xd, wd), taps)
+    assert_close(same.convolve(x, weight, None, (1, 1), True, False), reference.grad_input(xd, wd), taps)
     costs.cheapest.cache_clear()
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize('size', [(3, 3), (7, 7), (9, 5), (1, 9)], ids=str)
-@pytest.mark.parametrize('dilation', [(2, 2), (5, 5), (7, 3), (1, 4)], ids=str)
+@pytest.mark.parametrize('dilation', [(2, 2), (5, 5), (7, 3), (1, 4), (10, 3)], ids=str)
 def test_dilated_kernels_agree_with_a_filter_of_zeros_between(size, dilation, dtype):
     (kh, kw), (dy, dx) = size, dilation
     x, grad, weight = torch.randn(2, 17, 19, 23), torch.randn(2, 17, 19, 23), torch.randn(17, 1, kh, kw)
@@ -74,19 +74,14 @@ def test_dilated_kernels_agree_with_a_filter_of_zeros_between(size, dilation, dt
         assert_close(out, expected, 2 * 19 * 23)
 
 
-def test_phases_are_put_together_again():
-    x = torch.randn(2, 3, 10, 13)
-    phases = dilated._phases(x, (3, 4))
-    assert phases.shape == (2 * 12, 3, 4, 4)
-    assert torch.equal(phases[1, :, 0, :3], x[0, :, 0, 1::4]) and (phases[1, :, :, 3] == 0).all()
-    assert torch.equal(dilated._joined(phases, x.shape, (3, 4)), x)
-
-
 def test_taps_that_never_meet_the_map_cost_nothing_and_have_no_gradient():
     x, weight, _ = make((2, 3, 4, 6, 31, 9))
     out = depthwise_conv2d(x, weight)
     out.sum().backward()
-    assert undilated.met((4, 6), (31, 9)) == [(12, 19), (0, 9)]
+    margins, inside = Problem(2, 3, 4, 6, 31, 9, torch.float32, False, False).inside()
+    assert margins == (12, 0) and inside[:6] == (2, 3, 4, 6, 7, 9)
+    dilated = Problem(2, 3, 14, 14, 9, 7, torch.float32, False, False, 7, 3)
+    assert dilated.inside() == ((3, 0), dilated._replace(kh=3))
     met = torch.zeros(31, 9, dtype=torch.bool)
     met[12:19] = True
     assert (weight.grad[..., ~met] == 0).all() and (weight.grad[..., met] != 0).any()
@@ -104,14 +99,12 @@ def test_every_way_has_its_price_on_every_processor():
     for processor, prices in PRICES.items():
         dtypes = (torch.float32,) if processor == 'AVX2' else (torch.float32, torch.bfloat16)
         formats = list(itertools.product((False, True), dtypes))
-        names = {f'convolve {Way(kernel, *kind)}' for kernel in ('forward', 'transposed', 'turned') for kind in formats}
+        names = {f'convolve {Way(kernel, *kind)}' for kernel in ('forward', 'transposed') for kind in formats}
         names |= {f'dilated convolve {Way(kernel, *kind)}' for kernel in ('forward', 'transposed') for kind in formats}
-        names |= {f'grad_weight {Way(kernel, False, torch.float32)}' for kernel in ('transposed', 'turned', 'pytorch')}
+        names |= {f'grad_weight {Way(kernel, False, torch.float32)}' for kernel in ('transposed', 'pytorch')}
         names |= {f'{what} {Way("pytorch", True, torch.float32)}' for what in ('grad_weight', 'dilated grad_weight')}
         names |= {f'{what} {ways.FOURIER}' for what in ('convolve', 'grad_weight')}
-        for dtype in dtypes:
-            names |= {f'dilated grad_weight {Way(kernel, False, dtype)}' for kernel in ('pytorch', 'dense')}
-            names |= {f'dilated {what} {Way("phases", True, dtype)}' for what in ('convolve', 'grad_weight')}
+        names |= {f'dilated grad_weight {Way("pytorch", False, dtype)}' for dtype in dtypes}
         passes = 'convolve', 'dilated convolve', 'grad_weight', 'narrow grad_weight'
         formats = itertools.product((False, True), (torch.float32, torch.bfloat16))
         names |= {f'{what} {Way("direct", *kind)}' for what, kind in itertools.product(passes, formats)}
@@ -199,7 +192,7 @@ def test_a_tuned_choice_is_measured_once_and_kept(monkeypatch, tmp_path):
 def test_autocast_is_each_threads_own(monkeypatch):
     """Two threads inside the operator at once, one under autocast, both have their own switch back afterwards."""
     inside, entered = threading.Barrier(2, timeout=30), []
-    convolve = undilated.convolve
+    convolve = same.convolve
 
     def slowly(*arguments):
         entered.append(torch.is_autocast_enabled('cpu'))
@@ -208,7 +201,7 @@ def test_autocast_is_each_threads_own(monkeypatch):
         inside.wait()
         return out
 
-    monkeypatch.setattr(undilated, 'convolve', slowly)
+    monkeypatch.setattr(same, 'convolve', slowly)
     x, weight, found = torch.randn(1, 4, 20, 20), torch.randn(4, 1, 15, 15), {}
 
     def work(name, enabled):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from mmreplk.ops import memory_format
-from mmreplk.ops.cpu import costs, dilated, undilated, ways
+from mmreplk.ops.cpu import costs, left_to_pytorch, same, ways
 from mmreplk.ops.cpu.ways import Problem, Way
 
 CHANNELS = (8, 16, 32, 48, 64, 100, 128, 256, 384, 512, 1024)
@@ -34,11 +34,11 @@ def problems(seed: int) -> Iterator[Problem]:
         dilation = rng.choice(DILATIONS) if rng.random() < 1 / 4 else 1
         if dilation > 1:
             kernel = (rng.choice(DILATED_SIZES),) * 2
-        kernel = tuple(min(k, 2 * h - 1) for k in kernel)  # other taps never meet the map, and are left out
-        products = n * c * costs.taps_inside(h, kernel[0]) * costs.taps_inside(h, kernel[1])
+        _, found = Problem(n, c, h, h, *kernel, torch.float32, False, False, dilation, dilation).inside()
+        products = n * c * costs.taps_inside(h, found.kh) * costs.taps_inside(h, found.kw)
         most = MOST_PRODUCTS if dilation == 1 else MOST_DILATED_PRODUCTS
-        if 5e3 < n * c * h * h < MOST_PIXELS and products < most:
-            yield Problem(n, c, h, h, *kernel, torch.float32, False, False, dilation, dilation)
+        if 5e3 < n * c * h * h < MOST_PIXELS and products < most and found.kh * found.kw > 1:
+            yield found
 
 
 def measure(problem: Problem) -> Row:
@@ -47,27 +47,27 @@ def measure(problem: Problem) -> Row:
     row: Row = {field: getattr(problem, field) for field in FIELDS}
     x, weight, grad = torch.randn(n, c, h, w), torch.randn(c, 1, kh, kw), torch.randn(n, c, h, w)
     work: dict[str, Callable[[], object]] = {}
-    convolve, grad_weight = undilated.convolve_by, undilated.grad_weight_by
-    if problem.is_dilated:
-        convolve = functools.partial(dilated.convolve_by, dilation=(dy, dx))
-        grad_weight = functools.partial(dilated.grad_weight_by, dilation=(dy, dx))
     for dtype in (torch.float32, torch.bfloat16):
         own, other = x.to(dtype), memory_format.laid_out(x.to(dtype), True)
-        same = problem._replace(dtype=dtype)
-        found = ways.convolving(same)
-        if problem.is_dilated:  # what PyTorch takes for the gradient of the input
-            found += [Way('transposed', channels_last, dtype) for channels_last in (False, True)]
-        for way in found:
+        typed = problem._replace(dtype=dtype)
+        for way in ways.convolving(typed):
             if way.dtype == dtype:
                 work[costs.price_name('convolve', problem, way)] = functools.partial(
-                    convolve, way, x=other if way.channels_last else own, weight=weight, bias=None, flip=False,
-                    channels_last=way.channels_last)
-        for way in ways.grad_weight(same):
+                    same.convolve_by, way, x=other if way.channels_last else own, weight=weight, bias=None,
+                    dilation=(dy, dx), flip=False, channels_last=way.channels_last)
+        if problem.is_dilated:  # what PyTorch takes for the gradient of the input
+            padding = dy * (kh // 2), dx * (kw // 2)
+            for channels_last in (False, True):
+                name = costs.price_name('convolve', problem, Way('transposed', channels_last, dtype))
+                work[name] = functools.partial(
+                    left_to_pytorch.grad_input, other if channels_last else own, weight.to(dtype), (h, w), (1, 1),
+                    padding, (dy, dx), channels_last)
+        for way in ways.grad_weight(typed):
             is_quick = way.kernel != 'pytorch' or n * c * h * w * kh * kw < SLOW_PRODUCTS
             if is_quick and way.dtype == dtype:
                 maps = [memory_format.laid_out(t.to(dtype), way.channels_last) for t in (x, grad)]
                 work[costs.price_name('grad_weight', problem, way)] = functools.partial(
-                    grad_weight, way, x=maps[0], grad_output=maps[1], kernel_size=(kh, kw))
+                    same.grad_weight_by, way, x=maps[0], grad_output=maps[1], kernel_size=(kh, kw), dilation=(dy, dx))
         work[f'lay out {str(dtype).removeprefix("torch.")}'] = functools.partial(memory_format.convert, own, True)
     work['cast'] = functools.partial(x.to, torch.bfloat16)
     with torch.no_grad():
@@ -76,15 +76,9 @@ def measure(problem: Problem) -> Row:
 
 def fitted(rows: Sequence[Row]) -> dict[str, tuple[float, ...]]:
     """Returns the prices that fit measurements best: the mean of ``|log(predicted / measured)|`` is least."""
-    names = sorted({name for row in rows for name in row['milliseconds']}, key=lambda name: ('dilated' in name, name))
-    prices: dict[str, tuple[float, ...]] = {}
-    with _at(prices):  # the work of dilated kernels is counted in costs of others
-        for name in names:
-            samples = [(_parts(name, row), _memory(name, row), row['milliseconds'][name])
-                       for row in rows if name in row['milliseconds']]
-            prices[name] = _fit(samples)
-            costs.cheapest.cache_clear()
-    return prices
+    names = sorted({name for row in rows for name in row['milliseconds']})
+    return {name: _fit([(_parts(name, row), _memory(name, row), row['milliseconds'][name])
+                        for row in rows if name in row['milliseconds']]) for name in names}
 
 
 @contextlib.contextmanager

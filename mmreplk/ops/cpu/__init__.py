@@ -1,7 +1,7 @@
 """The three passes of a depthwise convolution on x86 CPUs, of any geometry.
 
-With "same" padding and stride 1 they are computed by the way that costs least (:mod:`undilated`, :mod:`dilated`), all
-else by PyTorch in a dtype and a memory format in which it is right (:mod:`left_to_pytorch`).
+With "same" padding and stride 1 they are computed by the way that costs least (:mod:`same`), all else by PyTorch in a
+dtype and a memory format in which it is right (:mod:`left_to_pytorch`).
 
 Shapes: ``x`` ``(N, C, H, W)``, ``grad_output`` ``(N, C, H', W')``, ``weight`` ``(C, 1, KH, KW)``; ``stride``,
 ``padding`` and ``dilation`` are pairs. float16 is computed in float32. So is bfloat16, except on CPUs with instructions
@@ -12,7 +12,7 @@ float32. ``grad_weight`` takes at most four times ``onednn.SCRATCH`` padded pixe
 padded maps a thread if these are more. Fourier transforms take eight times ``fourier.SCRATCH`` transformed pixels on
 top of that, or one channel of the batch, or a map a thread, if these are more. Our own kernel (:mod:`direct`) takes
 2 MiB a thread, or some rows of 32 maps if these are more, and keeps them for the next call. Conversions of dtype and
-memory format, and dilated maps, take one copy of what they convert.
+memory format take one copy of what they convert.
 """
 
 import functools
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from .. import memory_format, tuning
-from . import costs, dilated, facts, left_to_pytorch, undilated, ways
+from . import costs, facts, left_to_pytorch, same, ways
 
 Pair = tuple[int, int]
 IS_SUPPORTED = facts.IS_SUPPORTED
@@ -81,10 +81,8 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, paddin
     """Returns the convolution of ``x`` with ``weight``, plus ``bias (C,)``, in the dtype of ``x``."""
     if not _is_same(weight.shape[2:], stride, padding, dilation):
         out = left_to_pytorch.forward(x, weight, bias, stride, padding, dilation, channels_last)
-    elif dilation == (1, 1):
-        out = undilated.convolve(x, weight, bias, False, channels_last)
     else:
-        out = dilated.convolve(x, weight, bias, dilation, False, channels_last)
+        out = same.convolve(x, weight, bias, dilation, False, channels_last)
     return memory_format.laid_out(out, channels_last)
 
 
@@ -94,10 +92,8 @@ def grad_input(grad_output: Tensor, weight: Tensor, size: Pair, stride: Pair, pa
     """Returns the gradient with respect to ``x``, of ``size (H, W)``."""
     if not _is_same(weight.shape[2:], stride, padding, dilation):
         grad = left_to_pytorch.grad_input(grad_output, weight, size, stride, padding, dilation, channels_last)
-    elif dilation == (1, 1):  # the convolution of grad_output with the flipped filter
-        grad = undilated.convolve(grad_output, weight, None, True, channels_last)
-    else:
-        grad = dilated.convolve(grad_output, weight, None, dilation, True, channels_last)
+    else:  # the convolution of grad_output with the flipped filter
+        grad = same.convolve(grad_output, weight, None, dilation, True, channels_last)
     return memory_format.laid_out(grad, channels_last)
 
 
@@ -107,10 +103,8 @@ def grad_weight(x: Tensor, grad_output: Tensor, kernel_size: Pair, stride: Pair,
     """Returns the gradient with respect to ``weight``, in the dtype of ``x``."""
     if not _is_same(kernel_size, stride, padding, dilation):
         grad = left_to_pytorch.grad_weight(x, grad_output, kernel_size, stride, padding, dilation)
-    elif dilation == (1, 1):
-        grad = undilated.grad_weight(x, grad_output, kernel_size)
     else:
-        grad = dilated.grad_weight(x, grad_output, kernel_size, dilation)
+        grad = same.grad_weight(x, grad_output, kernel_size, dilation)
     return memory_format.laid_out(grad, channels_last)
 
 

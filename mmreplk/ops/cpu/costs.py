@@ -11,7 +11,7 @@ import math
 import torch
 
 from .. import memory_format
-from . import direct, facts, fourier, onednn, ways
+from . import direct, facts, fourier, ways
 from .prices import PRICES
 from .ways import FOURIER, Problem, Way
 
@@ -75,12 +75,8 @@ def _formats(what: str, problem: Problem) -> tuple[bool, bool]:
 def memory(what: str, problem: Problem, way: Way) -> float:
     """Returns the cost of the memory for results, copies and conversions that the allocator does not keep."""
     # oneDNN's copies by blocks of channels
-    inner = 0 if way.channels_last or way.kernel in ('direct', 'fourier', 'dense') else 2
-    copies = 2 if way.kernel == 'turned' else 0
-    if what == 'convolve':
-        copies += 1 + inner
-    elif way.kernel == 'pytorch':
-        copies += inner
+    inner = 0 if way.channels_last or way.kernel in ('direct', 'fourier') else 2
+    copies = 1 + inner if what == 'convolve' else inner * (way.kernel == 'pytorch')
     pixels = math.prod(problem[:4])
     sizes = [pixels * way.dtype.itemsize] * (copies + 2 * (problem.dtype != way.dtype))
     sizes += [pixels * problem.dtype.itemsize for last in _formats(what, problem) if last != way.channels_last]
@@ -107,8 +103,6 @@ def work(what: str, problem: Problem, way: Way) -> tuple[float, ...]:
         return _dilated_work(what, problem, way)
     if way.kernel == 'fourier':
         return _fourier_work(problem)
-    if way.kernel == 'turned':
-        problem = problem._replace(h=problem.w, w=problem.h, kh=problem.kw, kw=problem.kh)
     return _convolving_work(problem, way) if what == 'convolve' else _grad_weight_work(problem, way)
 
 
@@ -175,16 +169,9 @@ def _fourier_work(problem: Problem) -> tuple[float, ...]:
 
 
 def _dilated_work(what: str, problem: Problem, way: Way) -> tuple[float, ...]:
-    """The first part of phases and of a dense gradient is the cost of the undilated problem that they come down to."""
     n, c, h, w, kh, kw = problem[:6]
     extent = problem.dy * (kh - 1) + 1, problem.dx * (kw - 1) + 1
     maps, pixels = n * _whole_blocks(c), n * c * h * w
-    if way.kernel in ('phases', 'dense'):
-        inner, parts = _undilated(problem, way.kernel, extent), 1
-        if what == 'grad_weight':
-            together = onednn.channels_together(n, h, w)
-            inner, parts = inner._replace(c=min(c, together)), -(-c // together)
-        return parts * cost(what, inner, cheapest(what, inner)), 1e4 * parts, pixels, c * extent[0] * extent[1]
     if what == 'grad_weight':
         is_small, products = extent[0] > h or extent[1] > w, pixels * kh * kw
         few = pixels * kh, products * is_small, products * c
@@ -197,16 +184,6 @@ def _dilated_work(what: str, problem: Problem, way: Way) -> tuple[float, ...]:
             maps * rows * columns * (not is_wide), products * is_wide, maps * kh * kw * is_wide)
 
 
-def _undilated(problem: Problem, way: str, extent: tuple[int, int]) -> Problem:
-    """Returns the problem of all phases, or of the filter with a tap at each pixel of its ``extent``."""
-    n, c, h, w, kh, kw, dtype, _, _, dy, dx = problem
-    if way == 'dense':
-        kh, kw, phases, is_last = *extent, 1, False
-    else:
-        h, w, phases, is_last = -(-h // dy), -(-w // dx), dy * dx, True
-    return Problem(n * phases, c, h, w, min(kh, 2 * h - 1), min(kw, 2 * w - 1), dtype, is_last, is_last)
-
-
 def _whole_blocks(channels: int) -> int:
     return -(-channels // facts.CHANNEL_BLOCK) * facts.CHANNEL_BLOCK
 
@@ -217,8 +194,8 @@ def is_slow_in_pytorch(problem: Problem, wants_grad_input: bool, wants_grad_weig
     own, theirs = OVERHEAD + OVERHEAD_OF_GRADIENT * (len(passes) - 1), 0.0
     own *= torch.get_num_threads()
     for what in passes:
-        name = 'grad_weight' if what == 'grad_weight' else 'convolve'
-        own += cost(name, problem, cheapest(name, problem))
+        name, inside = 'grad_weight' if what == 'grad_weight' else 'convolve', problem.inside()[1]
+        own += cost(name, inside, cheapest(name, inside))
         theirs += _of_pytorch(what, problem)
         problem = problem._replace(channels_last=problem.wants_channels_last)
     return own < MARGIN * theirs

@@ -58,11 +58,6 @@ def grad_weight(x: Tensor, grad_output: Tensor, kernel_size: tuple[int, int], pa
     return grads[0] if len(grads) == 1 else torch.cat(grads)
 
 
-def channels_together(n: int, h: int, w: int) -> int:
-    """Returns how many channels of ``n`` maps have ``SCRATCH`` pixels, or more to keep every core busy."""
-    return facts.CHANNEL_BLOCK * max(torch.get_num_threads(), SCRATCH // (n * h * w * facts.CHANNEL_BLOCK))
-
-
 def _grad_weight(x: Tensor, grad_output: Tensor, kernel_size: tuple[int, int], padding: tuple[int, int]) -> Tensor:
     """Correlates the padded input with ``grad_output``, one large filter for every image and channel."""
     (n, c, h, w), (kh, kw), (top, left) = grad_output.shape, kernel_size, padding

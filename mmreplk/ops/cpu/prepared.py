@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from .. import functional, memory_format
-from . import costs, direct, fourier, undilated
+from .. import functional, memory_format, tuning
+from . import costs, direct, fourier, same
 from .packed import PackedConvolution
 from .ways import FOURIER, Problem, Way
 
@@ -44,7 +44,7 @@ class PreparedFilter:
         elif way is None:
             out = functional.depthwise_conv2d(x, self._weight, self._bias)
         else:
-            out = undilated.convolve_by(way, x, self._weight, self._bias, False, True)
+            out = same.convolve_by(way, x, self._weight, self._bias, (1, 1), False, True)
         return out.relu_() if self._is_rectified else out
 
     def _way(self, x: Tensor) -> Way | None:
@@ -54,15 +54,15 @@ class PreparedFilter:
             plan = functional.planned(x, weight, self._bias, 1, 'same', 1, None)
         if plan.backend == 'torch':
             return Way('forward', True, x.dtype)
-        if any(k >= 2 * length for k, length in zip(weight.shape[2:], x.shape[2:], strict=True)):
-            return None
         problem = Problem(*x.shape, *weight.shape[2:], x.dtype, True, True)
+        if problem.inside()[1] != problem:
+            return None
 
         def run(way: Way) -> Tensor:
-            return undilated.convolve_by(way, x, weight, self._bias, False, True)
+            return same.convolve_by(way, x, weight, self._bias, (1, 1), False, True)
 
-        if undilated.tuning.is_enabled():
-            return undilated.chosen('convolve', problem, run)
+        if tuning.is_enabled():
+            return same.chosen('convolve', problem, run)
         return costs.cheapest_prepared(problem)
 
     def _pack(self) -> PackedConvolution:

@@ -40,14 +40,6 @@ _AVX512: Prices = {
         (5e-6, 6.1e-7, 1.6e-7, 4.8e-9, 3.1e-9, 6.2e-7, 1.5e-8, 1.3e-10, 1.1e-10, 0, 8.8e-9, 1.9e-8, 2.7e-8, 2.4e-8),
     'convolve transposed contiguous float32':
         (4.6e-6, 4.3e-7, 7e-7, 5.8e-9, 1.6e-9, 1.9e-7, 2.3e-9, 1.9e-9, 1.1e-10, 0, 8.2e-9, 3.5e-8, 5.1e-8, 2.3e-8),
-    'convolve turned channels_last bfloat16':
-        (4e-6, 2.5e-7, 1.8e-7, 7.8e-9, 9e-10, 5.5e-7, 4.8e-10, 2.3e-9, 1.8e-9, 1.7e-8, 3.4e-9, 0, 0, 0),
-    'convolve turned channels_last float32':
-        (3.5e-6, 4.9e-7, 5.5e-7, 1.1e-8, 2.1e-9, 1.1e-6, 4.1e-11, 1.4e-9, 1.8e-9, 2.6e-8, 2.8e-9, 0, 0, 0),
-    'convolve turned contiguous bfloat16':
-        (5.1e-6, 1.4e-6, 1.5e-7, 1.2e-8, 1.5e-9, 1.5e-6, 1.6e-9, 4e-11, 1e-10, 0, 1.5e-9, 0, 0, 0),
-    'convolve turned contiguous float32':
-        (4.7e-6, 1.3e-6, 1e-6, 9.9e-9, 3.4e-9, 1e-6, 4e-10, 9.7e-11, 1.4e-10, 0, 2.4e-9, 0, 0, 0),
     'grad_weight direct channels_last bfloat16':
         (1.7e-6, 3.6e-5, 1.1e-6, 1.3e-7, 1.5e-7, 2e-7, 3.4e-8),
     'grad_weight direct channels_last float32':
@@ -68,8 +60,6 @@ _AVX512: Prices = {
         (4.5e-6, 4.7e-7, 1.1e-8, 5.6e-7, 2.3e-8),
     'grad_weight transposed contiguous float32':
         (5.7e-6, 8e-7, 2.3e-7, 9.2e-8, 6.8e-8, 3.1e-9, 1.2e-8),
-    'grad_weight turned contiguous float32':
-        (5.7e-6, 2.1e-6, 2.6e-8, 1e-7, 8.7e-8, 1.2e-8, 4.6e-7),
     'narrow grad_weight direct channels_last bfloat16':
         (1.7e-6, 2.4e-5, 3.3e-7, 1.2e-7, 1.4e-7, 1.2e-6, 1.5e-7),
     'narrow grad_weight direct channels_last float32':
@@ -98,10 +88,6 @@ _AVX512: Prices = {
         (4.8e-6, 5.8e-7, 1.8e-7, 1.3e-8, 1.5e-9, 2.4e-7, 1.2e-5),
     'dilated convolve forward contiguous float32':
         (4.6e-6, 4.3e-7, 6e-7, 8.8e-10, 1.2e-8, 3.3e-7, 3.1e-6),
-    'dilated convolve phases channels_last bfloat16':
-        (1, 3.8e-6, 3.2e-7, 7.5e-10),
-    'dilated convolve phases channels_last float32':
-        (1, 3.3e-6, 5.6e-7, 9.7e-10),
     'dilated convolve transposed channels_last bfloat16':
         (2.1e-6, 5.4e-7, 9.4e-7, 2.6e-7, 3.1e-9, 2.1e-7, 1.6e-5),
     'dilated convolve transposed channels_last float32':
@@ -110,14 +96,6 @@ _AVX512: Prices = {
         (4.5e-6, 2.6e-6, 1e-8, 5.3e-7, 4.5e-9, 4.1e-7, 4.8e-8),
     'dilated convolve transposed contiguous float32':
         (3.1e-6, 2.8e-6, 3.2e-7, 5.2e-7, 3.7e-9, 4.2e-7, 3.1e-8),
-    'dilated grad_weight dense contiguous bfloat16':
-        (0.89, 3e-6, 6.2e-7, 1.3e-6),
-    'dilated grad_weight dense contiguous float32':
-        (0.89, 1.8e-6, 5.8e-7, 1.2e-6),
-    'dilated grad_weight phases channels_last bfloat16':
-        (1.1, 3.3e-6, 9.3e-7, 1.4e-6),
-    'dilated grad_weight phases channels_last float32':
-        (1.3, 5.4e-7, 4.9e-7, 1.2e-6),
     'dilated grad_weight pytorch channels_last float32':
         (2.7e-6, 1.2e-8, 2e-5, 1e-6, 4.3e-7, 3.3e-10),
     'dilated grad_weight pytorch contiguous bfloat16':
@@ -148,10 +126,6 @@ _AVX2: Prices = {
         (3.4e-6, 1.1e-7, 6e-7, 9e-9, 6.1e-10, 3e-7, 3.4e-11, 9e-11, 6.4e-9, 3.4e-8, 1.3e-8, 3.2e-8, 5.7e-8, 4.9e-8),
     'convolve transposed contiguous float32':
         (5.1e-6, 4.2e-7, 5.8e-7, 9.1e-9, 5.9e-9, 2.6e-8, 5.7e-10, 6.4e-11, 5.5e-11, 0, 1.2e-8, 4.9e-8, 4.7e-8, 5.4e-8),
-    'convolve turned channels_last float32':
-        (3.1e-6, 5.6e-7, 3e-7, 1.8e-8, 4e-9, 1.1e-6, 2e-11, 4.2e-11, 4.1e-9, 5.4e-8, 1.2e-8, 0, 0, 0),
-    'convolve turned contiguous float32':
-        (4.4e-6, 1.2e-6, 1e-6, 1.2e-8, 6.6e-8, 5.9e-7, 5.5e-11, 4.4e-11, 3.9e-10, 0, 6.2e-9, 0, 0, 0),
     'grad_weight direct channels_last bfloat16':
         (1.4e-6, 7.1e-6, 1.6e-6, 1.4e-7, 3.3e-8, 1.7e-8, 1.5e-6),
     'grad_weight direct channels_last float32':
@@ -168,8 +142,6 @@ _AVX2: Prices = {
         (4.2e-6, 9e-7, 1.3e-8, 5.3e-7, 2.9e-8),
     'grad_weight transposed contiguous float32':
         (5.8e-6, 6.8e-7, 3.6e-7, 9.9e-8, 5.7e-8, 4.4e-9, 1e-8),
-    'grad_weight turned contiguous float32':
-        (6.9e-6, 2e-6, 1.1e-8, 1.2e-7, 4.6e-8, 1.7e-8, 1.6e-6),
     'narrow grad_weight direct channels_last bfloat16':
         (1.6e-6, 7.5e-6, 4.4e-7, 1.2e-7, 2e-7, 1.8e-6, 2.2e-7),
     'narrow grad_weight direct channels_last float32':
@@ -194,16 +166,10 @@ _AVX2: Prices = {
         (3.4e-6, 1.1e-7, 1.7e-7, 1.9e-8, 1.2e-9, 6.7e-7, 1.3e-5),
     'dilated convolve forward contiguous float32':
         (4.4e-6, 3.3e-7, 2.9e-7, 2.4e-8, 7.7e-9, 3.6e-7, 1e-6),
-    'dilated convolve phases channels_last float32':
-        (0.89, 4e-6, 8.6e-7, 3.3e-9),
     'dilated convolve transposed channels_last float32':
         (5.5e-6, 1.2e-6, 2.4e-8, 1.7e-7, 3.4e-9, 8.5e-7, 4.1e-8),
     'dilated convolve transposed contiguous float32':
         (2.7e-6, 2.4e-6, 2.1e-8, 5.6e-7, 6.1e-9, 4.3e-7, 2.4e-8),
-    'dilated grad_weight dense contiguous float32':
-        (0.88, 1.7e-6, 7.6e-7, 1e-6),
-    'dilated grad_weight phases channels_last float32':
-        (1.4, 2.6e-8, 4.5e-7, 1.2e-6),
     'dilated grad_weight pytorch channels_last float32':
         (4.2e-6, 4e-9, 3.8e-5, 3e-6, 6.9e-9, 4.3e-10),
     'dilated grad_weight pytorch contiguous float32':

@@ -28,6 +28,12 @@ class Problem(NamedTuple):
     def is_dilated(self) -> bool:
         return self.dy > 1 or self.dx > 1
 
+    def inside(self) -> tuple[tuple[int, int], 'Problem']:
+        """Returns how many rows and columns of taps on each side never meet the map, and the problem without them."""
+        top = max(0, self.kh // 2 - (self.h - 1) // self.dy)
+        left = max(0, self.kw // 2 - (self.w - 1) // self.dx)
+        return (top, left), self._replace(kh=self.kh - 2 * top, kw=self.kw - 2 * left) if top or left else self
+
 
 class Way(NamedTuple):
     """How to compute: by which kernel, from which memory format, in which dtype."""
@@ -54,15 +60,13 @@ def convolving(problem: Problem) -> list[Way]:
     in_bfloat16 = problem.dtype == torch.bfloat16 and facts.HAS_BFLOAT16
     dtypes = [torch.bfloat16, torch.float32] if in_bfloat16 else [torch.float32]
     if problem.is_dilated:
-        return [Way('forward', channels_last, dtype) for dtype in dtypes for channels_last in (False, True)
-                ] + [Way('phases', True, problem.dtype), *_direct_ways(problem)]
+        forward = [Way('forward', channels_last, dtype) for dtype in dtypes for channels_last in (False, True)]
+        return forward + _direct_ways(problem)
     ways = [Way(kernel, channels_last, dtype)
             for dtype in dtypes for kernel in ('forward', 'transposed') for channels_last in (False, True)]
     if problem.kw > facts.WIDEST_FORWARD:
         returns = {torch.float32, torch.bfloat16} if problem.c > facts.CHANNEL_BLOCK else {torch.float32}
         ways = [way for way in ways if way.kernel != 'forward' or (way.channels_last and way.dtype in returns)]
-    if problem.kh < problem.kw and problem.kh <= facts.WIDEST_FORWARD:
-        ways += [Way('turned', way.channels_last, way.dtype) for way in ways if way.kernel == 'transposed']
     return ways + _direct_ways(problem) + [FOURIER] * (facts.HAS_FOURIER and size > 5)
 
 
@@ -80,13 +84,10 @@ def grad_weight(problem: Problem) -> list[Way]:
         if size > 1 and (problem.dtype == torch.float32 or not problem.is_dilated):
             pytorchs.append(Way('pytorch', True, problem.dtype))
     if problem.is_dilated:
-        # Phases of one row or column are slow.
-        phases = [Way('phases', True, problem.dtype)] * (problem.h > problem.dy and problem.w > problem.dx)
-        return [*pytorchs, *phases, Way('dense', False, problem.dtype), *_direct_ways(problem)]
-    ways = [Way('transposed', False, torch.float32)]
-    if problem.kh > problem.kw:
-        ways.append(Way('turned', False, torch.float32))
-    return ways + pytorchs + _direct_ways(problem) + [FOURIER] * (facts.HAS_FOURIER and size > 5)
+        # Without our kernel and in every case that PyTorch gets wrong, what is right.
+        return pytorchs + _direct_ways(problem) or [Way('pytorch', False, problem.dtype)]
+    ways = [Way('transposed', False, torch.float32), *pytorchs, *_direct_ways(problem)]
+    return ways + [FOURIER] * (facts.HAS_FOURIER and size > 5)
 
 
 def pytorchs(what: str, problem: Problem) -> Way:
