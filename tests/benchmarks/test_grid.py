@@ -5,6 +5,7 @@ import torch
 
 from mmreplk.benchmarks import grid
 from mmreplk.ops import cpu
+from mmreplk.ops.cpu import costs
 from mmreplk.ops.cpu.ways import Problem
 
 PROBLEM = Problem(1, 20, 16, 16, 15, 13, torch.float32, False, False)
@@ -75,6 +76,28 @@ def test_the_summary_tells_where_the_choice_is_slow():
     assert 'in 1 of 1 shapes\n  0.51 1,20,16,15x13: ours, the best is another' in text
     assert 'forward, as called: PyTorch takes 4.00 to 4 times as long, less than 0.9 times in 0 of 1; ' in text
     assert 'a call costs 10 microseconds' in text
+
+
+def test_a_gpu_has_calls_only():
+    row = dict(grid.key(PROBLEM), ms={what: {'torch': 8.0} for what in grid.PASSES},
+               chosen=dict.fromkeys(grid.PASSES, 'triton'),
+               calls={what: {'mmreplk': 2.0, 'torch': 8.0} for what in grid.PASSES})
+    assert grid.summary([row]).splitlines()[0] == (
+        'forward, as called: PyTorch takes 4.00 to 4 times as long, less than 0.9 times in 0 of 1')
+
+
+@pytest.mark.skipif(not cpu.IS_SUPPORTED, reason='needs AVX2: elsewhere PyTorch computes')
+def test_a_choice_that_seems_slow_is_timed_again(monkeypatch):
+    asked = []
+
+    def time_in_turns(functions, device, rounds, clock):
+        asked.append(rounds)
+        return {name: [1.0 if rounds > 2 else 1.0 + i] * rounds for i, name in enumerate(functions)}
+
+    monkeypatch.setattr(grid, 'time_in_turns', time_in_turns)
+    monkeypatch.setattr(grid, '_chosen', lambda *_: str(costs.cheapest('convolve', PROBLEM)))
+    row = grid.measure(PROBLEM, 'cpu', rounds=2)
+    assert asked.count(6) >= 1 and all(ms == 1 for ms in row['ms']['forward'].values())
 
 
 def test_a_way_that_gains_less_than_its_call_costs_is_not_missed():

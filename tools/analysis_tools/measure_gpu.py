@@ -75,7 +75,9 @@ def planned(out: Path, device: str, tiny: bool) -> list[Part]:
                            '--json', str(out / f'{name}.json')], share)
 
     # Untuned: the tests that want tuning ask for it.
-    places = ['tests/ops/test_gpu.py', *([] if tiny else ['tests/networks/test_gpu.py'])]
+    places = ['tests/ops/test_gpu.py', 'tests/networks/test_gpu.py']
+    if tiny:
+        places = ['tests/ops/test_gpu.py::test_triton_is_chosen_and_relu_fused']
     tests = [*plain, '-m', 'mmreplk.benchmarks.gpu_tests', str(ROOT), *places]
     fast = ['float32'] if device == 'cpu' else ['bfloat16']
     rest = ['float32'] if device == 'cpu' else ['float16', 'tf32', 'float32']
