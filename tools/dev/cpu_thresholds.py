@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from mmreplk.ops import memory_format
-from mmreplk.ops.cpu import costs, left_to_pytorch, same, ways
+from mmreplk.ops.cpu import costs, facts, left_to_pytorch, same, ways
 from mmreplk.ops.cpu.ways import Problem, Way
 
 CHANNELS = (8, 16, 32, 48, 64, 100, 128, 256, 384, 512, 1024)
@@ -55,7 +55,7 @@ def measure(problem: Problem) -> Row:
                 work[costs.price_name('convolve', problem, way)] = functools.partial(
                     same.convolve_by, way, x=other if way.channels_last else own, weight=weight, bias=None,
                     dilation=(dy, dx), flip=False, channels_last=way.channels_last)
-        if problem.is_dilated:  # what PyTorch takes for the gradient of the input
+        if problem.is_dilated and dtype not in facts.SLOW_DTYPES:  # what PyTorch takes for the gradient of the input
             padding = dy * (kh // 2), dx * (kw // 2)
             for channels_last in (False, True):
                 name = costs.price_name('convolve', problem, Way('transposed', channels_last, dtype))

@@ -60,11 +60,12 @@ class SafeCheckpointHook(CheckpointHook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Notes the ids of COCO's categories, and what is to be removed once this checkpoint is whole."""
-        meta = checkpoint['meta'].get('dataset_meta')  # of the training data
-        if isinstance(meta, dict) and (ids := category_ids(runner.train_dataloader.dataset)):
+        meta = checkpoint['meta']
+        # Beside what MMEngine saves of the training data: it warns, when a run is resumed, if that has changed.
+        if 'dataset_meta' in meta and (ids := category_ids(runner.train_dataloader.dataset)):
             meta['category_ids'] = ids
         if hasattr(self, '_backend'):  # not set if a program saves before training
-            checkpoint['meta']['outdated'] = [os.path.basename(path) for path in self._no_more_needed()]
+            meta['outdated'] = [os.path.basename(path) for path in self._no_more_needed()]
 
     def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Saves, as MMEngine does, and then removes."""

@@ -1,8 +1,7 @@
 """Prices of work, in milliseconds a unit, by kind of processor: ``tools/dev/measure_cpu_thresholds.py`` prints them.
 
-Measured in PyTorch 2.13 on one core of an AMD EPYC of the Zen 5 generation (AVX512) and on the same with AVX-512 turned
-off (AVX2). Those of AMX, Intel's processors since Sapphire Rapids, are derived: no more than eight shapes were measured
-there.
+Measured in PyTorch 2.13 on one core of an AMD EPYC, of the Zen 5 generation (AVX512) and of Zen 3 (AVX2). Those of AMX,
+Intel's processors since Sapphire Rapids, are derived: no more than eight shapes were measured there.
 """
 
 Prices = dict[str, tuple[float, ...]]
@@ -106,74 +105,75 @@ _AVX512: Prices = {
 
 _AVX2: Prices = {
     'cast':
-        (1.5e-7, 7.5e-8),
+        (5.9e-7, 3.1e-7),
     'convolve direct channels_last bfloat16':
-        (1.2e-6, 3.9e-5, 6.3e-7, 1.4e-7, 1.1e-7, 4.4e-10, 2.2e-7),
+        (4.3e-6, 0.00015, 3.2e-6, 3.1e-7, 1.9e-7, 2e-9, 2.4e-7),
     'convolve direct channels_last float32':
-        (9.6e-7, 3.4e-5, 6.3e-7, 1.4e-7, 1.4e-7, 4.5e-10, 7.6e-7),
+        (2.3e-6, 0.00017, 4e-6, 3e-7, 1.5e-7, 2.7e-9, 1.4e-6),
     'convolve direct contiguous bfloat16':
-        (1.3e-6, 0.0001, 3.7e-7, 1.4e-7, 1.6e-7, 5.4e-10, 1.2e-7),
+        (5.8e-6, 0.00035, 1.8e-6, 2.9e-7, 3e-7, 1.9e-9, 7.7e-9),
     'convolve direct contiguous float32':
-        (9.9e-7, 0.00011, 3.3e-7, 1.4e-7, 8.2e-8, 4.2e-10, 2.3e-7),
+        (3.3e-6, 0.00032, 1.9e-6, 2.8e-7, 2.3e-7, 2.1e-9, 9.3e-8),
     'convolve forward channels_last float32':
-        (3e-6, 7.4e-9, 1.1e-7, 2.9e-8, 1.2e-8, 4.1e-7, 1.4e-11, 3.4e-10, 7.5e-11, 2.3e-8, 5.8e-9, 4e-10, 3.6e-9,
-         2.3e-10),
+        (1.5e-5, 5.2e-7, 2.3e-7, 4.3e-8, 1.6e-7, 2.6e-6, 4.4e-11, 1.2e-10, 4.1e-10, 6.9e-8, 4.2e-8, 2.7e-9, 3.6e-9,
+         6.4e-9),
     'convolve forward contiguous float32':
-        (4.3e-6, 3.6e-7, 5.1e-7, 1.9e-8, 6.3e-8, 2e-7, 3.9e-11, 1e-10, 6.3e-11, 0, 1.4e-9, 4.2e-10, 0, 3.2e-10),
+        (1.8e-5, 1.6e-6, 1.2e-6, 4e-8, 3.1e-7, 3.3e-6, 8.7e-11, 9.6e-11, 8.9e-10, 0, 2.9e-9, 6.6e-10, 0, 6.6e-10),
     'convolve fourier contiguous float32':
-        (3.9e-6, 4.3e-6, 1.3e-6, 1.2e-8),
+        (2.4e-5, 1.4e-5, 5.5e-6, 1.5e-7),
     'convolve transposed channels_last float32':
-        (3.4e-6, 1.1e-7, 6e-7, 9e-9, 6.1e-10, 3e-7, 3.4e-11, 9e-11, 6.4e-9, 3.4e-8, 1.3e-8, 3.2e-8, 5.7e-8, 4.9e-8),
+        (1.8e-5, 6.5e-7, 6.5e-7, 2.5e-8, 7.3e-8, 1.5e-6, 7.2e-11, 1.8e-10, 4.3e-10, 7.8e-8, 3.8e-8, 1.5e-7, 1.2e-7,
+         1.8e-7),
     'convolve transposed contiguous float32':
-        (5.1e-6, 4.2e-7, 5.8e-7, 9.1e-9, 5.9e-9, 2.6e-8, 5.7e-10, 6.4e-11, 5.5e-11, 0, 1.2e-8, 4.9e-8, 4.7e-8, 5.4e-8),
+        (2.4e-5, 1.9e-6, 1.2e-6, 2.1e-8, 2.6e-7, 8.7e-7, 1.1e-10, 1e-10, 2.4e-9, 0, 3.2e-8, 1.4e-7, 1.1e-7, 1.6e-7),
     'grad_weight direct channels_last bfloat16':
-        (1.4e-6, 7.1e-6, 1.6e-6, 1.4e-7, 3.3e-8, 1.7e-8, 1.5e-6),
+        (7e-6, 7.4e-5, 4.5e-6, 2.2e-7, 7.7e-7, 1.9e-6, 3.4e-6),
     'grad_weight direct channels_last float32':
-        (1.2e-6, 1.3e-5, 1.5e-6, 1.4e-7, 7.2e-8, 6.8e-9, 1.4e-6),
+        (4.7e-6, 1.6e-6, 5.5e-6, 2.2e-7, 7.5e-7, 2.3e-6, 1.4e-6),
     'grad_weight direct contiguous bfloat16':
-        (1.2e-6, 0.00011, 1.4e-6, 1.3e-7, 1.2e-8, 4.9e-8, 9.1e-7),
+        (7.1e-6, 0.0003, 2.4e-6, 2.2e-7, 5.6e-7, 1.6e-6, 6.6e-7),
     'grad_weight direct contiguous float32':
-        (9.2e-7, 6.7e-5, 1.5e-6, 1.3e-7, 8.6e-8, 2.2e-8, 5.4e-7),
+        (4.3e-6, 0.00016, 3.5e-6, 2.2e-7, 6.4e-7, 2e-6, 8.7e-8),
     'grad_weight fourier contiguous float32':
-        (3.5e-6, 4.4e-6, 2.2e-6, 2.7e-8),
+        (3.1e-5, 1.5e-5, 7.8e-6, 4.6e-8),
     'grad_weight pytorch channels_last float32':
-        (2.2e-6, 6.6e-7, 1.3e-8, 1.6e-7, 6.4e-6, 1.2e-7, 2.8e-12),
+        (1.5e-5, 1.9e-6, 1.9e-8, 6e-7, 2.1e-5, 3.7e-7, 2.5e-10),
     'grad_weight pytorch contiguous float32':
-        (4.2e-6, 9e-7, 1.3e-8, 5.3e-7, 2.9e-8),
+        (2.2e-5, 2.6e-6, 2.1e-8, 1.8e-6, 8.9e-6),
     'grad_weight transposed contiguous float32':
-        (5.8e-6, 6.8e-7, 3.6e-7, 9.9e-8, 5.7e-8, 4.4e-9, 1e-8),
+        (2.9e-5, 9.5e-7, 3.8e-6, 2e-7, 1.5e-7, 7.4e-8, 6.8e-7),
     'narrow grad_weight direct channels_last bfloat16':
-        (1.6e-6, 7.5e-6, 4.4e-7, 1.2e-7, 2e-7, 1.8e-6, 2.2e-7),
+        (6.8e-6, 2.8e-5, 2e-6, 2.4e-7, 2.2e-7, 1.1e-5, 1.6e-6),
     'narrow grad_weight direct channels_last float32':
-        (1.4e-6, 1.4e-5, 4.4e-7, 1.2e-7, 1.9e-7, 1.9e-6, 9.6e-7),
+        (4.4e-6, 1.9e-5, 2.5e-6, 2.6e-7, 1e-7, 1.2e-5, 1.9e-6),
     'narrow grad_weight direct contiguous bfloat16':
-        (1.3e-6, 0.00011, 1.7e-7, 1.2e-7, 2e-7, 1.4e-6, 1.2e-7),
+        (5.7e-6, 0.00029, 7.9e-7, 2.3e-7, 3.1e-7, 1e-5, 2.9e-8),
     'narrow grad_weight direct contiguous float32':
-        (1.2e-6, 0.0001, 1.6e-7, 1.2e-7, 2.1e-7, 1.9e-6, 2.6e-7),
+        (4.3e-6, 0.00022, 1.1e-6, 2.2e-7, 2.8e-7, 9.5e-6, 3e-7),
     'lay out bfloat16':
-        (2.4e-7, 2.8e-7, 7.1e-7, 3.4e-7, 1.8e-7),
+        (1e-6, 8.8e-7, 2.7e-6, 1.8e-6, 4.3e-7),
     'lay out float32':
-        (2.5e-7, 2.8e-7, 6.7e-7, 4.3e-7, 3.3e-7),
+        (9.1e-7, 1.6e-6, 3.1e-6, 2.1e-6, 9.2e-7),
     'dilated convolve direct channels_last bfloat16':
-        (1.2e-6, 0.00011, 6.3e-7, 1.3e-7, 8.6e-9, 1.3e-7, 9.3e-8),
+        (5.1e-6, 0.00024, 2.9e-6, 2.5e-7, 9.5e-9, 1.2e-6, 7.1e-7),
     'dilated convolve direct channels_last float32':
-        (1e-6, 0.0001, 6.3e-7, 1.5e-7, 3.3e-9, 7.9e-8, 6.5e-7),
+        (3.2e-6, 0.00026, 2.4e-6, 2e-7, 1.6e-7, 3.8e-6, 1e-6),
     'dilated convolve direct contiguous bfloat16':
-        (1.1e-6, 0.00019, 3e-7, 1.1e-7, 1.1e-8, 3.5e-7, 6.6e-8),
+        (5.1e-6, 0.00042, 6.8e-7, 1e-7, 1.2e-8, 4e-6, 1.7e-8),
     'dilated convolve direct contiguous float32':
-        (9.9e-7, 0.00018, 3.4e-8, 4.8e-8, 1.4e-8, 1.2e-6, 1.6e-7),
+        (4.1e-6, 0.00037, 1.2e-6, 8.4e-8, 1.3e-8, 3.5e-6, 1.1e-8),
     'dilated convolve forward channels_last float32':
-        (3.4e-6, 1.1e-7, 1.7e-7, 1.9e-8, 1.2e-9, 6.7e-7, 1.3e-5),
+        (1.7e-5, 4e-7, 4.4e-7, 1.2e-7, 3.7e-9, 1.5e-6, 0.00019),
     'dilated convolve forward contiguous float32':
-        (4.4e-6, 3.3e-7, 2.9e-7, 2.4e-8, 7.7e-9, 3.6e-7, 1e-6),
+        (2.5e-5, 1.4e-6, 2.5e-7, 5.2e-8, 6.9e-8, 1.5e-6, 2.1e-5),
     'dilated convolve transposed channels_last float32':
-        (5.5e-6, 1.2e-6, 2.4e-8, 1.7e-7, 3.4e-9, 8.5e-7, 4.1e-8),
+        (1.1e-5, 1.2e-8, 2.5e-8, 1.3e-6, 2.2e-8, 3.5e-6, 1.1e-7),
     'dilated convolve transposed contiguous float32':
-        (2.7e-6, 2.4e-6, 2.1e-8, 5.6e-7, 6.1e-9, 4.3e-7, 2.4e-8),
+        (3.2e-5, 6.8e-6, 2.4e-8, 1.9e-6, 2.1e-8, 1.5e-6, 1.6e-5),
     'dilated grad_weight pytorch channels_last float32':
-        (4.2e-6, 4e-9, 3.8e-5, 3e-6, 6.9e-9, 4.3e-10),
+        (2.2e-5, 4.9e-9, 0.00012, 8.2e-6, 2e-8, 2.2e-9),
     'dilated grad_weight pytorch contiguous float32':
-        (3.4e-6, 7.9e-7, 4.8e-8, 5.1e-7),
+        (3.6e-5, 8.9e-7, 3.4e-5, 1.7e-6),
 }
 
 

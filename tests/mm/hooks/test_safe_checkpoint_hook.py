@@ -127,11 +127,24 @@ def test_categories_keep_their_numbers(tmp_path, monkeypatch, wrapped):
         runner.train_dataloader.dataset.__dict__.update(datasets=[Noisy()], cat_ids=None)
     runner.train()
     meta = torch.load(tmp_path / 'iter_2.pth', weights_only=False)['meta']
-    assert meta['dataset_meta'] == dict(classes=('cat', 'dog'), category_ids=[3, 7])
+    assert meta['dataset_meta'] == dict(classes=('cat', 'dog')) and meta['category_ids'] == [3, 7]
 
 
 def test_data_without_categories(tmp_path, monkeypatch):
     monkeypatch.setattr(Noisy, 'metainfo', dict(classes=('cat', 'dog')), raising=False)
     make_runner(tmp_path, end=2).train()
-    assert torch.load(tmp_path / 'iter_2.pth', weights_only=False)['meta']['dataset_meta'] == dict(
-        classes=('cat', 'dog'))
+    meta = torch.load(tmp_path / 'iter_2.pth', weights_only=False)['meta']
+    assert meta['dataset_meta'] == dict(classes=('cat', 'dog')) and 'category_ids' not in meta
+
+
+@pytest.mark.parametrize('changes', [False, True])
+def test_a_resumed_run_is_told_of_other_data_only_if_they_are(tmp_path, monkeypatch, changes):
+    monkeypatch.setattr(Noisy, 'metainfo', dict(classes=('cat', 'dog')), raising=False)
+    monkeypatch.setattr(Noisy, 'cat_ids', [3, 7], raising=False)
+    make_runner(tmp_path, end=2).train()
+    if changes:
+        monkeypatch.setattr(Noisy, 'metainfo', dict(classes=('dog', 'cat')))
+    runner, told = make_runner(tmp_path, resume=True, load_from=find_resumable(str(tmp_path))), []
+    monkeypatch.setattr(runner.logger, 'warning', lambda message, *_: told.append(message))
+    runner.train()
+    assert any('dataset metainfo from the resumed checkpoint is different' in message for message in told) is changes
