@@ -1,3 +1,4 @@
+import gc
 import logging
 import os
 import random
@@ -15,6 +16,10 @@ from tests.haste import hasten
 from tests.server import serving
 
 hasten()
+
+
+def pytest_collection_finish():
+    gc.freeze()  # what has been imported is there for good: garbage collections need not look at it
 
 
 @pytest.fixture(autouse=True)
