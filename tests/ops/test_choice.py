@@ -16,7 +16,6 @@ from mmreplk.ops.cpu import compiled, costs, facts
 from .operands import make
 
 pytestmark = pytest.mark.usefixtures('poisoned_empty', 'fast_path_for_small_maps')
-OVERHEAD = costs.OVERHEAD  # which the fixture takes away
 
 
 @pytest.fixture
@@ -26,7 +25,8 @@ def on_avx512(monkeypatch):
     monkeypatch.setattr(facts, 'HAS_FOURIER', True)
     monkeypatch.setattr(cpu, 'IS_SUPPORTED', True)
     monkeypatch.setattr(costs, 'PROCESSOR', 'AVX512')
-    monkeypatch.setattr(costs, 'OVERHEAD', OVERHEAD)
+    monkeypatch.setattr(costs, 'OVERHEAD', 0.015)
+    monkeypatch.setattr(costs, 'OVERHEAD_OF_GRADIENT', 0.04)
     costs.cheapest.cache_clear()
     yield
     costs.cheapest.cache_clear()

@@ -108,12 +108,14 @@ def test_every_way_has_its_price_on_every_processor():
         passes = 'convolve', 'dilated convolve', 'grad_weight', 'narrow grad_weight'
         formats = itertools.product((False, True), (torch.float32, torch.bfloat16))
         names |= {f'{what} {Way("direct", *kind)}' for what, kind in itertools.product(passes, formats)}
-        names |= {'cast', 'lay out float32', 'lay out bfloat16'}
+        names |= {'cast', 'lay out float32', 'lay out bfloat16', *(f'im2col {str(d)[6:]}' for d in dtypes)}
         assert names <= set(prices), processor
         for name, price in prices.items():
             problem = Problem(2, 64, 32, 32, 13, 5, torch.float32, False, False)
             if name.startswith('lay out'):
                 parts = costs.laying_out_work(problem)
+            elif name.startswith('im2col'):
+                parts = costs.im2col_work(problem)
             elif name != 'cast':
                 what, kernel, layout, dtype = re.sub('^(dilated|narrow) ', '', name).split()
                 way = Way(kernel, layout == 'channels_last', getattr(torch, dtype))

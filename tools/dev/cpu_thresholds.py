@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from mmreplk.ops import memory_format
 from mmreplk.ops.cpu import costs, facts, left_to_pytorch, same, ways
@@ -58,8 +59,8 @@ def measure(problem: Problem) -> Row:
         if problem.is_dilated and dtype not in facts.SLOW_DTYPES:  # what PyTorch takes for the gradient of the input
             padding = dy * (kh // 2), dx * (kw // 2)
             for channels_last in (False, True):
-                name = costs.price_name('convolve', problem, Way('transposed', channels_last, dtype))
-                work[name] = functools.partial(
+                way = Way('transposed', channels_last, dtype)
+                work[costs.price_name('convolve', problem, way)] = functools.partial(
                     left_to_pytorch.grad_input, other if channels_last else own, weight.to(dtype), (h, w), (1, 1),
                     padding, (dy, dx), channels_last)
         for way in ways.grad_weight(typed):
@@ -68,7 +69,12 @@ def measure(problem: Problem) -> Row:
                 maps = [memory_format.laid_out(t.to(dtype), way.channels_last) for t in (x, grad)]
                 work[costs.price_name('grad_weight', problem, way)] = functools.partial(
                     same.grad_weight_by, way, x=maps[0], grad_output=maps[1], kernel_size=(kh, kw), dilation=(dy, dx))
-        work[f'lay out {str(dtype).removeprefix("torch.")}'] = functools.partial(memory_format.convert, own, True)
+        name = str(dtype).removeprefix('torch.')
+        is_im2col = kw > facts.WIDEST_FORWARD and not problem.is_dilated and dtype not in facts.SLOW_DTYPES
+        if is_im2col and n * c * h * w * kh * kw < SLOW_PRODUCTS:
+            work[f'im2col {name}'] = functools.partial(F.conv2d, own, weight.to(dtype), None, 1, (kh // 2, kw // 2), 1,
+                                                       c)
+        work[f'lay out {name}'] = functools.partial(memory_format.convert, own, True)
     work['cast'] = functools.partial(x.to, torch.bfloat16)
     with torch.no_grad():
         return dict(row, milliseconds={name: _milliseconds(run) for name, run in work.items()})
@@ -112,6 +118,8 @@ def _parts(name: str, row: Row) -> tuple[float, ...]:
     problem = _problem(row, torch.float32, False)
     if name == 'cast':
         return 1e4, math.prod(problem[:4])
+    if name.startswith('im2col'):
+        return costs.im2col_work(problem)
     if name.startswith('lay out'):
         return costs.laying_out_work(problem._replace(dtype=getattr(torch, name.split()[-1])))
     what, way = named(name)
@@ -124,6 +132,8 @@ def _memory(name: str, row: Row) -> float:
     if name == 'cast' or name.startswith('lay out'):
         size = 4 if name == 'lay out float32' else 2
         return costs.new_memory([size * math.prod(problem[:4])])
+    if name.startswith('im2col'):
+        return 0.0
     what, way = named(name)
     alone = problem._replace(dtype=way.dtype, channels_last=way.channels_last, wants_channels_last=way.channels_last)
     return costs.memory(what, alone, way)

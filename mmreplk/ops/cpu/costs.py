@@ -21,14 +21,13 @@ CACHE, PAGE = 2**22, 2**12
 # free. What the system then takes for each new byte, in milliseconds.
 KEPT, NEW_BYTE = 2**25, 4.5e-7
 LOW_PRECISION = (torch.bfloat16, torch.float16)
-# Milliseconds that calling our passes takes longer than calling PyTorch's, for a convolution and for each gradient.
-OVERHEAD, OVERHEAD_OF_GRADIENT = 0.015, 0.04
 # The share of PyTorch's time up to which ours is preferred: predictions are no more precise.
 MARGIN = 0.95
-# Milliseconds per map and per product of PyTorch's im2col, which computes what oneDNN's forward does not take.
-IM2COL = {torch.float32: (3e-4, 4.7e-7), torch.bfloat16: (3e-4, 3e-7)}
 # The key of this processor's prices.
 PROCESSOR = 'AMX' if facts.HAS_AMX else facts.INSTRUCTIONS
+# Milliseconds that calling our passes takes longer than calling PyTorch's, for a convolution and for each gradient,
+# on the machine that the prices are from.
+OVERHEAD, OVERHEAD_OF_GRADIENT = (0.05, 0.085) if PROCESSOR == 'AVX2' else (0.015, 0.04)
 
 
 @functools.lru_cache(4096)
@@ -203,9 +202,8 @@ def is_slow_in_pytorch(problem: Problem, wants_grad_input: bool, wants_grad_weig
 
 def _of_pytorch(what: str, problem: Problem) -> float:
     is_wide = problem.kw > facts.WIDEST_FORWARD and not problem.wants_channels_last and not problem.is_dilated
-    if what == 'forward' and is_wide:
-        per_map, per_product = IM2COL[problem.dtype]
-        return per_map * problem.n * problem.c + per_product * math.prod(problem[:6])
+    if what == 'forward' and is_wide:  # what oneDNN's forward does not take
+        return _price(f'im2col {str(problem.dtype).removeprefix("torch.")}', im2col_work(problem))
     return cost('grad_weight' if what == 'grad_weight' else 'convolve', problem, ways.pytorchs(what, problem))
 
 
@@ -218,6 +216,11 @@ def taps_inside(extent: int, taps: int, dilation: int = 1) -> int:
 def _price(name: str, parts: tuple[float, ...]) -> float:
     prices = PRICES.get(PROCESSOR, {}).get(name)
     return float('inf') if prices is None else sum(price * part for price, part in zip(prices, parts, strict=True))
+
+
+def im2col_work(problem: Problem) -> tuple[float, ...]:
+    """Returns the parts of the work of PyTorch's own method, the maps and the products."""
+    return problem.n * problem.c, math.prod(problem[:6])
 
 
 def laying_out(problem: Problem) -> float:

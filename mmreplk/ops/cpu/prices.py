@@ -67,6 +67,10 @@ _AVX512: Prices = {
         (1.2e-6, 4.7e-5, 1.4e-7, 1.1e-7, 1.9e-7, 1.2e-6, 1.6e-7),
     'narrow grad_weight direct contiguous float32':
         (1.1e-6, 4.4e-5, 1.8e-7, 1.2e-7, 1.2e-7, 1.2e-6, 2.8e-7),
+    'im2col bfloat16':
+        (0.0003, 3e-7),
+    'im2col float32':
+        (0.0003, 4.7e-7),
     'lay out bfloat16':
         (2.6e-7, 2.8e-7, 8.8e-7, 3.3e-7, 2e-7),
     'lay out float32':
@@ -150,6 +154,8 @@ _AVX2: Prices = {
         (5.7e-6, 0.00029, 7.9e-7, 2.3e-7, 3.1e-7, 1e-5, 2.9e-8),
     'narrow grad_weight direct contiguous float32':
         (4.3e-6, 0.00022, 1.1e-6, 2.2e-7, 2.8e-7, 9.5e-6, 3e-7),
+    'im2col float32':
+        (0.0021, 1.7e-6),
     'lay out bfloat16':
         (1e-6, 8.8e-7, 2.7e-6, 1.8e-6, 4.3e-7),
     'lay out float32':
