@@ -73,9 +73,16 @@ def why_not_here(backend: str, gpu: torch.device | None) -> str | None:
 
 
 @constant
-@functools.cache
 def _fault_of_triton(device: torch.device) -> str | None:
-    """Returns why Triton cannot compile and run a kernel here, such as without a C compiler; None if it can."""
+    """Returns why Triton cannot compile and run a kernel here, such as without a C compiler; None if it can.
+
+    A plain function: Dynamo of PyTorch 2.11 looks through a cache, and traces what is behind it.
+    """
+    return _tried(device)
+
+
+@functools.cache
+def _tried(device: torch.device) -> str | None:
     try:
         from . import triton
         with torch.cuda.device(device):

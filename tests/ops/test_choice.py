@@ -179,12 +179,12 @@ def test_why_triton_does_not_work_is_found_by_one_try(monkeypatch):
     monkeypatch.setitem(sys.modules, 'mmreplk.ops.triton', SimpleNamespace(forward=forward))
     monkeypatch.setattr(ops, 'triton', sys.modules['mmreplk.ops.triton'], raising=False)
     monkeypatch.setattr(torch.cuda, 'device', lambda device: contextlib.nullcontext())
-    choice._fault_of_triton.cache_clear()
+    choice._tried.cache_clear()
     for _ in range(2):
         assert choice._fault_of_triton(torch.device('cpu')) == \
             'Triton does not work here: RuntimeError: Failed to find C compiler.'
     assert len(tries) == 1
-    choice._fault_of_triton.cache_clear()
+    choice._tried.cache_clear()
 
 
 @pytest.mark.parametrize('backend', ['cpu', 'triton'])
