@@ -12,6 +12,8 @@ TORCH ?=
 TESTS ?= tests
 VENV := .venv$(if $(filter onedl,$(STACK)),,-$(STACK))
 BIN := $(VENV)/bin
+# Over a hundred processes are started, and find modules compiled: the packages' are when they are imported first.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo demo-det test docs lint dist check-dist setup clean
 
@@ -22,9 +24,8 @@ demo-det: setup
 	$(BIN)/python tools/demo.py --detection
 
 # Two processes of a thread each take little more than half the time of one. Files stay whole: tests share fixtures.
-# Over a hundred processes are started, and find our modules compiled.
 test: setup
-	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
 
 docs: setup
 	$(BIN)/sphinx-build -W --keep-going -q docs build/site

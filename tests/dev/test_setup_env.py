@@ -79,17 +79,22 @@ def environment(tmp_path, monkeypatch):
     return SimpleNamespace(asked=asked, python=python, builder=builder, log=tmp_path / setup_env.LOG)
 
 
+def install_mmcv(environment, uses_cache):
+    built = setup_env.run('[2/5]', environment.python, environment.builder)
+    setup_env.install_mmcv(environment.python, 'mmcv==2.1.0', *built, uses_cache)
+
+
 def test_the_fast_wheel_is_installed(environment):
     environment.builder.write_text('print("much"); print("/cache/mmcv-2.1.0.whl")')
-    setup_env.install_mmcv(environment.python, 'mmcv==2.1.0', uses_cache=True)
-    assert environment.asked == [['install', '/cache/mmcv-2.1.0.whl']]
+    install_mmcv(environment, uses_cache=True)
+    assert environment.asked == [[*setup_env.INSTALL, '/cache/mmcv-2.1.0.whl']]
     assert environment.log.read_text() == 'much\n/cache/mmcv-2.1.0.whl\n'
 
 
 def test_where_it_fails_pip_builds_and_says_why(environment, capsys):
     environment.builder.write_text('import sys; print("much"); sys.exit("pip wheel failed")')
-    setup_env.install_mmcv(environment.python, 'mmcv==2.1.0', uses_cache=False)
-    assert environment.asked == [['install', '--no-build-isolation', '--no-cache-dir', 'mmcv==2.1.0']]
+    install_mmcv(environment, uses_cache=False)
+    assert environment.asked == [[*setup_env.INSTALL, '--no-cache-dir', 'mmcv==2.1.0']]
     assert '[2/5] the fast way failed: pip wheel failed\n' in capsys.readouterr().out
 
 
@@ -98,7 +103,22 @@ def test_a_wheel_that_does_not_import_goes(environment, tmp_path, monkeypatch, c
     wheel.write_text('damaged')
     environment.builder.write_text(f'print({str(wheel)!r})')
     monkeypatch.setattr(setup_env, 'imports', lambda python, modules: answers.pop(0))
-    setup_env.install_mmcv(environment.python, 'mmcv==2.1.0', uses_cache=True)
-    assert environment.asked == [['install', str(wheel)], ['install', '--no-build-isolation', 'mmcv==2.1.0']]
+    install_mmcv(environment, uses_cache=True)
+    assert environment.asked == [[*setup_env.INSTALL, str(wheel)], [*setup_env.INSTALL, 'mmcv==2.1.0']]
     assert not wheel.exists()
     assert 'the fast way failed: the wheel that it built cannot be imported' in capsys.readouterr().out
+
+
+def test_two_jobs_go_on_at_once_and_end_with_their_block(environment, capsys):
+    wait = 'import pathlib, time\nwhile not pathlib.Path("go").exists(): time.sleep(.01)\nprint("gone on")'
+    python, folder = environment.python, environment.log.parent
+    wait = wait.replace('"go"', repr(str(folder / 'go')))
+    with setup_env.Job('[2/5] waits', python, '-c', wait, log='other.log') as first:
+        assert setup_env.run('[3/5] lets it go on', python, '-c', f'open({str(folder / "go")!r}, "w")') == (0, '')
+        assert first.wait() == (0, 'gone on')
+    assert (folder / 'other.log').read_text() == 'gone on\n' and environment.log.read_text() == ''
+    said = capsys.readouterr().out.splitlines()
+    assert said[:2] == ['[2/5] waits ...', '[3/5] lets it go on ...'] and said[-1].startswith('[2/5] done')
+    with pytest.raises(SystemExit), setup_env.Job('', python, '-c', 'import time; time.sleep(600)') as endless:
+        sys.exit('the step beside it failed')
+    assert endless.process.wait(60) != 0

@@ -15,13 +15,14 @@ import time
 import venv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT_TORCH = 'torch==2.13.0'
 WHEEL_BUILDER = ROOT / 'tools' / 'dev' / 'mmcv_wheel.py'
 LOG = 'setup.log'  # in the environment
 PIP = '-m', 'pip', '--disable-pip-version-check'
+# Python compiles the modules that it imports. pip would compile the other ones too, for a third of its time.
+INSTALL = 'install', '--no-build-isolation', '--no-compile'
 # MMCV 2.1.0 imports pkg_resources, which later setuptools do not have.
 BUILD_TOOLS = ['setuptools<81', 'wheel', 'ninja', 'psutil']
 
@@ -61,49 +62,53 @@ def main(args: argparse.Namespace) -> None:
         sys.exit('error: this Python cannot make virtual environments with pip (on Debian and Ubuntu: apt install '
                  'python3-venv)')
     python = args.folder.resolve() / ('Scripts' if os.name == 'nt' else 'bin') / 'python'
-    mmcv = next(line for line in requirements.read_text().splitlines() if 'mmcv==' in line)
+    packages = [line for line in requirements.read_text().splitlines() if line and not line.startswith('#')]
+    mmcv, *others = sorted(packages, key=lambda line: 'mmcv==' not in line)
 
-    step(f'[1/5] {args.torch} and build tools', python, 'install', args.torch, *BUILD_TOOLS)
-    install_mmcv(python, mmcv, uses_cache=args.torch == DEFAULT_TORCH)
-    step('[3/5] MMEngine, MMSegmentation, MMDetection, Triton and test tools', python, 'install',
-         '--no-build-isolation', '-r', str(requirements), '-r', str(tests))
-    step('[4/5] timm and MMPretrain, in a folder of their own', python, 'install', '--no-build-isolation', '--no-deps',
-         '--target', str(args.folder / 'torchvision'), '-r', str(beside))
-    step('[5/5] mmreplk itself', python, 'install', '--no-build-isolation', '--no-deps', '-e', str(ROOT))
-    if not imports(python, 'mmcv.ops, mmseg, mmdet, mmreplk'):
+    step(f'[1/5] {args.torch} and build tools', python, *INSTALL, args.torch, *BUILD_TOOLS)
+    title = f'[2/5] {mmcv} with its ops, built from source unless that was done before, while steps 3 and 4 go on'
+    with Job(title, python, WHEEL_BUILDER, mmcv, log='mmcv.log') as build:
+        step('[3/5] MMEngine, MMSegmentation, MMDetection, Triton and test tools', python, *INSTALL, *others, '-r',
+             tests)
+        step('[4/5] timm and MMPretrain, in a folder of their own', python, *INSTALL, '--no-deps', '--target',
+             args.folder / 'torchvision', '-r', beside)
+        built = build.wait()
+    install_mmcv(python, mmcv, *built, uses_cache=args.torch == DEFAULT_TORCH)
+    step('[5/5] mmreplk itself', python, *INSTALL, '--no-deps', '-e', ROOT)
+    if not imports(python, 'mmseg.apis, mmdet.apis, mmreplk.mm, torch._dynamo'):
         sys.exit(f'error: the packages in {args.folder} cannot be imported; the lines above say why')
     stamp.write_text(key)
     say(f'Ready after {(time.time() - start) / 60:.1f} minutes.')
 
 
-def install_mmcv(python: Path, mmcv: str, uses_cache: bool) -> None:
-    """Installs the wheel that ``mmcv_wheel.py`` builds, or lets pip build one, which takes many times longer.
+def install_mmcv(python: Path, mmcv: str, status: int, last_line: str, uses_cache: bool) -> None:
+    """Installs the wheel that ``mmcv_wheel.py`` has built, or lets pip build one, which takes many times longer.
 
     Args:
         python: Python of the environment.
         mmcv: The requirement to install.
+        status: The exit status of ``mmcv_wheel.py``.
+        last_line: What it printed last: the wheel's path or, where the status is not 0, what has failed.
         uses_cache: Whether pip may take a wheel that it built before; it does not know for which PyTorch that was.
     """
-    title = f'[2/5] {mmcv} with its ops, built from source unless that was done before'
-    status, last_line = run(title, python, WHEEL_BUILDER, mmcv)
     if status == 0:
         wheel = Path(last_line)
-        status, last_line = run(f'[2/5] {wheel.name}', python, *PIP, 'install', wheel)
+        status, last_line = run(f'[2/5] {wheel.name}', python, *PIP, *INSTALL, wheel)
         if status == 0:
             if imports(python, 'mmcv.ops'):
                 return
             last_line = 'the wheel that it built cannot be imported'
         wheel.unlink(missing_ok=True)
     say(f'[2/5] the fast way failed: {last_line}')
-    minutes, ordinary = max(5, 24 // (os.cpu_count() or 1)), ['install', '--no-build-isolation']
-    step(f'[2/5] {mmcv} the ordinary way, about {minutes} minutes unless pip has it', python, *ordinary,
+    minutes = max(5, 24 // (os.cpu_count() or 1))
+    step(f'[2/5] {mmcv} the ordinary way, about {minutes} minutes unless pip has it', python, *INSTALL,
          *([] if uses_cache else ['--no-cache-dir']), mmcv)
     if not imports(python, 'mmcv.ops'):
-        step(f'[2/5] {mmcv} again, since the cached one was built for another PyTorch', python, *ordinary, '--no-deps',
+        step(f'[2/5] {mmcv} again, since the cached one was built for another PyTorch', python, *INSTALL, '--no-deps',
              '--force-reinstall', '--no-cache-dir', mmcv)
 
 
-def step(title: str, python: Path, *pip: str) -> None:
+def step(title: str, python: Path, *pip: object) -> None:
     status, _ = run(title, python, *PIP, *pip)
     if status:
         log = python.parents[1] / LOG
@@ -112,42 +117,56 @@ def step(title: str, python: Path, *pip: str) -> None:
 
 
 def run(title: str, python: Path, *arguments: object) -> tuple[int, str]:
-    """Runs Python with its output in the environment's log; on a terminal, a line shows the progress.
+    with Job(title, python, *arguments) as job:
+        return job.wait()
 
-    Returns:
-        The exit status, and the last line of the output.
-    """
-    say(f'{title} ...')
-    # PyTorch finds ninja on this path; without it, it compiles one file after the other.
-    path = f'{python.parent}{os.pathsep}{os.environ.get("PATH", "")}'
-    env = dict(os.environ, PATH=path, MMCV_WITH_OPS='1', PYTHONUNBUFFERED='1',
-               MAX_JOBS=os.environ.get('MAX_JOBS', str(os.cpu_count() or 1)))
-    start = time.time()
-    with open(python.parents[1] / LOG, 'a+b') as log:
-        begin = log.tell()
-        process = subprocess.Popen([python, *map(str, arguments)], env=env, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            while process.poll() is None:
-                show_progress(time.time() - start, last_lines(log, begin))
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(1)
-        except KeyboardInterrupt:  # the process got it too, and cleans up
+
+class Job:
+    """Python at work, with its output in a log of the environment. It ends with the block that began it."""
+
+    def __init__(self, title: str, python: Path, *arguments: object, log: str = LOG):
+        say(f'{title} ...')
+        # PyTorch finds ninja on this path; without it, it compiles one file after the other.
+        path = f'{python.parent}{os.pathsep}{os.environ.get("PATH", "")}'
+        env = dict(os.environ, PATH=path, MMCV_WITH_OPS='1', PYTHONUNBUFFERED='1',
+                   MAX_JOBS=os.environ.get('MAX_JOBS', str(os.cpu_count() or 1)))
+        self.title, self.start, self.log = title, time.time(), python.parents[1] / log
+        with open(self.log, 'ab') as output:
+            self.begin = output.tell()
+            self.process = subprocess.Popen([python, *map(str, arguments)], env=env, stdout=output,
+                                            stderr=subprocess.STDOUT)
+
+    def __enter__(self) -> Job:
+        return self
+
+    def wait(self) -> tuple[int, str]:
+        """Waits for the end; on a terminal, a line shows the progress.
+
+        Returns:
+            The exit status, and the last line of the output.
+        """
+        while self.process.poll() is None:
+            show_progress(time.time() - self.start, last_lines(self.log, self.begin))
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(5)
-            raise
-        finally:
-            process.terminate()
-            show_progress()
-        last_line = last_lines(log, begin)[-1]
-    if process.returncode == 0:
-        say(f'{title.split()[0]} done in {(time.time() - start) / 60:.1f} minutes')
-    return process.returncode, last_line
+                self.process.wait(1)
+        show_progress()
+        if self.process.returncode == 0:
+            say(f'{self.title.split()[0]} done in {(time.time() - self.start) / 60:.1f} minutes')
+        return self.process.returncode, last_lines(self.log, self.begin)[-1]
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        show_progress()
+        if kind is KeyboardInterrupt:  # the process got it too, and cleans up
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(5)
+        self.process.terminate()
 
 
-def last_lines(log: BinaryIO, begin: int) -> list[str]:
+def last_lines(log: Path, begin: int) -> list[str]:
     """Returns the last lines that were written to ``log`` after the position ``begin``, or an empty one."""
-    log.seek(max(begin, log.seek(0, os.SEEK_END) - 10_000))
-    return log.read().decode(errors='replace').strip().splitlines() or ['']
+    with open(log, 'rb') as file:
+        file.seek(max(begin, file.seek(0, os.SEEK_END) - 10_000))
+        return file.read().decode(errors='replace').strip().splitlines() or ['']
 
 
 def show_progress(seconds: float | None = None, lines: Sequence[str] = ()) -> None:
@@ -161,7 +180,8 @@ def show_progress(seconds: float | None = None, lines: Sequence[str] = ()) -> No
 
 
 def imports(python: Path, modules: str) -> bool:
-    return subprocess.run([python, '-W', 'ignore', '-c', f'import {modules}'], cwd=ROOT).returncode == 0
+    return subprocess.run([python, '-W', 'ignore', '-c', f'import {modules}'], cwd=ROOT,
+                          stdout=subprocess.DEVNULL).returncode == 0
 
 
 def say(message: str) -> None:
