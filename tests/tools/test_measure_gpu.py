@@ -21,7 +21,7 @@ def test_every_part_runs_and_a_second_call_goes_on(tmp_path):
     state = json.loads((tmp_path / 'parts.json').read_text())
     unfinished = [name for name, part in state.items() if part['status'] != 'done']
     assert not unfinished, [(tmp_path / f'{name}.log').read_text()[-800:] for name in unfinished]
-    assert ' '.join(state) == 'environment compile tests operator_fast models training pointwise'
+    assert ' '.join(state) == 'imports environment compile tests operator_fast models training pointwise'
     page = (tmp_path / 'summary.md').read_text()
     assert page in first.stdout
     for found in ('| compile | done |', ' 0 failed', 'skipped', '1,3,10,13x5', 'folded 3x3', 'training 3x3',
@@ -52,4 +52,4 @@ def test_parts_find_what_this_process_finds_and_only_measurements_are_tuned(plan
     monkeypatch.setenv('PYTHONPATH', '/frameworks')
     for part in planned(tmp_path, 'cuda', False):
         assert f'PYTHONPATH={ROOT}:/frameworks' in part.command, part
-        assert ('MMREPLK_AUTOTUNE=1' in part.command) == (part.name != 'tests'), part
+        assert ('MMREPLK_AUTOTUNE=1' in part.command) == (part.name not in ('imports', 'tests')), part
