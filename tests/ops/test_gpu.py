@@ -326,10 +326,12 @@ def test_tuning_is_remembered(monkeypatch, tmp_path):
     from mmreplk.ops.triton import tuning
     monkeypatch.setenv('MMREPLK_AUTOTUNE', '1')
     monkeypatch.setenv('MMREPLK_CACHE', str(tmp_path))
+    monkeypatch.setattr(tuning, '_answers', {})
     x, weight, bias = make((2, 8, 40, 40, 31, 31))
     check(x, weight, bias, torch.randn_like(x))
     assert next(tmp_path.glob('*.json')).read_text().count('\n') >= 3
     store._known.clear()
+    tuning._answers.clear()
     monkeypatch.setattr(tuning, '_milliseconds', lambda *_: pytest.fail('tuned again'))
     check(x, weight, bias, torch.randn_like(x))
 

@@ -25,6 +25,12 @@ CANDIDATES = cost.forward_tiles(PROBLEM, H100)
 TRY = trial._try  # which the fixture replaces
 
 
+def forget(monkeypatch):
+    """As a new process would."""
+    monkeypatch.setattr(store, '_known', {})
+    monkeypatch.setattr(tuning, '_answers', {})
+
+
 @pytest.fixture
 def gpu(monkeypatch, tmp_path):
     """A stand-in for a CUDA tensor, with tuning on and its choices in a folder of the test's."""
@@ -34,11 +40,11 @@ def gpu(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, 'is_current_stream_capturing', lambda: False)
     monkeypatch.setattr(tuning, '_milliseconds', lambda run: -run.args[0].num_stages - run.args[0].block_k)
     monkeypatch.setattr(trial, '_try', lambda kernel, device: trial.WORKS)
-    store._known.clear()
+    forget(monkeypatch)
     return SimpleNamespace(is_cuda=True, dtype=torch.bfloat16, device='cuda:0')
 
 
-def test_the_fastest_tile_is_measured_once_and_remembered_on_disk(gpu, tmp_path):
+def test_the_fastest_tile_is_measured_once_and_remembered_on_disk(gpu, tmp_path, monkeypatch):
     tried = []
 
     def launch(tile):
@@ -47,9 +53,12 @@ def test_the_fastest_tile_is_measured_once_and_remembered_on_disk(gpu, tmp_path)
 
     best = tuning.best('forward', PROBLEM, gpu, CANDIDATES, launch)
     assert best == max(CANDIDATES, key=lambda tile: tile.num_stages + tile.block_k) and set(tried) == set(CANDIDATES)
-    store._known.clear()
     tried.clear()
+    forget(monkeypatch)
     assert tuning.best('forward', PROBLEM, gpu, CANDIDATES, launch) == best and not tried
+    with monkeypatch.context() as patch:
+        patch.setattr(store, 'remembered', lambda *_: pytest.fail('this process knows'))
+        assert tuning.best('forward', PROBLEM, gpu, CANDIDATES, launch) == best
     assert [path.name for path in tmp_path.glob('*.json')] == ['A_GPU.json']
     larger = PROBLEM._replace(h=44, w=47)  # of the same class
     assert tuning.best('forward', larger, gpu, CANDIDATES, launch) == best and not tried

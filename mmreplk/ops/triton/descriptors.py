@@ -37,7 +37,7 @@ def forward(
     block_n, block_g = tiles.split(tile.block_n, n, groups)
     rows = TensorDescriptor.from_tensor(x, [block_n, 1, block_g, 1, shape.width])
     bands = TensorDescriptor.from_tensor(tape.view(-1, shape.width), [tile.depth * tile.block_x, shape.width])
-    grid = triton.cdiv(n, block_n) * triton.cdiv(groups, block_g) * dy * triton.cdiv(w, tile.block_x) * c
+    grid = tiles.cdiv(n, block_n) * tiles.cdiv(groups, block_g) * dy * tiles.cdiv(w, tile.block_x) * c
     descriptor_forward_kernel[grid, ](
         rows, bands, bias, out, n, c, h, w // tiles.ALIGN, KH=kh, DY=dy, ROWS=shape.rows, LEFT=shape.left,
         WIDTH=shape.width, RELU=relu, ALIGN=tiles.ALIGN, BLOCK_X=tile.block_x, DEPTH=tile.depth, BLOCK_N=block_n,

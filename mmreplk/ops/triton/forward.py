@@ -74,7 +74,7 @@ def _launch(
     shape: tiles.Geometry,
 ) -> None:
     n, c, h, w, kh, _, dy, *_ = problem
-    grid = triton.cdiv(n * tiles.stacks(problem, tile.depth), tile.block_n) * triton.cdiv(w, tile.block_x) * c
+    grid = tiles.cdiv(n * tiles.stacks(problem, tile.depth), tile.block_n) * tiles.cdiv(w, tile.block_x) * c
     forward_kernel[grid, ](
         x, tape, bias, out, n, c, h, w // tiles.ALIGN, KH=kh, DY=dy, ROWS=shape.rows, LEFT=shape.left,
         WIDTH=shape.width, RELU=relu, PRECISION=problem.precision, ALIGN=tiles.ALIGN, BLOCK_X=tile.block_x,

@@ -93,7 +93,7 @@ def geometry(p: Problem, tile: ForwardTile) -> Geometry:
 
 def stacks(p: Problem, depth: int) -> int:
     """Returns how many stacks of ``depth`` rows, ``p.dy`` apart, cover a map."""
-    return -(-p.h // (depth * p.dy)) * p.dy
+    return cdiv(p.h, depth * p.dy) * p.dy
 
 
 def split(block: int, images: int, per_image: int) -> tuple[int, int]:
@@ -152,8 +152,13 @@ def grad_weight_tiles(p: Problem) -> list[GradWeightTile]:
     return found
 
 
+def cdiv(value: int, by: int) -> int:
+    """Returns the quotient rounded up. ``triton.cdiv``, made for kernels, takes a third of a launch."""
+    return -(-value // by)
+
+
 def round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
+    return cdiv(value, multiple) * multiple
 
 
 def power_of_2(value: int) -> int:

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .tiles import Geometry
+from .tiles import Geometry, cdiv
 
 BLOCK = 1024
 
@@ -34,7 +34,7 @@ def tape(weight: Tensor, dtype: torch.dtype, shape: Geometry, dilation: int, fli
     """
     kh, kw = weight.shape[:1:-1] if transpose else weight.shape[2:]
     out = weight.new_empty(weight.shape[0], shape.bands, shape.block_x, shape.width, dtype=dtype)
-    tape_kernel[weight.shape[0], triton.cdiv(out[0].numel(), BLOCK)](
+    tape_kernel[weight.shape[0], cdiv(out[0].numel(), BLOCK)](
         weight.contiguous(), out, KH=kh, KW=kw, DX=dilation, FLIP=flip, TRANSPOSE=transpose, LEFT=shape.left,
         WIDTH=shape.width, BLOCK_X=shape.block_x, BANDS=shape.bands, ROWS=shape.rows, BLOCK=BLOCK)
     return out

@@ -20,6 +20,8 @@ from . import trial
 Tile = TypeVar('Tile', bound=tuple)
 # How far the results of two tiles, which add the same products in another order, may differ, relative to the largest.
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 2e-2}
+# This process's, by device and question: to look in the file's takes as long as a launch.
+_answers: dict[tuple, tuple] = {}
 
 
 def best(kernel: str, problem: tuple, x: Tensor, candidates: list[Tile], launch: Callable[[Tile], Tensor]) -> Tile:
@@ -35,14 +37,23 @@ def best(kernel: str, problem: tuple, x: Tensor, candidates: list[Tile], launch:
     """
     if not tuning.is_enabled() or not x.is_cuda:
         return candidates[0]
-    device, by_text = torch.cuda.get_device_name(x.device), {str(tuple(tile)): tile for tile in candidates}
     n, c, h, w, *rest = problem
-    sizes = tuning.size_class(n), c, tuning.size_class(h), tuning.size_class(w)
-    question = ' '.join(map(str, (kernel, *sizes, *rest, x.dtype)))
+    question = kernel, tuning.size_class(n), c, tuning.size_class(h), tuning.size_class(w), *rest, x.dtype
+    if _answers.get((x.device, question)) not in candidates:
+        if (answer := _answer(kernel, ' '.join(map(str, question)), x, candidates, launch)) is None:
+            return candidates[0]
+        _answers[x.device, question] = answer
+    return _answers[x.device, question]
+
+
+def _answer(kernel: str, question: str, x: Tensor, candidates: list[Tile],
+            launch: Callable[[Tile], Tensor]) -> Tile | None:
+    """Returns what is remembered or measured; None where nothing is, and nothing can be measured now."""
+    device, by_text = torch.cuda.get_device_name(x.device), {str(tuple(tile)): tile for tile in candidates}
     answer = tuning.remembered(device, question)
     if answer not in by_text:
         if torch.cuda.is_current_stream_capturing():
-            return candidates[0]
+            return None
         if any(tile.descriptors for tile in candidates) and not trial.works(kernel, x.device):
             by_text = {text: tile for text, tile in by_text.items() if not tile.descriptors}
         runs = {text: functools.partial(launch, tile) for text, tile in by_text.items()}
