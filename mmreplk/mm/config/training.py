@@ -17,8 +17,8 @@ def prepare_training(cfg: Config, amp: bool = False, auto_scale_lr: bool = False
         amp: Automatic mixed precision.
         auto_scale_lr: Scale the learning rate by the batch size, relative to the config's
             ``auto_scale_lr.base_batch_size``.
-        resume: The checkpoint to go on from; ``'auto'`` for the last whole one in the work dir, None for what the
-            config says.
+        resume: The checkpoint to go on from; ``'auto'`` for the last whole one in the work dir or, if there is none,
+            for the weights that the config's ``load_from`` names; None for what the config says.
 
     Raises:
         InputError: If the config rules an option out, or there are checkpoints to resume from but none is whole.
@@ -35,9 +35,11 @@ def prepare_training(cfg: Config, amp: bool = False, auto_scale_lr: bool = False
         cfg.auto_scale_lr.enable = True
     if resume is not None:
         cfg.resume = True
-        cfg.load_from = None if resume == 'auto' else resume
-    if cfg.get('resume') and not cfg.get('load_from'):
+    if resume not in (None, 'auto'):
+        cfg.load_from = resume
+    if cfg.get('resume') and (resume == 'auto' or not cfg.get('load_from')):
         join_processes(cfg)
         hook = cfg.get('default_hooks', {}).get('checkpoint') or {}
-        cfg.load_from = decided_by_first(lambda: find_resumable(cfg.work_dir, hook.get('out_dir')))
-        cfg.resume = cfg.load_from is not None
+        last = decided_by_first(lambda: find_resumable(cfg.work_dir, hook.get('out_dir')))
+        cfg.resume = last is not None
+        cfg.load_from = last or cfg.get('load_from')

@@ -55,6 +55,16 @@ def test_training_options(monkeypatch, tmp_path, gpu, wrapper):
     assert cfg.load_from == 'a.pth'
 
 
+@pytest.mark.parametrize('saved', [False, True])
+def test_with_nothing_to_resume_from_training_begins_with_the_weights_of_the_config(tmp_path, saved):
+    """As fine-tuning does that a scheduler starts again and again with one command."""
+    cfg = load_config(CAMVID, {'load_from': 'weights.pth'}, work_dir=str(tmp_path))
+    if saved:
+        torch.save(dict(), tmp_path / 'iter_1.pth')
+    prepare_training(cfg, resume='auto')
+    assert (cfg.resume, cfg.load_from) == ((True, str(tmp_path / 'iter_1.pth')) if saved else (False, 'weights.pth'))
+
+
 def test_testing_options_of_a_segmentor():
     cfg = load_config(CAMVID)
     prepare_testing(cfg, 'x.pth', show_dir='pictures', tta=True, out='maps')
