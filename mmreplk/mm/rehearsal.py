@@ -26,6 +26,7 @@ from torch.utils.data import Dataset, Sampler
 
 from ..errors import InputError
 from ..spread import evenly_spread
+from .checks.maps import seen_maps
 from .checks.schedule import counts_epochs, overlong, unsaved
 from .config.errors import config_errors, is_of_the_machine
 from .internals import leave_unformatted
@@ -69,7 +70,8 @@ def rehearse(cfg: Config) -> None:
         with _without_a_trace(), config_errors(cfg):
             runner = build_runner(shortened(cfg, folder))
             try:
-                runner.train()
+                with seen_maps(runner.model) as seen:
+                    runner.train()
                 iterations = _iterations(cfg, len(runner.train_dataloader.dataset))
             finally:
                 close_runner(runner)
@@ -88,7 +90,8 @@ def rehearse(cfg: Config) -> None:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
     if rank == 0:
-        for sentence in (*unsaved(cfg, iterations), *overlong(cfg, iterations)) if iterations else ():
+        late = (*unsaved(cfg, iterations), *overlong(cfg, iterations)) if iterations else ()
+        for sentence in (*late, *seen.sentences()):
             print_log(sentence, logger='current', level=logging.WARNING)
         print_log(f'Rehearsed on {SAMPLES} samples: training, validation, saving, in {time.monotonic() - begin:.1f} s.',
                   logger='current')

@@ -103,6 +103,25 @@ def test_it_says_how_long_it_took_and_nothing_else(segmentor, capfd, monkeypatch
     assert ''.join(capfd.readouterr()) == ''
 
 
+@pytest.mark.parametrize(('crop', 'options', 'is_told'), [
+    (32, {}, True),
+    (33, {}, False),  # evaluated on fewer than four times as many pixels
+    (32, dict(mode='slide', crop_size=(32, 32), stride=(32, 32)), False),
+])
+def test_kernels_wider_than_the_maps_of_training(segmentor, monkeypatch, crop, options, is_told):
+    pipeline = segmentor.train_dataloader.dataset.pipeline
+    next(step for step in pipeline if step.type == 'RandomCrop').crop_size = (crop, crop)
+    segmentor.model.data_preprocessor.size = (crop, crop)
+    segmentor.model.test_cfg.update(options)
+    said = []
+    monkeypatch.setattr('mmreplk.mm.rehearsal.print_log', lambda message, **_: said.append(message))
+    rehearse(segmentor)
+    assert said[:-1] == is_told * [
+        'training images of 32x32 make maps that are smaller than their kernels (5x5 on 4x4, 5x5 on 2x2, 3x3 on 1x1), '
+        'and evaluation has images of 64x64. Such kernels see a border everywhere, and can be wrong far from one: '
+        'train on crops of at least 96x96, if only at the end (docs/nuclei.md)']
+
+
 def test_it_can_be_switched_off(segmentor):
     segmentor.val_dataloader.dataset.data_root = '/nowhere'
     with pytest.raises(InputError, match='found by the rehearsal before training'):
