@@ -18,7 +18,7 @@ PAGE = (ROOT / 'docs/own_dataset.md').read_text()
 RECIPES = {re.search(r'configs/(\w+)\.py', block).group(1): block
            for block in re.findall(r'```python\n(.*?)```', PAGE, re.DOTALL)}
 SEGMENTATION, DETECTION = 'upernet_replknet_tiny_mine', 'cascade_mask_rcnn_replknet_tiny_mine'
-# Two are for one dataset alone: the longer recipe's loss weighs CamVid's classes, and nuclei are enlarged to fill crops.
+# Not the longer recipe, whose loss weighs CamVid's classes, and not that for nuclei with larger crops.
 TINY = {path.stem: DETECTION if 'rcnn' in path.stem else SEGMENTATION
         for path in sorted((ROOT / 'configs').glob('*_tiny_*.py')) if not path.stem.endswith(('_10k', '_512'))}
 COMMANDS = re.findall(r'^python (tools.*)$', PAGE.replace('\\\n', ' '), re.M)
