@@ -1,5 +1,5 @@
-# The end of a training by cascade_mask_rcnn_replknet_tiny_nuclei.py, whose checkpoint load_from names: crops of 512x512,
-# of which no map is smaller than its kernels are wide (docs/nuclei.md).
+# The end of a training by cascade_mask_rcnn_replknet_tiny_nuclei.py, whose checkpoint load_from names, on crops of
+# 512x512: no map is smaller than its kernels are wide (docs/nuclei.md).
 _base_ = 'cascade_mask_rcnn_replknet_tiny_nuclei.py'
 train_pipeline = _base_.train_pipeline
 train_pipeline[2].crop_size = (256, 256)
