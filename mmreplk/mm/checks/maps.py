@@ -1,5 +1,6 @@
 """Kernels that are wider than the maps of training, and evaluated on much larger ones."""
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -31,7 +32,7 @@ class SeenMaps:
         (height, width), (rows, columns) = self.trained, self.evaluated
         if not outgrown or not height or rows * columns < TIMES * height * width:
             return
-        crop = [max(kernel[axis] * image // seen[axis] for kernel, seen in outgrown)
+        crop = [max(math.ceil(kernel[axis] * image / seen[axis]) for kernel, seen in outgrown)
                 for axis, image in enumerate(self.trained)]
         maps = ', '.join(f'{kernel[0]}x{kernel[1]} on {seen[0]}x{seen[1]}' for kernel, seen in outgrown)
         yield (f'training images of {height}x{width} make maps that are smaller than their kernels ({maps}), and '
@@ -48,8 +49,9 @@ def seen_maps(model: nn.Module) -> Iterator[SeenMaps]:
     """
     model = model.module if is_model_wrapper(model) else model
     seen = SeenMaps()
-    test_cfg = getattr(model, 'test_cfg', None) or {}
-    window = test_cfg.get('crop_size') if test_cfg.get('mode') == 'slide' else None
+    test_cfg = getattr(model, 'test_cfg', None)
+    slides = isinstance(test_cfg, dict) and test_cfg.get('mode') == 'slide'
+    window = test_cfg.get('crop_size') if slides else None
 
     def note_images(_: nn.Module, __: tuple, processed: object) -> None:
         images = processed.get('inputs') if isinstance(processed, dict) else None
