@@ -25,7 +25,7 @@ demo-det: setup
 
 # Two processes of a thread each take little more than half the time of one. Files stay whole: tests share fixtures.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 docs: setup
 	$(BIN)/sphinx-build -W --keep-going -q docs build/site

@@ -18,6 +18,11 @@ from tests.server import serving
 hasten()
 
 
+def pytest_collection_modifyitems(items):
+    """The longest tests start processes: they begin first, so that none runs on alone when all others are done."""
+    items.sort(key=lambda item: item.path.parent.name != 'tools')
+
+
 def pytest_collection_finish():
     gc.freeze()  # what has been imported is there for good: garbage collections need not look at it
 
