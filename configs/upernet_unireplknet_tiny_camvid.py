@@ -1,10 +1,5 @@
 # A tiny UniRepLKNet with the recipe of upernet_replknet_tiny_camvid.py and at about its cost, for comparison.
-_base_ = 'upernet_replknet_tiny_camvid.py'
+_base_ = ['upernet_replknet_tiny_camvid.py', '_base_/models/unireplknet_tiny.py']
 model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='UniRepLKNet',
-        arch=dict(layers=[1, 1, 3, 1], channels=[40, 80, 160, 320], kernel_sizes=[[3], [13], [13, 3, 13], [13]]),
-        drop_path_rate=0.1,
-        norm_cfg=_base_.model.backbone.norm_cfg),
-    decode_head=dict(in_channels=[40, 80, 160, 320]))
+    backbone=dict(_delete_=True, **_base_.unireplknet_tiny, norm_cfg=_base_.model.backbone.norm_cfg),
+    decode_head=dict(in_channels=_base_.unireplknet_tiny.arch.channels))

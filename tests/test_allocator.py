@@ -9,15 +9,16 @@ import torch
 from mmreplk.allocator import keep_freed_memory
 
 def faults():
-    for _ in range(40):  # until the small blocks that fall into the gaps between the maps have found theirs
-        torch.ones(2**24)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(5):
-        torch.ones(2**24)
+        torch.ones(2**23)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 given_back = faults()
-print(given_back, faults() if keep_freed_memory() else None)
+taken = keep_freed_memory()
+for _ in range(8):  # until the small blocks that fall into the gaps between the maps have found theirs
+    faults()
+print(given_back, faults() if taken else None)
 """
 
 
