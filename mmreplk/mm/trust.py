@@ -41,7 +41,7 @@ class _PlainYaml(YamlHandler):
     """Reads plain values only."""
 
     def load_from_fileobj(self, file: TextIO, **kwargs: object) -> object:
-        # The one in C, where PyYAML is built with it, is many times as fast: configs by mmdet:: read lists of all configs.
+        # The one in C, where PyYAML has it, is many times as fast: configs by mmdet:: read lists of all configs.
         loader = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
         return super().load_from_fileobj(file, **dict(kwargs, Loader=loader))
 
