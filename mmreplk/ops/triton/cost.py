@@ -202,12 +202,13 @@ def forward_tiles(p: Problem, gpu: Gpu) -> list[ForwardTile]:
 def grad_weight_tiles(p: Problem, gpu: Gpu) -> list[GradWeightTile]:
     """Returns the tiles to measure. The first is taken if none is measured; it has no descriptors, nor may it spill."""
     predict = functools.partial(grad_weight, p)
-    found, described = ([t for t in tiles.grad_weight_tiles(p) if t.descriptors == d] for d in (False, True))
+    every = tiles.grad_weight_tiles(p)
+    found, described = ([t for t in every if t.descriptors == d] for d in (False, True))
     best = _ranked([t for t in found if t.depth * t.block_x <= 128], predict, gpu, 5)
     best += _ranked([t for t in found if t.depth * t.block_x > 128], predict, gpu, 2) if gpu.is_wgmma else []
     return best + (_ranked(described, predict, gpu, 4) if gpu.capability >= 90 else [])
 
 
 def _ranked(found: list, predict: Callable, gpu: Gpu, count: int) -> list:
-    fitting = [tile for tile in found if predict(tile, gpu) < math.inf]
-    return sorted(fitting, key=lambda tile: predict(tile, gpu))[:count]
+    times = {tile: predict(tile, gpu) for tile in found}
+    return sorted((tile for tile in times if times[tile] < math.inf), key=times.get)[:count]
