@@ -4,6 +4,7 @@ The launchers run on tensors of the ``meta`` device, which have shapes and no me
 each is then compiled with the specialization that Triton would have derived from its arguments.
 """
 
+import functools
 import math
 import re
 import subprocess
@@ -114,7 +115,7 @@ def inspect(launch: Launch, capability: int, counted: bool = True) -> Compiled:
         dict(Counter(int(size, 16) for size in re.findall(_COPY, loop))),
         len(re.findall(r'cp\.async\.bulk\.tensor', loop)),
         len(re.findall(r'ld\.global', loop)),
-        _count_instructions(_ask('nvdisasm', '-c', cubin)) if counted else None,
+        _count_instructions(cubin) if counted else None,
         int(registers),
         int(stack),
         compiled.metadata.shared)
@@ -145,12 +146,13 @@ def _main_loop(ptx: str) -> str:
     return max((loop[0] for loop in loops), key=len, default='')
 
 
-def _count_instructions(machine_code: str) -> int:
+@functools.cache  # half a second
+def _count_instructions(cubin: bytes) -> int:
     """Returns the instructions of the shortest loop that multiplies on tensor cores."""
     labels: dict[str, int] = {}
     code: list[str] = []
     found: list[int] = []
-    for line in machine_code.splitlines():
+    for line in _ask('nvdisasm', '-c', cubin).splitlines():
         if label := re.match(r'(\.L_\w+):', line):
             labels[label[1]] = len(code)
         elif instruction := re.match(r'\s+/\*[0-9a-f]{4,}\*/\s+(.*?);', line):
