@@ -2,7 +2,6 @@
 
 import inspect
 import os
-import subprocess
 import sys
 import warnings
 
@@ -17,7 +16,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mmreplk.layers import LargeKernelConv2d
 from mmreplk.ops import choice, cpu, custom_ops, depthwise_conv2d
+from tests.ops.memory import assert_bounded
 from tests.processes import in_two_processes
+from tests.tools.processes import SERVER
 
 pytestmark = [
     pytest.mark.usefixtures('fast_path_for_small_maps'),
@@ -204,44 +205,10 @@ def test_two_processes_average_its_gradients():
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='reads peak memory from /proc: Linux')
 def test_memory_is_bounded():
-    program = """
-import os, re, sys
-from pathlib import Path
-import torch
-from mmreplk.ops import cpu
-from mmreplk.ops.cpu import fourier, onednn
-
-def resident(field):
-    return int(re.search(field + r':\\s+(\\d+) kB', Path('/proc/self/status').read_text())[1]) * 1024
-
-def peak(function):
-    Path('/proc/self/clear_refs').write_text('5')
-    before = resident('VmRSS')
-    function()
-    return resident('VmHWM') - before
-
-for case in map(str.split, sys.argv[1:]):
-    if child := os.fork():  # what a case leaves with the allocator does not make the next one cheaper
-        if os.waitpid(child, 0)[1]:
-            sys.exit(f'{case} takes more')
-        continue
-    n, c, h, k, dtype = *map(int, case[:4]), getattr(torch, case[4])
-    torch.set_num_threads(2)
-    x, weight = torch.randn(n, c, h, h, dtype=dtype), torch.randn(c, 1, k, k, dtype=dtype)
-    small = torch.randn(1, 32, 9, 9, dtype=dtype), weight[:1].expand(32, -1, -1, -1)
-    p = ((1, 1), (k // 2, k // 2), (1, 1), False)
-    cpu.grad_weight(small[0], cpu.forward(*small, None, *p), (k, k), *p)  # what the libraries allocate once
-    in_float32 = 4 * (x.numel() + weight.numel())
-    slack = 16 * 2**20  # of the allocator
-    transforms = 32 * max(fourier.SCRATCH, max(n, 2) * fourier.transform_length(h, k, 2)**2)
-    assert peak(lambda: cpu.forward(x, weight, None, *p)) <= 4 * in_float32 + transforms + slack
-    assert peak(lambda: cpu.grad_input(x, weight, (h, h), *p)) <= 4 * in_float32 + transforms + slack
-    block = 32 * (h + k - 1)**2
-    copies = 8 * x.numel() * (dtype != torch.float32)  # of input and gradient, in float32
-    bound = 16 * max(onednn.SCRATCH, block) + copies + transforms + slack
-    assert peak(lambda: cpu.grad_weight(x, x, (k, k), *p)) <= bound
-    sys.exit()
-"""
-    cases = ('4 128 96 31 float32', '4 128 96 31 bfloat16', '4 128 96 7 float32', '2 1024 9 51 float32',
-             '1 32 300 15 float32', '1 2 1024 31 float32')
-    subprocess.run([sys.executable, '-c', program, *cases], check=True)
+    cases = [(4, 128, 96, 31, torch.float32), (4, 128, 96, 31, torch.bfloat16), (4, 128, 96, 7, torch.float32),
+             (2, 1024, 9, 51, torch.float32), (1, 32, 300, 15, torch.float32), (1, 2, 1024, 31, torch.float32)]
+    for case in cases:  # what one leaves with the allocator does not make the next one cheaper
+        process = SERVER.Process(target=assert_bounded, args=case)
+        process.start()
+        process.join()
+        assert process.exitcode == 0, f'{case} takes more'
