@@ -44,7 +44,14 @@ def short_config(name, root, work_dir, **options):
     cfg.default_hooks.checkpoint.interval = 2
     cfg.default_hooks.logger.interval = 1
     cfg.model.backbone.arch = ARCH
-    (cfg.model.get('neck') or cfg.model.decode_head).in_channels = list(ARCH['channels'])
+    if head := cfg.model.get('decode_head'):
+        head.update(in_channels=list(ARCH['channels']), channels=8)
+    else:
+        cfg.model.neck.in_channels = list(ARCH['channels'])
+        for proposals in (cfg.model.train_cfg.rpn_proposal, cfg.model.test_cfg.rpn):
+            proposals.update(nms_pre=20, max_per_img=20)
+        for stage in cfg.model.train_cfg.rcnn:
+            stage.sampler.num = 8
     cfg.merge_from_dict(options)
     return cfg
 
