@@ -17,19 +17,21 @@ def scope():
     init_default_scope('mmseg')
 
 
-def small_config():
-    """The tiny segmentor with less in its head, and fewer blocks: PyTorch exports a block in half a second."""
-    cfg = load_config('configs/upernet_replknet_tiny_miniade20k.py')
-    cfg.model.backbone.arch.layers = [1, 1, 1, 1]
-    cfg.model.decode_head.channels = 16
+def small_config(name='upernet_replknet_tiny_miniade20k'):
+    """The tiny model at a fraction of its width, with fewer blocks: PyTorch exports a block in half a second."""
+    cfg, channels = load_config(f'configs/{name}.py'), [8, 16, 16, 16]
+    cfg.model.backbone.arch.update(layers=[1, 1, 1, 1], channels=channels)
+    (cfg.model.get('neck') or cfg.model.decode_head).in_channels = channels
+    if cfg.default_scope == 'mmdet':
+        cfg.model.test_cfg.rpn.max_per_img = 20
+    else:
+        cfg.model.decode_head.channels = 16
     return cfg
 
 
 @pytest.mark.parametrize('config', ['upernet_replknet_tiny_miniade20k', 'cascade_mask_rcnn_replknet_tiny_minicoco'])
 def test_every_form_is_timed_alone_and_whole(config):
-    cfg = load_config(f'configs/{config}.py')
-    if cfg.default_scope == 'mmdet':
-        cfg.model.test_cfg.rpn.max_per_img = 20
+    cfg = small_config(config)
     rows = benchmark_model(cfg, Setting((64, 96), rounds=2))
     forms = FORMS + PACKED
     assert [(row['part'], row['form']) for row in rows] == [(p, f) for p in ('backbone', 'model') for f in forms]
