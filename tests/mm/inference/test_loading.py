@@ -38,13 +38,14 @@ def config(name):
         'model.data_preprocessor.std': [127.5], 'model.data_preprocessor.bgr_to_rgb': False})
 
 
-@pytest.fixture(params=LOADERS)
-def predictor(request, tmp_path):
-    cfg = config(request.param)
+@pytest.fixture(scope='module', params=LOADERS)
+def predictor(request, tmp_path_factory):
+    cfg, path = config(request.param), tmp_path_factory.mktemp('checkpoint') / 'random.pth'
     init_default_scope(cfg.default_scope)
+    torch.manual_seed(0)
     model = randomize(MODELS.build(cfg.model)).eval()
-    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'random.pth')
-    one = Predictor(cfg, tmp_path / 'random.pth', device='cpu')
+    torch.save(dict(state_dict=model.state_dict()), path)
+    one = Predictor(cfg, path, device='cpu')
     one.name, one.twin = request.param, model
     return one
 
