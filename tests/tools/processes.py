@@ -2,13 +2,14 @@
 
 import atexit
 import gc
+import itertools
 import multiprocessing
 import os
 import runpy
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -53,21 +54,29 @@ def tool(name: str, *arguments: object, **environment: str) -> CompletedProcess:
 
 
 class Forked:
-    """Stands in for ``subprocess.Popen`` of one of our tools: forked as those above."""
+    """Stands in for ``subprocess.Popen`` of ``[env NAME=VALUE ...] python (SCRIPT | -m MODULE) ...``: forked as above."""
 
-    def __init__(self, words: list[str], stdout: TextIO, stderr: int, cwd: Path = ROOT,
-                 env: Mapping[str, str] = os.environ):
-        python, script, *arguments = words
+    def __init__(self, words: Sequence[str], stdout: TextIO, stderr: int, cwd: Path = ROOT,
+                 env: Mapping[str, str] = os.environ, start_new_session: bool = False):
+        changes = list(itertools.takewhile(lambda word: '=' in word, words[1:])) if words[0] == 'env' else []
+        python, *argv = words[len(changes) + 1:] if words[0] == 'env' else words
         assert python == sys.executable and stderr == subprocess.STDOUT and cwd == ROOT
-        self._process = _start([script, *arguments], (Path(stdout.name), ) * 2, env)
+        env = {**env, **dict(change.split('=', 1) for change in changes)}
+        self._process = _start(argv, (Path(stdout.name), ) * 2, env)
         self.pid = self._process.pid
 
-    def poll(self) -> int | None:
+    @property
+    def returncode(self) -> int | None:
         return self._process.exitcode
 
-    def wait(self) -> int:
-        self._process.join(SECONDS)
-        return self._process.exitcode
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def wait(self, timeout: float = SECONDS) -> int:
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired('a forked process', timeout)
+        return self.returncode
 
 
 def forked(words: list[str], run: Callable = subprocess.run, **options: Any) -> CompletedProcess:
@@ -92,8 +101,12 @@ def _run(argv: list[str], streams: tuple[Path, Path], environment: dict[str, str
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(ROOT)
-    sys.argv, sys.path[0] = argv, str(Path(argv[0]).parent.resolve())
     try:
-        runpy.run_path(argv[0], run_name='__main__')
+        if argv[0] == '-m':
+            sys.argv = argv[1:]
+            runpy.run_module(argv[1], run_name='__main__', alter_sys=True)
+        else:
+            sys.argv, sys.path[0] = argv, str(Path(argv[0]).parent.resolve())
+            runpy.run_path(argv[0], run_name='__main__')
     finally:
         atexit._run_exitfuncs()  # which multiprocessing leaves out
