@@ -54,7 +54,7 @@ def tool(name: str, *arguments: object, **environment: str) -> CompletedProcess:
 
 
 class Forked:
-    """Stands in for ``subprocess.Popen`` of ``[env NAME=VALUE ...] python (SCRIPT | -m MODULE) ...``: forked as above."""
+    """Stands in for ``subprocess.Popen`` of ``[env NAME=VALUE ...] python (SCRIPT | -m MODULE) ...``: forked so."""
 
     def __init__(self, words: Sequence[str], stdout: TextIO, stderr: int, cwd: Path = ROOT,
                  env: Mapping[str, str] = os.environ, start_new_session: bool = False):
