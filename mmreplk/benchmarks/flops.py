@@ -8,13 +8,17 @@ from contextlib import ExitStack
 from types import SimpleNamespace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import InputError
 
 # What MMDetection 2.x, and with it the published figures, counted for heads that run on proposals.
 BOX_PROPOSALS, MASK_PROPOSALS = 1000, 100
+# What counts as 0 and leaves shapes as they are.
+SHAPE_KEEPING = {F.batch_norm, F.layer_norm, F.group_norm, F.relu, F.gelu}
 
 
 def count_flops(model: nn.Module, shape: tuple[int, int]) -> dict:
@@ -43,7 +47,7 @@ def count_flops(model: nn.Module, shape: tuple[int, int]) -> dict:
         raise InputError(f'shape must be height and width in pixels, got {shape!r}')
     model.eval()
     image = torch.zeros(1, image_channels(model), *shape, device=next(model.parameters()).device)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter, _Shares(counter) as shares:
+    with torch.no_grad(), _Shortcut(), FlopCounterMode(display=False) as counter, _Shares(counter) as shares:
         shares.watch(model)
         if getattr(model, 'roi_head', None) is not None:
             _run_two_stages(model, image)
@@ -68,6 +72,13 @@ def image_channels(model: nn.Module) -> int:
     """Returns how many channels a model's images have: as its backbone's first convolution takes, or else three."""
     modules = getattr(model, 'backbone', model).modules()
     return next((module.in_channels for module in modules if isinstance(module, nn.Conv2d)), 3)
+
+
+class _Shortcut(TorchFunctionMode):
+    """Spares the meta device what only keeps shapes: it works that out in Python, which takes longer than all else."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        return args[0] if func in SHAPE_KEEPING and args[0].is_meta else func(*args, **(kwargs or {}))
 
 
 class _Shares(ExitStack):

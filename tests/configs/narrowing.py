@@ -16,6 +16,7 @@ from tests.beside_torchvision import import_mmpretrain
 ROOT = Path(__file__).parents[2]
 CONFIGS = {path.stem: path for path in sorted((ROOT / 'configs').glob('*.py'))}
 NARROWING = 16
+HEADS_NARROWING = 8
 
 
 def config_of(name):
@@ -32,7 +33,10 @@ def _loaded(name):
 
 
 def narrow(cfg):
-    """Divides a network's width by NARROWING, keeping its depth and kernels, and lets few proposals reach heads."""
+    """Divides a network's width by NARROWING, keeping its depth and kernels, and lets few proposals reach heads.
+
+    Heads, which would take most of the time, become narrower, too, except transformers.
+    """
     model = cfg.model
     model.backbone.init_cfg = None
     network = network_of(model.backbone)
@@ -46,6 +50,12 @@ def narrow(cfg):
             model.decode_head.in_channels = channels
         if model.get('auxiliary_head'):
             model.auxiliary_head.in_channels = channels[2]
+    for head in filter(None, (model.get('decode_head'), model.get('auxiliary_head'))):
+        if 'channels' in head:
+            head.channels //= HEADS_NARROWING
+    if 'num_queries' not in model and 'neck' in model:
+        for part in ('neck', 'rpn_head', 'roi_head', 'bbox_head'):
+            _narrow_widths(model.get(part))
     if model.test_cfg.get('mode') == 'slide':
         model.test_cfg.update(crop_size=(64, 64), stride=(42, 42))
     for stage in (model.get('train_cfg') or {}).get('rcnn', []):
@@ -55,6 +65,17 @@ def narrow(cfg):
     if 'num_queries' in model:
         model.num_queries = 20  # a picture of 64x64 has 85 places for them
     return model
+
+
+def _narrow_widths(node):
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key.endswith('channels') and isinstance(value, int):
+                node[key] = value // HEADS_NARROWING
+            _narrow_widths(value)
+    elif isinstance(node, list):
+        for value in node:
+            _narrow_widths(value)
 
 
 def inputs(cfg):

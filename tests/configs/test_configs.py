@@ -56,7 +56,7 @@ def test_published_figures(name):
     """Parameters merged, to the last digit; multiply-adds within 2 %, merged ones .1 %: as docs/model_zoo.md says."""
     meta = PUBLISHED[name]['Metadata']
     shape, form = tuple(map(int, meta['FLOPs Resolution'].split('x'))), meta['Published Form']
-    model = build_empty_model(load_config(str(CONFIGS[name])))
+    model = build_empty_model(config_of(name))
     if form == 'merged':
         model.backbone.reparameterize(fuse_bn=True)
     figures = count_flops(model, shape)
@@ -138,7 +138,8 @@ def on(name, gpus):
     """The config for so many GPUs: for 8 as it is, for one with the options that its head names."""
     head = CONFIGS[name].read_text().split('_base_')[0]
     options = dict(re.findall(r'(\S+)=(\d+)', head)) if gpus == 1 else {}
-    return load_config(str(CONFIGS[name]), {key: int(value) for key, value in options.items()})
+    options = {key: int(value) for key, value in options.items()}
+    return load_config(str(CONFIGS[name]), options) if options else config_of(name)
 
 
 @pytest.mark.parametrize('gpus', [8, 1])
@@ -233,8 +234,7 @@ def test_tiny_networks_cost_the_same(network):
 
 
 def test_drop_path_rates():
-    rates = {name: load_config(str(CONFIGS[name])).model.backbone.drop_path_rate for name in PUBLISHED
-             if name not in DECAYS}
+    rates = {name: config_of(name).model.backbone.drop_path_rate for name in PUBLISHED if name not in DECAYS}
     assert list(rates.values()) == [.5, .3, .3, .5, .5, .6, .4, .7, .5, .5]
 
 
