@@ -33,10 +33,7 @@ def _loaded(name):
 
 
 def narrow(cfg):
-    """Divides a network's width by NARROWING, keeping its depth and kernels, and lets few proposals reach heads.
-
-    Heads, which would take most of the time, become narrower, too, except transformers.
-    """
+    """Divides a network's width by NARROWING, keeping its depth and kernels, and heads' too, except transformers'."""
     model = cfg.model
     model.backbone.init_cfg = None
     network = network_of(model.backbone)
@@ -58,13 +55,22 @@ def narrow(cfg):
             _narrow_widths(model.get(part))
     if model.test_cfg.get('mode') == 'slide':
         model.test_cfg.update(crop_size=(64, 64), stride=(42, 42))
-    for stage in (model.get('train_cfg') or {}).get('rcnn', []):
+    few(model)
+    return model
+
+
+def few(model):
+    """Lets few proposals, queries and points reach heads, which take most of the time of a step otherwise."""
+    stages = (model.get('train_cfg') or {}).get('rcnn', [])
+    for stage in stages if isinstance(stages, list) else [stages]:
         stage.sampler.num = 8
     if 'rcnn' in model.test_cfg:
         model.test_cfg.rpn.max_per_img = 8
     if 'num_queries' in model:
         model.num_queries = 20  # a picture of 64x64 has 85 places for them
-    return model
+    head = model.get('decode_head', {})
+    if 'num_queries' in head:
+        head.num_queries, head.train_cfg.num_points = 20, 256
 
 
 def _narrow_widths(node):

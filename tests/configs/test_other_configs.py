@@ -11,7 +11,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmreplk import RepLKNet
 from mmreplk.mm.config import load_config
 from mmreplk.networks import NETWORKS
-from tests.configs.narrowing import inputs
+from tests.configs.narrowing import few, inputs
 from tests.configs.recipes import PAGE, RECIPES, SHALLOW
 
 # Network, arch and four widths.
@@ -61,8 +61,7 @@ def test_recipe(kind, tmp_path):
     with torch.device('meta'):
         assert isinstance(MODELS.build(copy.deepcopy(cfg.model)).backbone, RepLKNet)
     cfg.model.backbone.arch = SHALLOW
-    if 'num_queries' in cfg.model:
-        cfg.model.num_queries = 20  # a picture of 64x64 has 85 places for them
+    few(cfg.model)
     model = MODELS.build(cfg.model).train()
     model.init_weights()  # DINO's embedding of levels is whatever lay in its memory before
     loss, _ = model.parse_losses(model(*inputs(cfg), mode='loss'))
