@@ -78,7 +78,9 @@ class _Shortcut(TorchFunctionMode):
     """Spares the meta device what only keeps shapes: it works that out in Python, which takes longer than all else."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        return args[0] if func in SHAPE_KEEPING and args[0].is_meta else func(*args, **(kwargs or {}))
+        if args and func in SHAPE_KEEPING and args[0].is_meta:
+            return args[0]
+        return func(*args, **(kwargs or {}))
 
 
 class _Shares(ExitStack):
