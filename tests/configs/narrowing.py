@@ -68,9 +68,8 @@ def few(model):
         model.test_cfg.rpn.max_per_img = 8
     if 'num_queries' in model:
         model.num_queries = 20  # a picture of 64x64 has 85 places for them
-    head = model.get('decode_head', {})
-    if 'num_queries' in head:
-        head.num_queries, head.train_cfg.num_points = 20, 256
+    if 'num_queries' in model.get('decode_head', {}):
+        model.decode_head.train_cfg.num_points = 256
 
 
 def _narrow_widths(node):
