@@ -24,6 +24,7 @@ demo-det: setup
 	$(BIN)/python tools/demo.py --detection
 
 # Two processes of a thread each take little more than half the time of one. Files stay whole: tests share fixtures.
+# They begin in the order of tests/conftest.py.
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 

@@ -33,7 +33,7 @@ def _loaded(name):
 
 
 def narrow(cfg):
-    """Divides a network's width by NARROWING, keeping its depth and kernels, and heads' too, except transformers'."""
+    """Divides the widths of a network, and of heads that are no transformers; depths and kernels stay as they are."""
     model = cfg.model
     model.backbone.init_cfg = None
     network = network_of(model.backbone)

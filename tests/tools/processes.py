@@ -54,15 +54,18 @@ def tool(name: str, *arguments: object, **environment: str) -> CompletedProcess:
 
 
 class Forked:
-    """Stands in for ``subprocess.Popen`` of ``[env NAME=VALUE ...] python (SCRIPT | -m MODULE) ...``: forked so."""
+    """Stands in for ``subprocess.Popen`` of ``[env NAME=VALUE ...] python (SCRIPT | -m MODULE) ...``.
+
+    It is forked as by :func:`tool`, and stays in the session of its server whatever is asked.
+    """
 
     def __init__(self, words: Sequence[str], stdout: TextIO, stderr: int, cwd: Path = ROOT,
                  env: Mapping[str, str] = os.environ, start_new_session: bool = False):
-        changes = list(itertools.takewhile(lambda word: '=' in word, words[1:])) if words[0] == 'env' else []
-        python, *argv = words[len(changes) + 1:] if words[0] == 'env' else words
+        words = words[words[0] == 'env':]
+        changes = dict(word.split('=', 1) for word in itertools.takewhile(lambda word: '=' in word, words))
+        python, *argv = words[len(changes):]
         assert python == sys.executable and stderr == subprocess.STDOUT and cwd == ROOT
-        env = {**env, **dict(change.split('=', 1) for change in changes)}
-        self._process = _start(argv, (Path(stdout.name), ) * 2, env)
+        self._process = _start(argv, (Path(stdout.name), ) * 2, {**env, **changes})
         self.pid = self._process.pid
 
     @property
