@@ -101,13 +101,8 @@ class ImageClassifier(Classifier):
 
     def group_matcher(self, coarse: bool = False) -> Callable[[str], int]:
         """Returns a function from a parameter's name to its layer's number, for layer-wise learning rate decay."""
-        heads = self.backbone.num_layers + 1
-
-        def layer(name: str) -> int:
-            is_inside = name.startswith('backbone.')
-            return self.backbone.get_layer_depth(name, 'backbone.')[0] if is_inside else heads
-
-        return layer
+        heads, depths = self.backbone.num_layers + 1, self.backbone.layer_depths()
+        return lambda name: depths[name.removeprefix('backbone.')] if name.startswith('backbone.') else heads
 
 
 def _stages(backbone: LargeKernelBackbone) -> list[dict]:

@@ -229,24 +229,27 @@ class LargeKernelBackbone(nn.Module, ABC):
         Raises:
             InputError: If it is not a parameter of this network.
         """
-        place, heads = self.place_of(param_name.removeprefix(prefix)), self.num_layers + 1
-        return heads if place is None else self.layer_of(*place), heads + 1
-
-    def place_of(self, param_name: str) -> tuple[int, int | None] | None:
-        """Returns the stage and the block (None in the stage's entry) of a parameter; None for a norm of features.
-
-        Raises:
-            InputError: If it is not a parameter of this network.
-        """
-        own = dict(self.named_parameters())
-        if param_name not in own:
+        depths, name = self.layer_depths(), param_name.removeprefix(prefix)
+        if name not in depths:
             raise InputError(f'{param_name!r} is not a parameter of this {type(self).__name__}')
+        return depths[name], self.num_layers + 2
+
+    def layer_depths(self) -> dict[str, int]:
+        """Returns the layers of all parameters by name, as :meth:`get_layer_depth` says those of one."""
+        heads = self.num_layers + 1
+        return {name: heads if place is None else self.layer_of(*place) for name, place in self.places().items()}
+
+    def places(self) -> dict[str, tuple[int, int | None] | None]:
+        """Returns the stages and blocks of all parameters by name.
+
+        The block is None in a stage's entry; a norm of features has None instead of a stage and a block.
+        """
+        found: dict[nn.Parameter, tuple[int, int | None]] = {}
         for stage in range(self.num_stages):
-            parts = [(None, module) for module in self.entry(stage)] + list(enumerate(self.blocks(stage)))
-            for block, module in parts:
-                if any(parameter is own[param_name] for parameter in module.parameters()):
-                    return stage, block
-        return None
+            for block, module in [*((None, module) for module in self.entry(stage)), *enumerate(self.blocks(stage))]:
+                for parameter in module.parameters():
+                    found.setdefault(parameter, (stage, block))
+        return {name: found.get(parameter) for name, parameter in self.named_parameters()}
 
     def norm_names(self) -> dict[str, int]:
         """Returns the stages of all norms of features, by the names of their tensors."""

@@ -54,7 +54,7 @@ def tool(name: str, *arguments: object, **environment: str) -> CompletedProcess:
 
 
 class Forked:
-    """Stands in for ``subprocess.Popen`` of ``[env NAME=VALUE ...] python (SCRIPT | -m MODULE) ...``.
+    """Stands in for ``subprocess.Popen`` of ``[env NAME=VALUE ...] python (SCRIPT | -m MODULE | -c CODE) ...``.
 
     It is forked as by :func:`tool`, and stays in the session of its server whatever is asked.
     """
@@ -105,7 +105,9 @@ def _run(argv: list[str], streams: tuple[Path, Path], environment: dict[str, str
     os.environ.update(environment)
     os.chdir(ROOT)
     try:
-        if argv[0] == '-m':
+        if argv[0] == '-c':
+            exec(argv[1], {'__name__': '__main__'})
+        elif argv[0] == '-m':
             sys.argv = argv[1:]
             runpy.run_module(argv[1], run_name='__main__', alter_sys=True)
         else:

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from tests.tools.processes import ROOT, command, tool
+from tests.tools.processes import ROOT, tool
 
 SMALL = """
 default_scope = 'mmseg'
@@ -15,8 +15,8 @@ model = dict(backbone=dict(type='MSCAN', embed_dims=[8, 8, 8, 8], mlp_ratios=[2]
 def test_the_backbone_of_a_config_is_measured(tmp_path):
     config, report = tmp_path / 'small.py', tmp_path / 'report.json'
     config.write_text(SMALL)
-    result = command('analysis_tools/benchmark_acceleration.py', config, '--size', '64', '64', '--rounds', '1',
-                     '--dtype', 'float32', 'bfloat16', '--json', report)
+    result = tool('analysis_tools/benchmark_acceleration.py', config, '--size', '64', '64', '--rounds', '1',
+                  '--dtype', 'float32', 'bfloat16', '--json', report)
     assert result.returncode == 0, result.stderr
     rows = json.loads(report.read_text())['results']
     assert [(row['work'], row['dtype']) for row in rows] == [

@@ -17,11 +17,8 @@ from tests.tools.processes import ROOT, Forked, tool
 
 @pytest.fixture
 def measure(monkeypatch, capsys):
-    """The tool in this process; its parts of this package are forked, and those that begin anew each in their way."""
-
-    def start(words, **options):
-        new = '-c' in words or 'mmreplk.benchmarks.gpu_tests' in words or torch.cuda.is_available()
-        return (subprocess.Popen if new else Forked)(words, **options)
+    """The tool in this process; its parts are forked."""
+    start = subprocess.Popen if torch.cuda.is_available() else Forked
 
     def run(name, *arguments):
         monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
@@ -49,11 +46,11 @@ def test_every_part_runs_and_a_second_call_goes_on(measure, tmp_path):
                   'NCHW matrix product'):
         assert found in page, found
 
-    (tmp_path / 'pointwise.json').write_text('{"environment": {}, "pointwise": []}')
-    state['pointwise']['status'] = 'out of time'
+    (tmp_path / 'operator_fast.json').write_text('{"environment": {}, "results": []}')
+    state['operator_fast']['status'] = 'out of time'
     (tmp_path / 'parts.json').write_text(json.dumps(state))
     second = tool(*call)  # as a user calls it, its part too
-    assert second.stdout.startswith('pointwise: done\n') and 'NCHW matrix product' in second.stdout
+    assert second.stdout.startswith('operator_fast: done\n') and '1,3,10,13x5' in second.stdout
 
 
 @pytest.fixture

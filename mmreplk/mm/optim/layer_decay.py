@@ -67,8 +67,8 @@ class LargeKernelLayerDecayConstructor(DefaultOptimWrapperConstructor):
         if not backbones:
             raise InputError('LargeKernelLayerDecayConstructor needs a model with a large-kernel network, got '
                              f'{type(module).__name__}')
-        depths = {parameter: self._depth(backbone, name)
-                  for backbone in backbones for name, parameter in backbone.named_parameters()}
+        depths = {backbone.get_parameter(name): depth
+                  for backbone in backbones for name, depth in self._depths(backbone).items()}
         groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
         for name, parameter in module.named_parameters():
             if parameter.requires_grad:
@@ -81,18 +81,15 @@ class LargeKernelLayerDecayConstructor(DefaultOptimWrapperConstructor):
         print_log(f'LargeKernelLayerDecayConstructor: from the stem to the heads, {scales} of the learning rate '
                   f'{self.base_lr}.', logger='current')
 
-    def _depth(self, backbone: LargeKernelBackbone, name: str) -> int:
-        """Returns how often the learning rate of a parameter is multiplied by the decay rate."""
-        if self.kind == 'layer_wise':
-            layer, count = backbone.get_layer_depth(name)
-            last = count - 2
-            num_layers = self.num_layers or last
-            if num_layers < last:
-                raise InputError(f'num_layers must be at least {last}, the layers of this {type(backbone).__name__}, '
-                                 f'got {num_layers}')
-            return count - 1 - layer if layer >= last else num_layers + 1 - layer
-        place = backbone.place_of(name)
-        if place is None:
-            return 0
-        stage, block = place
-        return self.num_layers + 1 - (0 if block is None else stage + 1)
+    def _depths(self, backbone: LargeKernelBackbone) -> dict[str, int]:
+        """Returns how often the learning rate of each parameter is multiplied by the decay rate."""
+        if self.kind == 'stage_wise':
+            return {name: 0 if place is None else self.num_layers + 1 - (0 if place[1] is None else place[0] + 1)
+                    for name, place in backbone.places().items()}
+        last = backbone.num_layers
+        num_layers = self.num_layers or last
+        if num_layers < last:
+            raise InputError(f'num_layers must be at least {last}, the layers of this {type(backbone).__name__}, '
+                             f'got {num_layers}')
+        return {name: (last if layer >= last else num_layers) + 1 - layer
+                for name, layer in backbone.layer_depths().items()}

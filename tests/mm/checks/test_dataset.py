@@ -10,7 +10,7 @@ from mmreplk.mm.checks import check_coco, check_segmentation, check_split
 from mmreplk.mm.checks.label_maps import classes_seen, without_images
 from mmreplk.mm.data import make_mini_ade20k, make_mini_coco
 from tests.tools.conftest import TINY
-from tests.tools.processes import command, tool
+from tests.tools.processes import tool
 
 
 def options(root):
@@ -20,7 +20,7 @@ def options(root):
 def test_a_whole_dataset_passes(tmp_path):
     pytest.importorskip('mmseg')
     root = make_mini_ade20k(tmp_path / 'ade', num_train=6, num_val=2)
-    result = command('analysis_tools/check_dataset.py', TINY, '--cfg-options', *options(root),
+    result = tool('analysis_tools/check_dataset.py', TINY, '--cfg-options', *options(root),
                   'data_counts.train=6', 'data_counts.val=2')
     assert result.returncode == 0, result.stdout + result.stderr
     assert 'train: 6 images, as they should be' in result.stdout
