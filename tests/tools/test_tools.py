@@ -53,10 +53,10 @@ def test_resuming_goes_on_from_the_checkpoint(trained, short_options, tmp_path):
 
 
 def test_the_real_config_trains_evaluates_and_saves(data_options, tmp_path):
-    # Small pictures, and no gigabyte of the optimizer's state in each checkpoint.
+    # Small pictures, no gigabyte of the optimizer's state in each checkpoint, and no rehearsal of the same.
     result = tool(
-        'train.py', REAL, '--work-dir', tmp_path, '--cfg-options', *data_options, 'model.backbone.init_cfg=None',
-        'val_dataloader.dataset.pipeline.1.scale=(128,64)', 'default_hooks.checkpoint.save_optimizer=False',
+        'train.py', REAL, '--work-dir', tmp_path, '--no-rehearsal', '--cfg-options', *data_options,
+        'model.backbone.init_cfg=None', 'val_dataloader.dataset.pipeline.1.scale=(128,64)', 'default_hooks.checkpoint.save_optimizer=False',
         'train_dataloader.dataset.pipeline.3.crop_size=(64,64)', 'model.data_preprocessor.size=(64,64)',
         'train_dataloader.batch_size=2', 'train_cfg.max_iters=1', 'train_cfg.val_interval=1',
         'default_hooks.logger.interval=1')

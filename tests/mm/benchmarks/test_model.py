@@ -25,7 +25,7 @@ def small_config(name='upernet_replknet_tiny_miniade20k'):
     if cfg.default_scope == 'mmdet':
         cfg.model.test_cfg.rpn.max_per_img = 20
     else:
-        cfg.model.decode_head.channels = 16
+        cfg.model.decode_head.update(channels=16, pool_scales=(1, 2))
     return cfg
 
 

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 
 from mmreplk import InputError
@@ -7,17 +5,14 @@ from mmreplk.mm.checks import check_before_training
 from mmreplk.mm.checks.values import check_values
 from mmreplk.mm.config import load_config
 from mmreplk.mm.runner import build_runner
-from tests.beside_torchvision import import_mmpretrain
+from tests.configs.narrowing import CONFIGS, config_of
 
-CONFIGS = sorted((Path(__file__).parents[3] / 'configs').glob('*.py'))
 REAL = 'configs/upernet_replknet31b_ade20k.py'
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
-def test_our_own(path):
-    if 'convnext' in path.stem:
-        import_mmpretrain()
-    check_values(load_config(str(path)))
+@pytest.mark.parametrize('name', CONFIGS)
+def test_our_own(name):
+    check_values(config_of(name))
 
 
 @pytest.mark.parametrize(('key', 'value', 'words'), [

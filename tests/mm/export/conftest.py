@@ -27,7 +27,7 @@ def data_root(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def cfg(data_root):
-    """A segmentor with all that UperNet has, and data for it."""
+    """A segmentor with what UperNet has, and data for it."""
     loader = dict(
         batch_size=1, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
         dataset=dict(
@@ -42,7 +42,7 @@ def cfg(data_root):
                                    std=[58.395, 57.12, 57.375], bgr_to_rgb=True),
             backbone=dict(type='RepLKNet', arch=ARCH, out_indices=(0, 1)),
             decode_head=dict(type='UPerHead', in_channels=[8, 12], in_index=[0, 1], channels=8, align_corners=False,
-                             pool_scales=(1, 2, 3, 6), num_classes=len(NAMES), norm_cfg=dict(type='BN')),
+                             pool_scales=(1, 2), num_classes=len(NAMES), norm_cfg=dict(type='BN')),
             auxiliary_head=dict(type='FCNHead', in_channels=12, in_index=1, channels=4, num_classes=len(NAMES),
                                 norm_cfg=dict(type='BN'))),
         train_dataloader=loader, train_cfg=dict(type='IterBasedTrainLoop', max_iters=1),

@@ -73,7 +73,7 @@ def test_formats_of_pytorch(cfg, saved, format, labels):
 
 def test_binary_labels_and_padding(cfg):
     cfg = deepcopy(cfg)
-    cfg.model.decode_head.update(num_classes=2, out_channels=1, threshold=0.3)
+    cfg.model.decode_head.update(num_classes=2, out_channels=1, threshold=0.3, pool_scales=(1, 2, 3, 6))
     cfg.model.auxiliary_head = None
     cfg.model.data_preprocessor.update(test_cfg=dict(size_divisor=16), pad_val=3)
     saved = dict(META, state_dict=trained(cfg).state_dict())
