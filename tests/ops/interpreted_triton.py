@@ -1,15 +1,17 @@
 """The Triton kernels in Triton's interpreter, against the reference in float64; ``test_triton.py`` runs this file."""
 
+import dataclasses
+
 import pytest
 import torch
 import triton.language as tl
-from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
+from triton.runtime.interpreter import InterpreterBuilder, TensorHandle, interpreter_builder
 
 from mmreplk.ops import reference
 from mmreplk.ops import triton as kernels
 from mmreplk.ops.triton import cost, descriptors, layout, tiles, trial, tuning
 
-pytestmark = pytest.mark.usefixtures('poisoned_empty', 'bfloat16_products')
+pytestmark = pytest.mark.usefixtures('poisoned_empty', 'bfloat16_products', 'no_unread_sums')
 
 # Relative to the largest value of the reference, for a reduction of 1000 terms; grows with its square root.
 # The interpreter truncates to bfloat16 where GPUs round, which takes twice the tolerance.
@@ -54,6 +56,14 @@ def bfloat16_products(monkeypatch):
 
     monkeypatch.setattr(InterpreterBuilder, 'create_dot',
                         lambda self, a, b, *rest: multiply(self, widen(a), widen(b), *rest))
+
+
+@pytest.fixture
+def no_unread_sums(monkeypatch):
+    """The interpreter adds and multiplies integers twice, to find overflows, which only ``debug`` tells."""
+    options = interpreter_builder.options
+    assert not options.debug
+    monkeypatch.setattr(interpreter_builder, 'options', dataclasses.replace(options, sanitize_overflow=False))
 
 
 def make(shape, dtype=torch.float32):

@@ -56,10 +56,10 @@ def test_the_real_config_trains_evaluates_and_saves(data_options, tmp_path):
     # Small pictures, no gigabyte of the optimizer's state in each checkpoint, and no rehearsal of the same.
     result = tool(
         'train.py', REAL, '--work-dir', tmp_path, '--no-rehearsal', '--cfg-options', *data_options,
-        'model.backbone.init_cfg=None', 'val_dataloader.dataset.pipeline.1.scale=(128,64)', 'default_hooks.checkpoint.save_optimizer=False',
-        'train_dataloader.dataset.pipeline.3.crop_size=(64,64)', 'model.data_preprocessor.size=(64,64)',
-        'train_dataloader.batch_size=2', 'train_cfg.max_iters=1', 'train_cfg.val_interval=1',
-        'default_hooks.logger.interval=1')
+        'model.backbone.init_cfg=None', 'val_dataloader.dataset.pipeline.1.scale=(128,64)',
+        'default_hooks.checkpoint.save_optimizer=False', 'train_dataloader.dataset.pipeline.3.crop_size=(64,64)',
+        'model.data_preprocessor.size=(64,64)', 'train_dataloader.batch_size=2', 'train_cfg.max_iters=1',
+        'train_cfg.val_interval=1', 'default_hooks.logger.interval=1')
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr
     assert 'evaluating with 24 large-kernel layers merged' in result.stdout and 0 <= miou(result.stdout) <= 100
     assert (tmp_path / 'iter_1.pth').stat().st_size > 4e8
