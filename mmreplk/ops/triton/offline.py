@@ -108,7 +108,7 @@ def inspect(launch: Launch, capability: int, counted: bool = True) -> Compiled:
     compiled = compile_launch(launch, GPUTarget('cuda', capability, 32))
     loop = _main_loop(compiled.asm['ptx'])
     cubin = compiled.asm['cubin']
-    registers, stack = re.search(r'REG:(\d+) STACK:(\d+)', _ask('cuobjdump', '--dump-resource-usage', cubin)).groups()
+    registers, stack = re.search(r'REG:(\d+) STACK:(\d+)', _ask(cubin, 'cuobjdump', '--dump-resource-usage')).groups()
     return Compiled(
         launch.kernel.__name__,
         dict(Counter(match[0].replace('.sync.aligned', '') for match in re.finditer(_MMA, loop))),
@@ -152,7 +152,7 @@ def _count_instructions(cubin: bytes) -> int:
     labels: dict[str, int] = {}
     code: list[str] = []
     found: list[int] = []
-    for line in _ask('nvdisasm', '-c', cubin).splitlines():
+    for line in _ask(cubin, 'nvdisasm', '--print-code', '--no-dataflow').splitlines():
         if label := re.match(r'(\.L_\w+):', line):
             labels[label[1]] = len(code)
         elif instruction := re.match(r'\s+/\*[0-9a-f]{4,}\*/\s+(.*?);', line):
@@ -164,10 +164,10 @@ def _count_instructions(cubin: bytes) -> int:
     return min(found, default=0)
 
 
-def _ask(tool: str, option: str, cubin: bytes) -> str:
+def _ask(cubin: bytes, tool: str, *options: str) -> str:
     """Returns what one of the tools that come with Triton says of machine code."""
     with tempfile.NamedTemporaryFile(suffix='.cubin') as file:
         file.write(cubin)
         file.flush()
         return subprocess.check_output(
-            [Path(triton.__file__).parent / 'backends/nvidia/bin' / tool, option, file.name], text=True)
+            [Path(triton.__file__).parent / 'backends/nvidia/bin' / tool, *options, file.name], text=True)
