@@ -73,8 +73,10 @@ def main(args: argparse.Namespace) -> None:
         step('[4/5] timm and MMPretrain, in a folder of their own', python, *INSTALL, '--no-deps', '--target',
              args.folder / 'torchvision', '-r', beside)
         built = build.wait()
-    install_mmcv(python, mmcv, *built, uses_cache=args.torch == DEFAULT_TORCH)
-    step('[5/5] mmreplk itself', python, *INSTALL, '--no-deps', '-e', ROOT)
+    # Python compiles modules when they are first imported. Those of PyTorch take longest, and need nothing else.
+    with subprocess.Popen([python, '-W', 'ignore', '-c', 'import torch._dynamo, torch.distributed.optim']):
+        install_mmcv(python, mmcv, *built, uses_cache=args.torch == DEFAULT_TORCH)
+        step('[5/5] mmreplk itself', python, *INSTALL, '--no-deps', '-e', ROOT)
     if not imports(python, 'mmseg.apis, mmdet.apis, mmreplk.mm, torch._dynamo'):
         sys.exit(f'error: the packages in {args.folder} cannot be imported; the lines above say why')
     stamp.write_text(key)
