@@ -56,6 +56,14 @@ def memory_is_given_back():
         yield
 
 
+@pytest.fixture(autouse=True, scope='session')
+def handlers_stay_open():
+    """A web server that configures logging closes the handlers of all others; that of absl closes pytest's stderr."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('logging.config._clearExistingHandlers', lambda: None)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_behind():
     """Tools that run in this process set variables of the environment, and runs add handlers and loggers."""
