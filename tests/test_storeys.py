@@ -51,7 +51,7 @@ MM = {
     'logs': set(),
     'kinds': set(),
     'backbones': set(),
-    'published_weights': set(),
+    'checkpoint_loader': set(),
     'mobilenet_v2': {'backbones'},
     'conv_module': set(),
     'upernet': {'conv_module'},

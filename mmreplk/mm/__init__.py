@@ -7,7 +7,7 @@ Raises:
 """
 
 from . import required  # noqa: I001, F401  first: says what is missing
-from . import conv_module, internals, logs, published_weights, upernet  # noqa: F401
+from . import checkpoint_loader, conv_module, internals, logs, upernet  # noqa: F401
 from .backbones import RepLKNet, SLaK, UniRepLKNet
 from .checkpoints import AtomicLocalBackend
 from .hooks import (

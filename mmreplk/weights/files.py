@@ -33,8 +33,13 @@ _SAFE_TYPES = [
 ]
 
 
-def allow_types(types: Iterable[object]) -> None:
-    """Allows these classes and functions too in all checkpoints that this process reads from now on."""
+def allow_types(types: Iterable[object] = ()) -> None:
+    """Allows these classes and functions too in all checkpoints that this process reads from now on.
+
+    PyTorch keeps one list for all libraries, and those that allow a type for one checkpoint, as timm and the onedl
+    fork of MMEngine do, remove it afterwards, also for those who had allowed it before. So this is called again
+    before each checkpoint.
+    """
     _SAFE_TYPES.extend(types)
     torch.serialization.add_safe_globals(_SAFE_TYPES)
 
@@ -53,8 +58,7 @@ def read_checkpoint(path: str | Path, trusted: bool = False, mmap: bool = False)
             :func:`allow_types`; or if weights in it are not tensors or not finite. The message says which.
     """
     path = local_file(path)
-    # Every time, because the onedl fork removes some of them after each checkpoint that it reads.
-    torch.serialization.add_safe_globals(_SAFE_TYPES)
+    allow_types()
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would never end
             raise InputError(f'checkpoint {str(path)!r} is not a file')

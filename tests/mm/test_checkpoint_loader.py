@@ -3,7 +3,9 @@ import io
 import os
 import subprocess
 import sys
+from argparse import Namespace
 
+import numpy as np
 import pytest
 import torch
 from mmengine.model import BaseModel
@@ -65,6 +67,19 @@ def test_load_from_takes_a_name(server, weights, tmp_path):
 def test_load_checkpoint_takes_a_name(weights):
     model = torch.nn.Conv2d(1, 1, 1)
     assert_same_bits(load_checkpoint(model, NAME)['model'], weights)
+
+
+@pytest.mark.parametrize('place', ['file', 'address'])
+def test_types_stay_allowed_after_others_allowed_them_once(place, server, torch_cache, tmp_path, monkeypatch):
+    monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '1')
+    file = io.BytesIO()
+    torch.save(dict(args=Namespace(lr=1), mean=np.float64(3)), file)
+    (tmp_path / 'official.pth').write_bytes(file.getvalue())
+    server.files['/official.pth'] = file.getvalue()
+    with torch.serialization.safe_globals([Namespace, np.dtype]):  # as timm reads one, and MMEngine's onedl fork
+        pass
+    path = tmp_path / 'official.pth' if place == 'file' else f'{server.url}/official.pth'
+    assert CheckpointLoader.load_checkpoint(str(path), map_location='cpu') == dict(args=Namespace(lr=1), mean=3)
 
 
 def test_files_that_begin_like_names(weights, tmp_path, monkeypatch):
