@@ -1,12 +1,31 @@
-"""Two processes that talk by gloo, in which a test has a function called."""
+"""Processes in which a test has a function called: one of its own, or two that talk by gloo."""
 
 import os
 import pickle
 import socket
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import torch
+
+from tests.warm import python
+
+CALL = """
+import pickle, sys
+function, arguments = pickle.load(sys.stdin.buffer)
+with open(sys.argv[1], 'wb') as file:
+    pickle.dump(function(*arguments), file)
+"""
+
+
+def alone(function, *arguments):
+    """Returns what ``function(*arguments)`` returns in a process in which other tests have left nothing."""
+    with tempfile.NamedTemporaryFile() as file:
+        subprocess.run([python('frameworks'), '-c', CALL, file.name], input=pickle.dumps((function, arguments)),
+                       env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)), check=True)
+        return pickle.load(file)
 
 
 def in_two_processes(function, *arguments):

@@ -1,7 +1,6 @@
 import copy
 import pickle
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from mmreplk import InputError, accelerate, restore
 from mmreplk.acceleration import AcceleratedConv2d
 from mmreplk.layers import LargeKernelConv2d
 from mmreplk.ops.cpu import facts
+from tests.warm import python
 
 ROOT = Path(__file__).parents[1]
 
@@ -262,7 +262,7 @@ def test_pickled_models_load_in_another_process(x, tmp_path):
     assert accelerate(model) == ['1']
     (tmp_path / 'model.pkl').write_bytes(pickle.dumps(model))
     torch.save(dict(model=model, x=x, out=model(x)), tmp_path / 'model.pth')
-    result = subprocess.run([sys.executable, '-c', """
+    result = subprocess.run([python('torch'), '-c', """
 import pickle, sys, torch
 saved = torch.load(sys.argv[1] + '/model.pth', weights_only=False)
 for model in (saved['model'], pickle.load(open(sys.argv[1] + '/model.pkl', 'rb'))):

@@ -3,7 +3,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import time
 from argparse import ArgumentTypeError
 
@@ -13,6 +12,7 @@ from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from mmreplk import InputError
 from mmreplk.cli import device, file_to_write, folder_to_write, run
+from tests.warm import python
 
 
 def failing(error):
@@ -64,7 +64,7 @@ def test_ctrl_c_while_a_process_is_started_ends_both(place):
               '    time.sleep(600)\n'
               f'os.register_at_fork({place})\n'
               'run(command)')
-    ended = subprocess.run([sys.executable, '-W', 'ignore', '-c', script], capture_output=True, text=True, timeout=300,
+    ended = subprocess.run([python('torch'), '-W', 'ignore', '-c', script], capture_output=True, text=True, timeout=300,
                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     assert (ended.returncode, ended.stderr) == (130, 'interrupted.\n')
 

@@ -1,10 +1,11 @@
 """What works where mmseg, mmdet or triton is not installed, tried in processes that cannot import them."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.warm import python
 
 ROOT = Path(__file__).parents[1]
 BLOCK = 'import sys\nfor name in {missing!r}: sys.modules[name] = None\n'
@@ -37,14 +38,14 @@ assert not {'mmseg', 'mmdet'} & {name for name, module in sys.modules.items() if
 """
 
 
-def python(code, *arguments):
-    return subprocess.run([sys.executable, '-W', 'ignore', '-c', code, *arguments], cwd=ROOT, capture_output=True,
+def run(code, *arguments):
+    return subprocess.run([python('torch'), '-W', 'ignore', '-c', code, *arguments], cwd=ROOT, capture_output=True,
                           text=True, timeout=300)
 
 
 @pytest.mark.parametrize('missing', [['mmseg', 'mmdet', 'triton'], ['triton']], ids='-'.join)
 def test_the_backbone_the_operator_and_the_hooks_need_none_of_them(missing):
-    result = python(BLOCK.format(missing=missing) + USE)
+    result = run(BLOCK.format(missing=missing) + USE)
     assert result.returncode == 0, result.stderr
     assert 'leaves kernels of 31 on cuda to PyTorch: Triton is not installed' in result.stdout + result.stderr
 
@@ -55,7 +56,7 @@ def test_the_backbone_the_operator_and_the_hooks_need_none_of_them(missing):
 ])
 def test_one_framework_works_without_the_other_and_a_missing_one_is_named(missing, name, there):
     other = dict(mmseg='upernet_replknet_tiny_camvid.py', mmdet='cascade_mask_rcnn_replknet_tiny_nuclei.py')[missing]
-    result = python(BLOCK.format(missing=[missing]) + f"""
+    result = run(BLOCK.format(missing=[missing]) + f"""
 from mmreplk import InputError
 from mmreplk.mm.building import build_empty_model
 from mmreplk.mm.config import load_config
@@ -71,6 +72,6 @@ except InputError as error:
 
 def test_a_tool_says_in_one_sentence_what_is_missing(tmp_path):
     code = BLOCK.format(missing=['mmseg']) + "import runpy\nrunpy.run_path('tools/train.py', run_name='__main__')"
-    result = python(code, 'configs/upernet_replknet31b_ade20k.py', '--work-dir', str(tmp_path))
+    result = run(code, 'configs/upernet_replknet31b_ade20k.py', '--work-dir', str(tmp_path))
     assert result.returncode == 2 and 'Traceback' not in result.stderr, result.stderr
     assert 'upernet_replknet31b_ade20k.py is for MMSegmentation, and mmseg is not installed' in result.stderr

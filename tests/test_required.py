@@ -5,13 +5,13 @@ import importlib.util
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from mmreplk import required
+from tests.warm import python
 
 ROOT = Path(__file__).parents[1]
 ONLY_TORCH = """
@@ -56,8 +56,8 @@ else:
 """
 
 
-def python(code):
-    return subprocess.run([sys.executable, '-W', 'error', '-c', ONLY_TORCH + code], cwd=ROOT, capture_output=True,
+def run(code):
+    return subprocess.run([python('torch'), '-W', 'error', '-c', ONLY_TORCH + code], cwd=ROOT, capture_output=True,
                           text=True, timeout=300, env=dict(os.environ, PYTHONPATH=str(ROOT)))
 
 
@@ -81,7 +81,7 @@ from mmreplk.ops import depthwise_conv2d as conv
 """,
 ], ids=['ops', 'root', 'about', 'acceleration'])
 def test_pytorch_is_enough(code):
-    result = python(code + """
+    result = run(code + """
 assert 'torch._dynamo' not in sys.modules, 'it takes as long to import as all of PyTorch'
 x, weight = torch.randn(2, 8, 64, 64, requires_grad=True), torch.randn(8, 1, 31, 31, requires_grad=True)
 out = conv(x, weight)

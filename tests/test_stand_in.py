@@ -9,13 +9,14 @@ import torch
 from torch import nn
 
 from mmreplk.stand_in import stand_in_path
+from tests.warm import python
 
 ROOT = Path(__file__).parents[1]
 NAME = 'depthwise_conv2d_implicit_gemm'
 
 
-def python(*arguments, **variables):
-    result = subprocess.run([sys.executable, '-W', 'ignore', *arguments], cwd=ROOT, capture_output=True, text=True,
+def run(*arguments, **variables):
+    result = subprocess.run([python('torch'), '-W', 'ignore', *arguments], cwd=ROOT, capture_output=True, text=True,
                             timeout=300, env={**os.environ, **variables})
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
@@ -29,13 +30,13 @@ def convolution(monkeypatch):
 
 
 def test_one_command_prints_the_folder_that_is_not_on_the_path_by_itself():
-    folder = python('-m', 'mmreplk', 'stand-in')
+    folder = run('-m', 'mmreplk', 'stand-in')
     assert folder == stand_in_path()
     assert {path.name for path in Path(folder).glob('*.py')} == {'__init__.py', f'{NAME}.py'}
     look = f'import importlib.util; print(importlib.util.find_spec({NAME!r}))'
-    assert python('-c', f'import mmreplk; {look}') == 'None'
+    assert run('-c', f'import mmreplk; {look}') == 'None'
     path = os.pathsep.join([folder, str(ROOT)])
-    assert f'{folder}/{NAME}.py' in python('-c', look, PYTHONPATH=path)
+    assert f'{folder}/{NAME}.py' in run('-c', look, PYTHONPATH=path)
 
 
 def test_the_variable_of_the_official_code_finds_it():
@@ -46,7 +47,7 @@ sys.path.append(os.environ['LARGE_KERNEL_CONV_IMPL'])
 from {NAME} import DepthWiseConv2dImplicitGEMM
 print(DepthWiseConv2dImplicitGEMM(8, 31, bias=False))
 """
-    text = python('-c', code, LARGE_KERNEL_CONV_IMPL=stand_in_path())
+    text = run('-c', code, LARGE_KERNEL_CONV_IMPL=stand_in_path())
     assert text == ('DepthWiseConv2dImplicitGEMM(8, 8, kernel_size=(31, 31), stride=(1, 1), padding=(15, 15), '
                     'groups=8, bias=False)')
 

@@ -2,10 +2,11 @@
 
 import ast
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.warm import python
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / 'mmreplk'
@@ -125,14 +126,14 @@ def test_the_upper_storey_imports_downwards_and_the_frameworks_by_name(path):
     assert not {names[0] for names in imported(path)} & {'mmseg', 'mmdet'}
 
 
-def python(code):
-    return subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, timeout=300)
+def run(code):
+    return subprocess.run([python('torch'), '-c', code], cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
 def test_the_lower_storey_works_without_mm():
     optional = PACKAGE / 'timm.py', PACKAGE / 'ops' / 'triton'
     names = ['.'.join(module_of(path)) for path in LOWER if not {path, *path.parents} & {*optional}]
-    result = python(f"""
+    result = run(f"""
 import importlib, sys, warnings
 warnings.simplefilter('error')
 for name in {ABOVE!r}:
@@ -147,7 +148,7 @@ assert mmreplk.depthwise_conv2d(torch.randn(1, 2, 8, 8), torch.randn(2, 1, 13, 1
 
 @pytest.mark.parametrize('missing', [['mmcv'], ['mmengine'], ['mmengine', 'mmcv']], ids='-'.join)
 def test_what_is_missing_is_said_once(missing):
-    result = python(f"""
+    result = run(f"""
 import sys
 for name in {missing!r}:
     sys.modules[name] = None

@@ -1,11 +1,10 @@
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from mmreplk.benchmarks.measure import peak_mib, time_in_turns
+from tests.processes import alone
 
 
 def test_functions_take_turns():
@@ -28,6 +27,4 @@ def check_peak():
 
 
 def test_peak_memory():
-    """In a process of its own: in this one, what other tests left goes when it likes."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool:
-        pool.submit(check_peak).result()
+    alone(check_peak)

@@ -4,17 +4,16 @@ import sys
 
 import kill_and_resume
 import pytest
-import torch
 
 from tests.tools.conftest import TINY
-from tests.tools.processes import ROOT, Forked
+from tests.tools.processes import ROOT
+from tests.warm import python
 
 
 def test_three_kills_leave_no_trace(tmp_path, data_options, monkeypatch, capfd):
     """In the middle of saving, in the middle of validation, and in training; with EMA and two workers for the data."""
     monkeypatch.chdir(ROOT)
-    if not torch.cuda.is_available():
-        monkeypatch.setattr(kill_and_resume.subprocess, 'Popen', Forked)
+    monkeypatch.setattr(sys, 'executable', python('frameworks'))
     monkeypatch.setattr(sys, 'argv', [
         'dev/kill_and_resume.py', TINY, '--kills', '3', '--work-dir', str(tmp_path), '--cfg-options', *data_options,
         'train_dataloader.batch_size=2', 'train_dataloader.num_workers=2', 'train_cfg.max_iters=14',

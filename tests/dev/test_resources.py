@@ -1,10 +1,10 @@
-import multiprocessing
 import subprocess
 import tempfile
 import threading
-from concurrent.futures import ProcessPoolExecutor
 
 from resources import held_resources
+
+from tests.processes import alone
 
 
 def check_what_is_held():
@@ -22,6 +22,4 @@ def check_what_is_held():
 
 
 def test_what_a_process_holds():
-    """In a process of its own: in this one, what other tests left goes when it likes."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool:
-        pool.submit(check_what_is_held).result()
+    alone(check_what_is_held)

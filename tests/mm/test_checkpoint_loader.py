@@ -2,7 +2,6 @@ import dataclasses
 import io
 import os
 import subprocess
-import sys
 from argparse import Namespace
 
 import numpy as np
@@ -17,6 +16,7 @@ from mmreplk import InputError, UniRepLKNet
 from mmreplk.networks.classifier import Classifier
 from mmreplk.weights import PUBLISHED
 from tests.conftest import assert_same_bits, randomize
+from tests.warm import python
 
 NAME = 'unireplknet-a_in1k'
 
@@ -114,5 +114,5 @@ MODELS.build(cfg.backbone).init_weights()
 
 
 def test_a_config_of_others_needs_custom_imports_only(tmp_path):
-    result = subprocess.run([sys.executable, '-c', CONFIG, tmp_path / 'config.py'], capture_output=True, text=True)
+    result = subprocess.run([python('torch'), '-c', CONFIG, tmp_path / 'config.py'], capture_output=True, text=True)
     assert f"no published weights 'unireplknet-a_1k', the nearest name is '{NAME}'" in result.stderr

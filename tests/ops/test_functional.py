@@ -1,6 +1,5 @@
 import math
 import subprocess
-import sys
 
 import pytest
 import torch
@@ -8,6 +7,7 @@ import torch.nn.functional as F
 
 from mmreplk.ops import cpu, depthwise_conv2d, functional, reference
 from mmreplk.ops.cpu import costs
+from tests.warm import python
 
 from .operands import SHAPES, TOLERANCE, assert_close, make
 
@@ -185,7 +185,7 @@ import torch, mmreplk
 mmreplk.depthwise_conv2d(torch.ones(1, 2, 8, 8), torch.ones(2, 1, 31, 31))
 assert 'mmreplk.ops.triton' not in sys.modules
 """
-    subprocess.run([sys.executable, '-c', program], check=True)
+    subprocess.run([python('torch'), '-c', program], check=True)
 
 
 X, W, B = torch.zeros(1, 3, 8, 8), torch.zeros(3, 1, 7, 7), torch.zeros(3)

@@ -17,8 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mmreplk.layers import LargeKernelConv2d
 from mmreplk.ops import choice, cpu, custom_ops, depthwise_conv2d
 from tests.ops.memory import assert_bounded
-from tests.processes import in_two_processes
-from tests.tools.processes import SERVER
+from tests.processes import alone, in_two_processes
 
 pytestmark = [
     pytest.mark.usefixtures('fast_path_for_small_maps'),
@@ -208,7 +207,4 @@ def test_memory_is_bounded():
     cases = [(4, 128, 96, 31, torch.float32), (4, 128, 96, 31, torch.bfloat16), (4, 128, 96, 7, torch.float32),
              (2, 1024, 9, 51, torch.float32), (1, 32, 300, 15, torch.float32), (1, 2, 1024, 31, torch.float32)]
     for case in cases:  # what one leaves with the allocator does not make the next one cheaper
-        process = SERVER.Process(target=assert_bounded, args=case)
-        process.start()
-        process.join()
-        assert process.exitcode == 0, f'{case} takes more'
+        alone(assert_bounded, *case)

@@ -4,11 +4,12 @@ import importlib.util
 import os
 import re
 import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+
+from tests.warm import python
 
 FILE = Path(__file__).with_name('interpreted_triton.py')
 
@@ -19,7 +20,7 @@ def cases(request, tmp_path_factory):
     selected = [item.callspec.params['name'] for item in request.session.items
                 if item.nodeid.startswith(request.node.nodeid)]
     report = tmp_path_factory.mktemp('triton') / 'report.xml'
-    run = subprocess.run([sys.executable, '-m', 'pytest', '-p', 'no:cacheprovider', f'--junitxml={report}',
+    run = subprocess.run([python('torch'), '-m', 'pytest', '-p', 'no:cacheprovider', f'--junitxml={report}',
                           *(f'{FILE}::{name}' for name in selected)], env=dict(os.environ, TRITON_INTERPRET='1'),
                          capture_output=True, text=True)
     assert run.returncode in (0, 1), run.stdout[-4000:] + run.stderr[-2000:]

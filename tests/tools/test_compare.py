@@ -1,6 +1,5 @@
 import importlib.util
 import json
-import subprocess
 import sys
 
 import pytest
@@ -8,7 +7,8 @@ from mmengine.config import Config
 
 from mmreplk import InputError
 from tests.tools.conftest import REAL, TINY
-from tests.tools.processes import ROOT, forked
+from tests.tools.processes import ROOT
+from tests.warm import python
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def compare(monkeypatch):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(subprocess, 'run', forked)
+    monkeypatch.setattr(sys, 'executable', python('frameworks'))
 
     def call(*arguments):
         monkeypatch.setattr(sys, 'argv', ['analysis_tools/compare.py', *map(str, arguments)])

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.tools.conftest import TINY, free_port
-from tests.tools.processes import ROOT, command, tool
+from tests.tools.processes import ROOT, tool
 
 CONFIG = """
 _base_ = '{base}'
@@ -78,6 +78,6 @@ def test_processes_share_the_work_of_one(tmp_path, options):
 def test_a_process_that_dies_brings_the_others_down(tmp_path, options, by, words):
     # Otherwise they wait half an hour for it, and the call of the tool ends after ten minutes.
     config = written(tmp_path / by, f"dict(type='Death', rank=1, iteration=1, by='{by}')")
-    result = command('dist_train.sh', config, 2, '--work-dir', tmp_path, '--no-rehearsal', '--cfg-options', *options,
+    result = tool('dist_train.sh', config, 2, '--work-dir', tmp_path, '--no-rehearsal', '--cfg-options', *options,
                      'train_dataloader.batch_size=2', PYTHONPATH=str(ROOT), PORT=free_port(), OMP_NUM_THREADS='1')
     assert result.returncode != 0 and words in result.stderr, result.stderr[-3000:]

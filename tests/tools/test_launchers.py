@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from tests.tools.processes import command
+from tests.tools.processes import tool
 
 ARGUMENTS = {
     'dist_train.sh': 'CONFIG',
@@ -15,9 +15,9 @@ ARGUMENTS = {
 def test_what_is_missing_is_said_with_the_usage(name):
     words = ARGUMENTS[name].split()
     for given in ([], words[:1], words):
-        result = command(name, *given)
+        result = tool(name, *given)
         *usage, last = result.stderr.splitlines()
         assert result.returncode == 2 and last == f'error: {len(given)} of {len(words) + 1} arguments are given'
         assert re.match(rf'Usage: tools/{name} {ARGUMENTS[name]} GPUS ', usage[0]) and 'set -e' not in result.stderr
-    result = command(name, *words, '--amp')
+    result = tool(name, *words, '--amp')
     assert result.returncode == 2 and result.stderr.endswith("error: GPUS must be a number, got '--amp'\n")

@@ -3,29 +3,25 @@
 import json
 import runpy
 import shutil
-import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
-import torch
 
-from mmreplk.benchmarks import schedule
 from mmreplk.ops.cpu import compiled
-from tests.tools.processes import ROOT, Forked, tool
+from tests.tools.processes import ROOT, tool
+from tests.warm import python
 
 
 @pytest.fixture
 def measure(monkeypatch, capsys):
-    """The tool in this process; its parts are forked."""
-    start = subprocess.Popen if torch.cuda.is_available() else Forked
+    """The tool in this process, its parts in others."""
+    monkeypatch.setattr(sys, 'executable', python('frameworks'))
 
     def run(name, *arguments):
         monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
         runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
         return capsys.readouterr().out
 
-    monkeypatch.setattr(schedule, 'subprocess', SimpleNamespace(**{**vars(subprocess), 'Popen': start}))
     return run
 
 

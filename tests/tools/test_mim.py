@@ -15,6 +15,7 @@ from mmreplk.mm.data import make_mini_coco
 from mmreplk.shipped import config_names
 from tests.tools.conftest import TINY
 from tests.tools.processes import ROOT
+from tests.warm import python
 
 MASKS = 'configs/cascade_mask_rcnn_replknet_tiny_minicoco.py'
 
@@ -35,8 +36,8 @@ for words in [], ['get_flops', 'upernet_replknet_tiny_camvid', '--shape', '64', 
 
 def train(framework, config, work_dir, options):
     script = Path(importlib.import_module(framework).__file__).parent / '.mim/tools/train.py'
-    return subprocess.run([sys.executable, str(script), config, '--work-dir', str(work_dir), '--cfg-options', *options],
-                          cwd=ROOT, capture_output=True, text=True, timeout=600)
+    command = [python('frameworks'), str(script), config, '--work-dir', str(work_dir), '--cfg-options', *options]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
 
 
 def test_segmentor(short_options, tmp_path):
@@ -87,7 +88,7 @@ def test_mim_finds_configs_by_their_file_names(installed):
 
 
 def test_an_installed_package_finds_its_own_configs_and_tools(installed, tmp_path):
-    said = subprocess.run([sys.executable, '-W', 'ignore', '-c', TWICE], cwd=tmp_path, text=True,
+    said = subprocess.run([python('torch'), '-W', 'ignore', '-c', TWICE], cwd=tmp_path, text=True,
                           env=dict(os.environ, PYTHONPATH=str(installed)), capture_output=True, timeout=300)
     mim = installed / 'mmreplk/.mim'
     assert f'{mim}/configs\n' in said.stdout and f'{mim}/tools\n' in said.stdout, said

@@ -3,7 +3,6 @@
 import json
 import re
 import runpy
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -14,7 +13,8 @@ import pytest
 from mmreplk.mm.data import make_mini_ade20k, make_mini_coco
 from tests.mm.config.pure import write_pure
 from tests.tools.conftest import interrupted_in_a_tool
-from tests.tools.processes import ROOT, forked, tool
+from tests.tools.processes import ROOT, tool
+from tests.warm import python
 
 ARCH = dict(large_kernel_sizes=[7, 5, 5, 3], layers=[1, 1, 1, 1], channels=[4, 8, 8, 8], small_kernel=3)
 
@@ -40,7 +40,7 @@ def run(places, tmp_path, tmp_path_factory, monkeypatch, capfd):
     """Runs a tool in this process, from another folder; words in capitals stand for places, OUT for the test's own."""
     monkeypatch.chdir(tmp_path_factory.mktemp('cwd'))
     monkeypatch.setattr(threading.Event, 'wait', interrupted_in_a_tool(threading.Event.wait))
-    monkeypatch.setattr(subprocess, 'run', forked)
+    monkeypatch.setattr(sys, 'executable', python('frameworks'))
 
     def instead(word):
         return re.sub('^[A-Z]+', lambda found: str({**places, 'OUT': tmp_path}[found[0]]), word)

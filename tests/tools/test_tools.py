@@ -12,7 +12,7 @@ import torch
 
 from mmreplk.weights import read_checkpoint
 from tests.tools.conftest import REAL, TINY, free_port, miou
-from tests.tools.processes import ROOT, command, tool
+from tests.tools.processes import ROOT, tool
 
 
 def test_training_evaluates_merged_and_saves_in_training_form(trained):
@@ -67,11 +67,11 @@ def test_the_real_config_trains_evaluates_and_saves(data_options, tmp_path):
 
 
 def test_two_processes(trained, short_options, data_options, tmp_path):
-    result = command('dist_train.sh', TINY, 2, '--work-dir', tmp_path, '--no-rehearsal', '--cfg-options',
+    result = tool('dist_train.sh', TINY, 2, '--work-dir', tmp_path, '--no-rehearsal', '--cfg-options',
                      *short_options, PORT=free_port(), OMP_NUM_THREADS='1')
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
     assert result.stdout.count('evaluating with 6 large-kernel layers merged') == 1, 'said by the first process alone'
-    result = command('dist_test.sh', TINY, tmp_path / 'iter_4.pth', 2, '--work-dir', tmp_path, '--cfg-options',
+    result = tool('dist_test.sh', TINY, tmp_path / 'iter_4.pth', 2, '--work-dir', tmp_path, '--cfg-options',
                   *data_options, PORT=free_port(), OMP_NUM_THREADS='1')
     assert result.returncode == 0, result.stderr[-2000:]
     alone = tool('test.py', TINY, tmp_path / 'iter_4.pth', '--work-dir', tmp_path, '--cfg-options', *data_options)

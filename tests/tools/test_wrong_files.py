@@ -5,7 +5,6 @@ import logging
 import os
 import re
 import runpy
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -18,7 +17,8 @@ from mmengine.registry import MODELS, init_default_scope
 from mmreplk.mm.config import load_config
 from mmreplk.mm.data import make_mini_ade20k
 from tests.tools.conftest import interrupted_in_a_tool
-from tests.tools.processes import ROOT, forked
+from tests.tools.processes import ROOT
+from tests.warm import python
 
 CONFIG = """
 _base_ = '{base}'
@@ -247,7 +247,7 @@ def test_it_ends_with_a_sentence(places, tool, command, monkeypatch, capfd, tmp_
     before = dict(os.environ)
     monkeypatch.setattr(sys, 'argv', [tool, *spoken(command, places)])
     monkeypatch.setattr('threading.Event.wait', interrupted_in_a_tool(threading.Event.wait))
-    monkeypatch.setattr(subprocess, 'run', forked)
+    monkeypatch.setattr(sys, 'executable', python('frameworks'))
     try:
         with pytest.raises(SystemExit) as end:
             runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')

@@ -12,6 +12,7 @@ import torch
 
 from mmreplk.errors import InputError
 from mmreplk.weights import PUBLISHED, Published, is_name, local_file, published, read_checkpoint
+from tests.warm import python
 
 
 def checkpoint(numbers: int = 500_000) -> bytes:
@@ -222,7 +223,7 @@ print(local_file('slak-x_in1k').stat().st_size)
 
 
 def ask(made: Published) -> subprocess.Popen:
-    command = [sys.executable, '-c', ASK, made.url, str(made.size), made.sha256]
+    command = [python('torch'), '-c', ASK, made.url, str(made.size), made.sha256]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -1,5 +1,4 @@
 import sys
-from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 import torch
@@ -8,18 +7,12 @@ from mmreplk import reparameterized
 from mmreplk.mm.benchmarks.memory import build_segmentor, measure_memory, slide_bound_mib
 from tests.conftest import randomize
 from tests.mm.benchmarks.small import small_config
-from tests.tools.processes import SERVER
+from tests.processes import alone
 
 
 @pytest.fixture
 def cfg():
     return small_config()
-
-
-def measure_alone(*arguments):
-    """Measures in a process of its own: in this one, other tests' garbage goes when it likes."""
-    with ProcessPoolExecutor(1, SERVER) as pool:
-        return pool.submit(measure_memory, *arguments).result()
 
 
 def saved_mib(function):
@@ -36,7 +29,7 @@ def saved_mib(function):
 
 
 def test_training_takes_more_than_evaluating(cfg):
-    train, evaluate = (measure_alone(cfg, work, (128, 128), 2) for work in ('train', 'evaluate'))
+    train, evaluate = (alone(measure_memory, cfg, work, (128, 128), 2) for work in ('train', 'evaluate'))
     assert train['extra'] > evaluate['extra'] > 1 and train['weights'] == evaluate['weights'] > 0
 
 
@@ -49,10 +42,10 @@ def test_checkpointing_saves(cfg, monkeypatch):
 def test_sliding_windows_stay_within_the_bound(cfg):
     size = (1024, 1024)
     cfg.model.test_cfg = dict(mode='whole')
-    window = measure_alone(cfg, 'evaluate', (256, 256))['extra']
+    window = alone(measure_memory, cfg, 'evaluate', (256, 256))['extra']
     cfg.model.test_cfg = dict(mode='slide', crop_size=(256, 256), stride=(256, 256))
     scores = 4 * 11 * size[0] * size[1] / 2**20
-    assert 2 * scores < measure_alone(cfg, 'slide', size)['extra'] <= slide_bound_mib(size, 11, window)
+    assert 2 * scores < alone(measure_memory, cfg, 'slide', size)['extra'] <= slide_bound_mib(size, 11, window)
 
 
 @pytest.mark.parametrize('merged', [False, True])
