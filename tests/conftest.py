@@ -2,6 +2,7 @@ import gc
 import logging
 import os
 import random
+import sys
 import zlib
 
 import numpy as np
@@ -16,6 +17,7 @@ from tests.haste import hasten
 from tests.server import serving
 
 hasten()
+gc.disable()  # until all that is imported first is there
 
 
 def pytest_collection_modifyitems(items):
@@ -25,6 +27,7 @@ def pytest_collection_modifyitems(items):
 
 def pytest_collection_finish():
     gc.freeze()  # what has been imported is there for good: garbage collections need not look at it
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
@@ -37,9 +40,13 @@ def seeded():
 @pytest.fixture(autouse=True, scope='module')
 def nothing_left_by_modules():
     """What tests share sets the default scope, too, and a session's fixtures are made before this one."""
+    imported = len(sys.modules)
     yield
     for kind in _global_kinds():
         kind._instance_dict.clear()
+    if len(sys.modules) > imported + 100:
+        gc.collect()
+        gc.freeze()  # these modules too
 
 
 @pytest.fixture(autouse=True, scope='session')

@@ -61,7 +61,7 @@ def serve(kind: str, folder: str) -> None:
     if kind == 'frameworks':
         from tests.haste import hasten
         hasten()
-    gc.freeze()  # what has been imported is there for good
+    gc.freeze()  # what has been imported is there for good: collections of garbage need not look at it
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
     while sys.stdin not in select.select([sys.stdin, listener], [], [])[0]:
         connection = listener.accept()[0]

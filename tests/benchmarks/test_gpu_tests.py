@@ -28,6 +28,12 @@ def test_absent():
 '''
 
 
+@pytest.fixture(autouse=True)
+def no_plugins(monkeypatch):
+    """Each process would import them for a second."""
+    monkeypatch.setenv('PYTEST_DISABLE_PLUGIN_AUTOLOAD', '1')
+
+
 @pytest.mark.parametrize('processes', [1, 3])
 def test_each_test_runs_once_whatever_the_others_do(processes, tmp_path):
     (tmp_path / 'test_it.py').write_text(TESTS)

@@ -1,11 +1,14 @@
 """The notebook runs from top to bottom, and what it stores is fit to show."""
 
 import re
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
+
+from tests.warm import python
 
 NOTEBOOK = Path(__file__).parents[2] / 'docs/tutorial.ipynb'
 LENGTH = 'ITERATIONS = 300'
@@ -20,7 +23,8 @@ def outputs(notebook, kind):
     return [output for cell in notebook.cells for output in cell.get('outputs', []) if output.output_type == kind]
 
 
-def test_runs_from_top_to_bottom(notebook, tmp_path):
+def test_runs_from_top_to_bottom(notebook, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, 'executable', python('torch'))  # in which Jupyter starts it
     first = next(cell for cell in notebook.cells if LENGTH in cell.source)
     first.source = first.source.replace(LENGTH, 'ITERATIONS = 10').replace('PICTURES = 100', 'PICTURES = 10')
     NotebookClient(notebook, timeout=600, resources=dict(metadata=dict(path=str(tmp_path)))).execute()

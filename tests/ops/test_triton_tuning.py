@@ -4,10 +4,13 @@ import importlib.util
 import itertools
 import math
 import statistics
+import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
+
+from tests.warm import python
 
 if importlib.util.find_spec('triton') is None:
     pytest.skip('Triton is not installed', allow_module_level=True)
@@ -84,6 +87,7 @@ def test_a_tile_that_cannot_be_trusted_is_passed_over(gpu, fault, caplog):
 def test_descriptors_that_do_not_work_are_tried_once_elsewhere(gpu, monkeypatch, caplog):
     """In another process, which here ends because it finds no GPU."""
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
+    monkeypatch.setattr(sys, 'executable', python('torch'))
     gpu.device = torch.device('cuda:0')
     launched, tries = [], []
 

@@ -67,8 +67,7 @@ def test_trains_evaluates_tabulates_and_goes_on(compare, rival, short_options, t
         compare(*command, 'optim_wrapper.optimizer.lr=1')
 
 
-def test_a_tool_that_fails_is_a_process_whose_last_lines_are_said(compare, tmp_path, monkeypatch):
-    monkeypatch.undo()
+def test_a_tool_that_fails_is_a_process_whose_last_lines_are_said(compare, tmp_path):
     log = tmp_path / 'log.txt'
     with pytest.raises(InputError, match=rf'tools/report.py failed, see {log}:\n(.*\n)*.*arguments: --nothing'):
         compare.module.tool('report.py', tmp_path, '--nothing', log=log)
