@@ -44,7 +44,8 @@ def python(kind: str) -> str:
                               cwd=ROOT, start_new_session=True)
     atexit.register(server.stdin.close)  # which ends it
     assert server.stdout.readline() == b'ready\n'
-    executable, client = folder / 'python', Path(__file__).with_name('warm_client.py')
+    executable, client = folder / 'bin/python', Path(__file__).with_name('warm_client.py')
+    executable.parent.mkdir()  # frameworks take what lies beside this folder for Python's own
     executable.write_text(f'#!/bin/sh\nexec "{sys.executable}" -SE "{client}" "{folder}/socket" "$0" "$@"\n')
     executable.chmod(0o700)
     return str(executable)
