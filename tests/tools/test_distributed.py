@@ -53,7 +53,7 @@ def options(short_options):
 def test_processes_share_the_work_of_one(tmp_path, options):
     """The same samples, crops and flips, in shares: the same mean loss in every iteration, all but the same metrics."""
     losses, metrics = {}, {}
-    for processes in (1, 2, 4):
+    for processes in (1, 4):
         folder = tmp_path / str(processes)
         ended = train(folder, options, processes)
         for one in ended:
@@ -65,10 +65,9 @@ def test_processes_share_the_work_of_one(tmp_path, options):
         losses[processes] = [statistics.mean(step) for step in zip(*(r['losses'] for r in records), strict=True)]
         metrics[processes] = records[0]['metrics']
         assert len(metrics[processes]) == 1 and all(r['metrics'] == metrics[processes] for r in records)
-    for processes in (2, 4):
-        assert losses[processes][:3] == pytest.approx(losses[1][:3], rel=1e-5), losses
-        for one, other in zip(metrics[1], metrics[processes], strict=True):  # in percent; rounding moves single pixels
-            assert other == pytest.approx(one, abs=0.05)
+    assert losses[4][:3] == pytest.approx(losses[1][:3], rel=1e-5), losses
+    for one, other in zip(metrics[1], metrics[4], strict=True):  # in percent; rounding moves single pixels
+        assert other == pytest.approx(one, abs=0.05)
     assert losses[1][-1] < losses[1][0] - 1e-3, 'it learns, so updates are compared too'
 
 
