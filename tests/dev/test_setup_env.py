@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import mmcv_wheel
+import psutil
 import pytest
 import setup_env
 
@@ -119,6 +121,15 @@ def test_two_jobs_go_on_at_once_and_end_with_their_block(environment, capsys):
     assert (folder / 'other.log').read_text() == 'gone on\n' and environment.log.read_text() == ''
     said = capsys.readouterr().out.splitlines()
     assert said[:2] == ['[2/5] waits ...', '[3/5] lets it go on ...'] and said[-1].startswith('[2/5] done')
-    with pytest.raises(SystemExit), setup_env.Job('', python, '-c', 'import time; time.sleep(600)') as endless:
-        sys.exit('the step beside it failed')
+
+
+@pytest.mark.parametrize('end', [SystemExit, KeyboardInterrupt])
+def test_what_a_job_has_started_ends_with_it(environment, end):
+    """A step beside it fails, or Ctrl-C: the compilers end as well."""
+    code = 'import subprocess; subprocess.run(["sleep", "600"])'
+    with pytest.raises(end), setup_env.Job('', environment.python, '-c', code) as endless:
+        while not (compilers := psutil.Process(endless.process.pid).children()):
+            time.sleep(.01)
+        raise end
     assert endless.process.wait(60) != 0
+    assert psutil.wait_procs(compilers, 60)[1] == []

@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -124,7 +125,7 @@ def run(title: str, python: Path, *arguments: object) -> tuple[int, str]:
 
 
 class Job:
-    """Python at work, with its output in a log of the environment. It ends with the block that began it."""
+    """Python at work, with its output in a log. It and all that it started end with the block that began it."""
 
     def __init__(self, title: str, python: Path, *arguments: object, log: str = LOG):
         say(f'{title} ...')
@@ -136,7 +137,7 @@ class Job:
         with open(self.log, 'ab') as output:
             self.begin = output.tell()
             self.process = subprocess.Popen([python, *map(str, arguments)], env=env, stdout=output,
-                                            stderr=subprocess.STDOUT)
+                                            stderr=subprocess.STDOUT, start_new_session=True)
 
     def __enter__(self) -> Job:
         return self
@@ -158,10 +159,16 @@ class Job:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         show_progress()
-        if kind is KeyboardInterrupt:  # the process got it too, and cleans up
+        if kind is KeyboardInterrupt:  # with time to clean up
+            self._send(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(5)
-        self.process.terminate()
+        self._send(signal.SIGTERM)
+
+    def _send(self, number: int) -> None:
+        """Sends a signal to the process and all that it started; on Windows, to the process."""
+        with contextlib.suppress(OSError):  # it may have ended
+            getattr(os, 'killpg', os.kill)(self.process.pid, number)
 
 
 def last_lines(log: Path, begin: int) -> list[str]:
@@ -191,6 +198,8 @@ def say(message: str) -> None:
 
 
 if __name__ == '__main__':
+    for name in {'SIGTERM', 'SIGHUP'} & {*dir(signal)}:
+        signal.signal(getattr(signal, name), lambda *_: sys.exit('ended; run the same command again to start over'))
     try:
         main(parse_args())
     except KeyboardInterrupt:
