@@ -17,7 +17,6 @@ from tests.haste import hasten
 from tests.server import serving
 
 hasten()
-gc.disable()  # until all that is imported first is there
 
 
 def pytest_collection_modifyitems(items):
@@ -27,7 +26,6 @@ def pytest_collection_modifyitems(items):
 
 def pytest_collection_finish():
     gc.freeze()  # what has been imported is there for good: garbage collections need not look at it
-    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -5,13 +5,13 @@ import importlib.util
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from mmreplk import required
-from tests.warm import python
 
 ROOT = Path(__file__).parents[1]
 ONLY_TORCH = """
@@ -57,7 +57,8 @@ else:
 
 
 def run(code):
-    return subprocess.run([python('torch'), '-W', 'error', '-c', ONLY_TORCH + code], cwd=ROOT, capture_output=True,
+    """Runs ``code`` in a new process: what is imported before could not be hidden."""
+    return subprocess.run([sys.executable, '-W', 'error', '-c', ONLY_TORCH + code], cwd=ROOT, capture_output=True,
                           text=True, timeout=300, env=dict(os.environ, PYTHONPATH=str(ROOT)))
 
 

@@ -1,4 +1,7 @@
-"""Published weights by name wherever MMEngine loads a checkpoint: ``init_cfg``, ``load_from``, ``load_checkpoint``."""
+"""What MMEngine loads as a checkpoint, by ``init_cfg``, ``load_from`` and ``load_checkpoint``.
+
+Published weights by their names too; and with the types that checkpoints may hold, whatever other libraries removed.
+"""
 
 from mmengine.runner import checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader

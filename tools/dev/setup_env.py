@@ -198,8 +198,9 @@ def say(message: str) -> None:
 
 
 if __name__ == '__main__':
-    for name in {'SIGTERM', 'SIGHUP'} & {*dir(signal)}:
-        signal.signal(getattr(signal, name), lambda *_: sys.exit('ended; run the same command again to start over'))
+    for number in (signal.SIGTERM, getattr(signal, 'SIGHUP', signal.SIGTERM)):
+        if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores one
+            signal.signal(number, lambda *_: sys.exit('ended; run the same command again to start over'))
     try:
         main(parse_args())
     except KeyboardInterrupt:
