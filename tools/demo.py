@@ -1,12 +1,14 @@
 """Shows the main task in minutes on a CPU: makes a dataset, trains, evaluates with merged kernels, shows the results.
 
-For segmentation, it trains two networks that differ only in their kernels, 31x31 and 3x3, on pictures in which some
-classes can be recognized only by what is around them.
+For segmentation, it trains two networks at the same time. They differ only in their kernels, 31x31 and 3x3, and some
+classes of their pictures can be recognized only by what is around them.
 """
 
 import argparse
+import contextlib
 import copy
 import logging
+import os
 import re
 import statistics
 import subprocess
@@ -14,6 +16,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,8 +55,9 @@ class Run(NamedTuple):
 
 
 def segmentation() -> None:
-    command('tools/dataset_converters/make_mini_dataset.py', 'surroundings', DATA)
-    runs = {title: train_and_test(config, f'{WORK_DIR}/{FOLDERS[title]}') for title, config in CONFIGS.items()}
+    commands(['tools/dataset_converters/make_mini_dataset.py', 'surroundings', DATA])
+    work_dirs = {config: f'{WORK_DIR}/{FOLDERS[title]}' for title, config in CONFIGS.items()}
+    runs = dict(zip(CONFIGS, train_and_test(work_dirs), strict=True))
     picture = f'{WORK_DIR}/predictions.png'
     lines = compare({title: ROOT / run.predictions for title, run in runs.items()}, ROOT / picture)
     large, small = runs.values()
@@ -68,23 +72,29 @@ def segmentation() -> None:
 
 def detection() -> None:
     work_dir = f'{WORK_DIR}-det'
-    command('tools/dataset_converters/make_mini_dataset.py', 'coco', 'data/mini_coco')
-    run = train_and_test(DETECTOR, work_dir)
+    commands(['tools/dataset_converters/make_mini_dataset.py', 'coco', 'data/mini_coco'])
+    run, = train_and_test({DETECTOR: work_dir})
     picture = f'{work_dir}/predictions.png'
-    command('tools/analysis_tools/contact_sheet.py', DETECTOR, run.predictions, picture)
+    commands(['tools/analysis_tools/contact_sheet.py', DETECTOR, run.predictions, picture])
     results = [f'{re.findall(rf"{name}: ([0-9.]+)", run.log)[-1]} {title}' for name, title in DETECTION_METRICS.items()]
     print(f'\n{", ".join(results)}, evaluated merged', speed_up(DETECTOR, run.checkpoint),
           f'picture: {picture}: image, truth, prediction', f'checkpoint: {run.checkpoint}', sep='\n')
 
 
-def train_and_test(config: str, work_dir: str) -> Run:
-    command('tools/train.py', config, '--work-dir', work_dir)
+def train_and_test(work_dirs: Mapping[str, str]) -> list[Run]:
+    """Trains and evaluates the networks of configs, all at the same time, each in its work dir."""
+    commands(*(['tools/train.py', config, '--work-dir', work_dir] for config, work_dir in work_dirs.items()))
+    checkpoints = [last_checkpoint(work_dir) for work_dir in work_dirs.values()]
+    predictions = [f'{work_dir}/predictions' for work_dir in work_dirs.values()]
+    logs = commands(*(['tools/test.py', config, checkpoint, '--work-dir', work_dir, '--out', folder]
+                      for (config, work_dir), checkpoint, folder
+                      in zip(work_dirs.items(), checkpoints, predictions, strict=True)))
+    return [Run(*run) for run in zip(checkpoints, predictions, logs, strict=True)]
+
+
+def last_checkpoint(work_dir: str) -> str:
     checkpoint = Path(ROOT, work_dir, 'last_checkpoint').read_text().strip()
-    if Path(checkpoint).is_relative_to(ROOT):
-        checkpoint = str(Path(checkpoint).relative_to(ROOT))
-    predictions = f'{work_dir}/predictions'
-    return Run(checkpoint, predictions,
-               command('tools/test.py', config, checkpoint, '--work-dir', work_dir, '--out', predictions))
+    return str(Path(checkpoint).relative_to(ROOT)) if Path(checkpoint).is_relative_to(ROOT) else checkpoint
 
 
 def compare(predictions: Mapping[str, Path], picture: Path) -> list[str]:
@@ -126,7 +136,8 @@ def compare(predictions: Mapping[str, Path], picture: Path) -> list[str]:
 def test_dataset() -> Sequence:
     cfg = load_config(str(ROOT / CONFIGS[LARGE]))
     init_default_scope(cfg.default_scope)
-    return DATASETS.build(cfg.test_dataloader.dataset)
+    with contextlib.redirect_stdout(None):  # the forks print which datasets they leave out
+        return DATASETS.build(cfg.test_dataloader.dataset)
 
 
 def verdict(found: Difference, pictures: int) -> str:
@@ -140,23 +151,40 @@ def verdict(found: Difference, pictures: int) -> str:
     return f'Where surroundings decide, no difference shows here: {interval}.'
 
 
-def command(*arguments: str) -> str:
-    """Runs one of the tools, showing only its progress; returns all that it printed."""
-    print('$ python', *arguments, flush=True)
-    process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE,
-                               stderr=subprocess.STDOUT)
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        match = PROGRESS.search(line)
-        if match:
-            loss = f', loss {match["loss"]}, {match["eta"]} left' if match['eta'] else ''
-            print(f'\r  {match["job"]} {match["done"]}/{match["all"]}{loss}    ', end='', flush=True)
+def commands(*calls: Sequence[str]) -> list[str]:
+    """Runs tools at the same time, showing only their progress; returns all that each printed.
+
+    They share the processor's cores, of which one small network alone makes little use.
+    """
+    for call in calls:
+        print('$ python', *call, flush=True)
+    threads = max(1, torch.get_num_threads() // len(calls))
+    processes = [subprocess.Popen([sys.executable, *call], cwd=ROOT, env=dict(os.environ, OMP_NUM_THREADS=str(threads)),
+                                  text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for call in calls]
+    printed, progress, failed = [[] for _ in calls], [''] * len(calls), []
+
+    def follow(index: int) -> None:
+        for line in processes[index].stdout:
+            printed[index].append(line)
+            match = PROGRESS.search(line)
+            if match:
+                loss = f', loss {match["loss"]}' if match['loss'] else ''
+                progress[index] = f'{match["job"]} {match["done"]}/{match["all"]}{loss}'
+                left = f', {match["eta"]} left' if match['eta'] else ''
+                print('\r  ' + f'{" | ".join(filter(None, progress))}{left}'.ljust(76), end='', flush=True)
+        if processes[index].wait():
+            failed.append(index)
+            for other in processes:
+                other.terminate()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        list(pool.map(follow, range(len(calls))))
     print()
-    code = process.wait()
-    if code:
-        sys.exit(''.join(lines[-30:]) + f'error: {arguments[0]} failed with exit code {code}, see above')
-    return ''.join(lines)
+    if failed:
+        first = failed[0]  # the others were ended because of it
+        sys.exit(''.join(printed[first][-30:]) + f'error: {calls[first][0]} failed with exit code '
+                 f'{processes[first].returncode}, see above')
+    return [''.join(lines) for lines in printed]
 
 
 def speed_up(config: str, checkpoint: str) -> str:

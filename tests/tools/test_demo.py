@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import time
 from types import SimpleNamespace
 
 import cv2
@@ -85,3 +86,40 @@ def test_the_networks_learn_and_merge(config):
         before = model.eval()(images)
         with reparameterized(model):
             torch.testing.assert_close(model(images), before, rtol=1e-4, atol=1e-4)
+
+
+WAITING = """
+import sys, time
+from pathlib import Path
+own, other = map(Path, sys.argv[1:])
+own.touch()
+while not other.exists():
+    time.sleep(0.01)
+print(f'2026 Iter(train) [ 20/400]  eta: 0:03:05  time: 0.4  loss: 1.25  {own.name}')
+"""
+
+
+@pytest.fixture
+def script(tmp_path):
+    def write(name, text):
+        (tmp_path / name).write_text(text)
+        return str(tmp_path / name)
+    return write
+
+
+def test_tools_run_at_the_same_time(tmp_path, script, capsys):
+    waiting = script('waiting.py', WAITING)
+    ways = str(tmp_path / 'a'), str(tmp_path / 'b')
+    printed = demo.commands([waiting, *ways], [waiting, *reversed(ways)])
+    assert [lines.split()[-1] for lines in printed] == ['a', 'b']
+    last = capsys.readouterr().out.split('\r')[-1].strip()
+    assert last == 'train 20/400, loss 1.25 | train 20/400, loss 1.25, 0:03:05 left'
+
+
+def test_where_one_fails_the_others_are_ended(script):
+    fails = script('fails.py', 'import sys; sys.exit("the disk is full")')
+    waits = script('waits.py', 'import time; time.sleep(600)')
+    start = time.time()
+    with pytest.raises(SystemExit, match='the disk is full\nerror: .*fails.py failed with exit code 1'):
+        demo.commands([waits], [fails])
+    assert time.time() - start < 300
