@@ -17,27 +17,33 @@ def source(tmp_path):
     sources = tmp_path / 'mmcv/ops/csrc/pytorch'
     (sources / 'cpu').mkdir(parents=True)
     (sources / 'header.h').write_text('#pragma once\n')
-    (sources / 'nms.cpp').write_text('#include "header.h"\nint nms() { return 1; }\n')
+    (sources / 'nms.cpp').write_text('#include "header.h"\n#include <torch/script.h>\nint nms() { return USED; }\n')
     for name in ('bezier_align', 'roi_align', 'roi_align_rotated'):
         (sources / f'cpu/{name}.cpp').write_text(
             f'int add(int x) {{ return x + 1; }}\nint {name}(int x) {{ return add(x); }}\n')
     (sources / 'cpu/psamask.cpp').write_text('#define min(a, b) 0\nint psamask() { return min(1, 2); }\n')
     (sources / 'cpu/voxelization.cpp').write_text('int min(int a, int b) { return a < b ? a : b; }\n')
     (tmp_path / 'setup.py').write_text(
-        "import glob\nextra_compile_args = {}\nextra_compile_args['cxx'] = ['-std=c++17']\n"
+        "import glob\ninclude_dirs = []\nextra_compile_args = {}\nextra_compile_args['cxx'] = ['-std=c++17']\n"
         "print(glob.glob('./mmcv/ops/csrc/pytorch/*.cpp') + glob.glob('./mmcv/ops/csrc/pytorch/cpu/*.cpp'))\n"
-        "print(extra_compile_args)\n")
-    (tmp_path / 'torch').mkdir()
-    (tmp_path / 'torch/extension.h').write_text('#pragma once\n')
+        "print(extra_compile_args)\nprint(*include_dirs)\n")
+    (tmp_path / 'torch/csrc/utils').mkdir(parents=True)
+    for header in ('extension.h', 'script.h'):
+        (tmp_path / 'torch' / header).write_text('#error "all of PyTorch is read"\n')
+    (tmp_path / 'torch/types.h').write_text('#define USED 1\n')
+    (tmp_path / 'torch/csrc/utils/pybind.h').write_text('')
     return tmp_path
 
 
 def test_two_files_compile_what_all_did(source):
     mmcv_wheel.unite(source)
     said = subprocess.run([sys.executable, 'setup.py'], cwd=source, capture_output=True, text=True).stdout
-    assert said == "['./united/all.cpp', './united/cpu/all.cpp']\n{'cxx': ['-std=c++17', '-g0']}\n"
+    files, arguments, headers = said.splitlines()
+    assert files == "['./united/all.cpp', './united/cpu/all.cpp']"
+    assert arguments == "{'cxx': ['-std=c++17', '-g0']}"
     for unit in ('all', 'cpu/all'):
-        subprocess.run(['c++', '-I.', '-c', f'united/{unit}.cpp', '-o', f'{unit[:3]}.o'], cwd=source, check=True)
+        subprocess.run(['c++', f'-I{headers}', '-I.', '-c', f'united/{unit}.cpp', '-o', f'{unit[:3]}.o'], cwd=source,
+                       check=True)
     symbols = (source / 'cpu.o').read_bytes()
     assert all(name in symbols for name in (b'bezier_align', b'roi_align_rotated', b'psamask'))
 

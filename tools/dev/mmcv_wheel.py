@@ -1,8 +1,8 @@
 """Builds MMCV's wheel for CPUs in a fraction of the usual time, or finds an earlier one; the last line is its path.
 
 Compiling a source file of MMCV spends nearly all of its time on PyTorch's headers. Here the sources compile together,
-in two translation units that each read the headers once. ``setup_env.py`` runs this with the Python of the environment,
-which has PyTorch. If it cannot build, it ends with one sentence and status 1.
+in two translation units that each read the headers once, and only those that they use. ``setup_env.py`` runs this with
+the Python of the environment, which has PyTorch. If it cannot build, it ends with one sentence and status 1.
 """
 
 import argparse
@@ -23,6 +23,9 @@ CLASHES = ('PreCalc', 'add', 'bilinear_interpolate', 'bilinear_interpolate_gradi
            'pre_calc_for_bilinear_interpolate')
 RENAMED = 'roi_align.cpp', 'roi_align_rotated.cpp', 'rotated_feature_align.cpp'
 LAST = 'psamask.cpp'  # defines macros named min and max
+# These headers are all of PyTorch's C++ interface. The sources use its tensors and their bindings to Python.
+HEADERS = 'torch/extension.h', 'torch/script.h'
+USED = '#pragma once\n#include <torch/types.h>\n#include <torch/csrc/utils/pybind.h>\n'
 # If one of these is set, MMCV builds for something other than CPUs.
 SWITCHES = ('FORCE_CUDA', 'FORCE_MLU', 'FORCE_MPS', 'FORCE_MUSA', 'FORCE_NPU', 'MMCV_WITH_DIOPI')
 
@@ -68,6 +71,11 @@ def unpack_source(requirement: str, folder: Path) -> Path:
 def unite(source: Path) -> None:
     """Makes ``setup.py`` compile two files that include the sources, instead of the sources, which are not changed."""
     setup = (source / 'setup.py').read_text()
+    for folder in ('united/torch', 'united/cpu'):
+        (source / folder).mkdir(parents=True)
+    for header in HEADERS:
+        (source / 'united' / header).write_text(USED)
+    setup = setup.replace('include_dirs = []', f'include_dirs = [{str(source / "united")!r}]')
     for sources, united in ((SOURCES, Path('united')), (SOURCES / 'cpu', Path('united/cpu'))):
         if f"'./{sources}/*.cpp'" not in setup:
             sys.exit(f'setup.py does not take its sources from {sources}/*.cpp')
@@ -78,7 +86,6 @@ def unite(source: Path) -> None:
             lines += [f'#define {name} {path.stem}_{name}' for name in clashes]
             lines += [f'#include "{path}"']
             lines += [f'#undef {name}' for name in clashes]
-        (source / united).mkdir()
         (source / united / 'all.cpp').write_text('\n'.join(lines) + '\n')
     # Leaves out the debug information that Python's own flags ask for: a third of the time and memory.
     setup = setup.replace("['cxx'] = ['-std=c++17']", "['cxx'] = ['-std=c++17', '-g0']")
