@@ -27,6 +27,7 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 from mmreplk.benchmarks import count_pixels, difference, mean_iou, time_in_turns
 from mmreplk.benchmarks.iou import Difference
+from mmreplk.cli import run
 from mmreplk.io import write_whole
 from mmreplk.mm.config import load_config
 from mmreplk.mm.data import NEED_SURROUNDINGS
@@ -177,9 +178,11 @@ def commands(*calls: Sequence[str]) -> list[str]:
             for other in processes:
                 other.terminate()
 
-    with ThreadPoolExecutor(len(calls)) as pool:
-        list(pool.map(follow, range(len(calls))))
-    print()
+    try:
+        with ThreadPoolExecutor(len(calls)) as pool:
+            list(pool.map(follow, range(len(calls))))
+    finally:
+        print()
     if failed:
         first = failed[0]  # the others were ended because of it
         sys.exit(''.join(printed[first][-30:]) + f'error: {calls[first][0]} failed with exit code '
@@ -197,9 +200,9 @@ def speed_up(config: str, checkpoint: str) -> str:
     merged.backbone.reparameterize(fuse_bn=True)
     image = torch.randn(1, 3, 512, 512)
     # The time of a detector's heads depends on the number of objects.
-    run = [m.extract_feat if hasattr(m, 'roi_head') else m for m in (model, merged)]
+    forward = [m.extract_feat if hasattr(m, 'roi_head') else m for m in (model, merged)]
     with torch.no_grad():
-        times = time_in_turns(dict(branches=lambda: run[0](image), merged=lambda: run[1](image)), rounds=30)
+        times = time_in_turns(dict(branches=lambda: forward[0](image), merged=lambda: forward[1](image)), rounds=30)
     ratio = statistics.median(slow / fast for slow, fast in zip(*times.values(), strict=True))
     branches, merged = map(statistics.median, times.values())
     return (f'merged, {LARGE} are {ratio:.2f} times as fast as with their branches ({branches:.0f} -> '
@@ -217,4 +220,5 @@ def main(job: Callable[[], None]) -> None:
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--detection', action='store_true', help='train a detector with boxes and masks instead')
-    main(detection if parser.parse_args().detection else segmentation)
+    job = detection if parser.parse_args().detection else segmentation
+    run(lambda: main(job))
